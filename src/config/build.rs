@@ -1,0 +1,263 @@
+//! From values that are each in range to a [`Config`], or the ways in which they disagree.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::errors::{ConfigErrors, Place};
+use super::keys::{JOBS, Target, jobs};
+use super::read::{Reader, Values};
+use super::value::{Value, format_duration};
+use super::{
+    AuthConfig, AuthMode, Config, Durability, JobDefaults, JobsConfig, LimitsConfig, LogFormat,
+    RetryAfterConfig, ServerConfig, StoreConfig, StoreUrl, TasksConfig, TelemetryConfig,
+};
+use crate::domain::job::Retention;
+use crate::domain::names::Name;
+use crate::domain::retry::Backoff;
+
+pub(super) fn build(mut reader: Reader, file: Option<&Path>) -> Result<Config, ConfigErrors> {
+    // Values that could not be read kept their defaults: what disagrees with those is no news.
+    let whole = |reader: &Reader, keys: &[&str]| {
+        reader.errors.iter().all(|error| match &error.key {
+            Some(key) => keys.iter().all(|mine| !key.ends_with(mine)),
+            None => error.file().is_none(),
+        })
+    };
+    if whole(&reader, &["backoff.initial", "backoff.max"]) {
+        backoff_rises(&mut reader);
+    }
+    if whole(&reader, &["inline_result_bytes", "max_result_bytes"]) {
+        inline_results_fit(&mut reader);
+    }
+    if whole(&reader, &["server.listen", "auth.mode"]) {
+        strangers_are_expected(&mut reader);
+    }
+    if !reader.errors.is_empty() {
+        return Err(ConfigErrors::new(reader.errors, file));
+    }
+    Ok(config(reader.values, file))
+}
+
+fn backoff_rises(reader: &mut Reader) {
+    let values = reader.values.clone();
+    let queues = values.queue_names().map(Some);
+    for queue in [None].into_iter().chain(queues) {
+        let entry = |key| match queue {
+            Some(queue) => values.queue(queue, key),
+            None => values.base(JOBS, key),
+        };
+        let (initial, max) = (entry("backoff.initial"), entry("backoff.max"));
+        let inherited = |key| {
+            queue
+                .is_some_and(|queue| values.queue(queue, key).place == values.base(JOBS, key).place)
+        };
+        if span(&initial.value) <= span(&max.value)
+            || (inherited("backoff.initial") && inherited("backoff.max"))
+        {
+            continue;
+        }
+        // Blame what was set, the nearer of the two.
+        let target = queue.map_or(Target::Section(jobs()), Target::Queue);
+        let blame_initial = initial.place != Place::Default && !inherited("backoff.initial");
+        let (place, key) = if blame_initial {
+            (&initial.place, "backoff.initial")
+        } else {
+            (&max.place, "backoff.max")
+        };
+        let message = format!(
+            "the first delay ({}) is longer than the longest ({}); raise backoff.max or lower \
+             backoff.initial",
+            format_duration(span(&initial.value)),
+            format_duration(span(&max.value)),
+        );
+        reader.error(place.clone(), target.full(key), message);
+    }
+}
+
+fn inline_results_fit(reader: &mut Reader) {
+    let inline = reader.values.base(JOBS, "inline_result_bytes").clone();
+    let most = reader.values.base(JOBS, "max_result_bytes").clone();
+    if count(&inline.value) <= count(&most.value) {
+        return;
+    }
+    let (place, key) = if inline.place == Place::Default {
+        (most.place, "max_result_bytes")
+    } else {
+        (inline.place, "inline_result_bytes")
+    };
+    let message = format!(
+        "inline_result_bytes ({}) is more than max_result_bytes ({}); lower the first or raise \
+         the second",
+        count(&inline.value),
+        count(&most.value),
+    );
+    reader.error(place, Target::Section(jobs()).full(key), message);
+}
+
+/// Without tokens everybody who can connect may do everything: that is said, not fallen into.
+fn strangers_are_expected(reader: &mut Reader) {
+    let listen = reader.values.base("server", "listen").clone();
+    let address = socket_addr(&listen.value);
+    let open = word(&reader.values.base("auth", "mode").value) == "off";
+    if open || address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    let message = format!(
+        "{address} can be reached from other machines and no tokens are configured; listen on \
+         127.0.0.1:{}, or write auth.mode = \"off\" to allow everything to everyone",
+        address.port()
+    );
+    reader.error(listen.place, "server.listen".to_owned(), message);
+}
+
+fn config(values: Values, file: Option<&Path>) -> Config {
+    let base = |section, key| &values.base(section, key).value;
+    let job = |key| base(JOBS, key);
+    let defaults = |queue: Option<&str>| {
+        let of = |key| match queue {
+            Some(queue) => &values.queue(queue, key).value,
+            None => job(key),
+        };
+        Arc::new(job_defaults(of))
+    };
+    let server = ServerConfig {
+        listen: socket_addr(base("server", "listen")),
+        public_url: Some(word(base("server", "public_url")).to_owned()).filter(|u| !u.is_empty()),
+        shutdown_grace: span(base("server", "shutdown_grace")),
+        header_timeout: span(base("server", "header_timeout")),
+        body_timeout: span(base("server", "body_timeout")),
+        max_connections: count(base("server", "max_connections")),
+    };
+    let store = StoreConfig {
+        url: store_url(word(base("store", "url"))),
+        durability: match word(base("store", "durability")) {
+            "normal" => Durability::Normal,
+            _ => Durability::Full,
+        },
+    };
+    let jobs = JobsConfig {
+        defaults: defaults(None),
+        idempotency_ttl: span(job("idempotency_ttl")),
+        max_payload_bytes: count(job("max_payload_bytes")),
+        inline_result_bytes: count(job("inline_result_bytes")),
+        max_result_bytes: count(job("max_result_bytes")),
+        result_hosts: list(job("result_hosts")),
+        retry_after: RetryAfterConfig {
+            max: span(job("retry_after.max")),
+        },
+    };
+    let tasks = TasksConfig {
+        reaper: span(base("tasks", "reaper")),
+        scheduler: span(base("tasks", "scheduler")),
+        sampler: span(base("tasks", "sampler")),
+        retention: span(base("tasks", "retention")),
+        reconcile: span(base("tasks", "reconcile")),
+    };
+    let mode = match word(base("auth", "mode")) {
+        "off" => AuthMode::Off,
+        _ => AuthMode::Tokens,
+    };
+    let log_format = match word(base("telemetry", "log_format")) {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    };
+    let limits = LimitsConfig {
+        queues: count(base("limits", "queues")),
+        kinds: count(base("limits", "kinds")),
+    };
+    let queues = values
+        .queue_names()
+        .map(|name| (Name::trusted(name), defaults(Some(name))))
+        .collect();
+    Config {
+        file: file.map(PathBuf::from),
+        server,
+        store,
+        jobs,
+        tasks,
+        auth: AuthConfig { mode },
+        telemetry: TelemetryConfig { log_format },
+        limits,
+        queues,
+        values,
+    }
+}
+
+fn job_defaults<'a>(of: impl Fn(&'static str) -> &'a Value) -> JobDefaults {
+    JobDefaults {
+        sync_window: span(of("sync_window")),
+        lease: span(of("lease")),
+        max_attempts: u32::try_from(count(of("max_attempts"))).unwrap_or(u32::MAX),
+        timeout: span(of("timeout")),
+        cancel_grace: span(of("cancel_grace")),
+        backoff: Backoff {
+            initial: span(of("backoff.initial")),
+            max: span(of("backoff.max")),
+            multiplier: real(of("backoff.multiplier")),
+            jitter: real(of("backoff.jitter")),
+        },
+        retention: Retention {
+            completed: span(of("retention.completed")),
+            failed: span(of("retention.failed")),
+            cancelled: span(of("retention.cancelled")),
+        },
+    }
+}
+
+// The table gives each key one type, so a mismatch is a slip in `config` above, which the test
+// of the defaults meets.
+
+const SLIP: &str = "read as the type that the table of keys declares";
+
+fn span(value: &Value) -> Duration {
+    match value {
+        Value::Duration(span) => *span,
+        Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => panic!("{SLIP}"),
+    }
+}
+
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Integer(n) => usize::try_from(*n).unwrap_or(usize::MAX),
+        Value::Duration(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => panic!("{SLIP}"),
+    }
+}
+
+fn real(value: &Value) -> f64 {
+    match value {
+        Value::Float(x) => *x,
+        Value::Duration(_) | Value::Integer(_) | Value::Text(_) | Value::List(_) => {
+            panic!("{SLIP}")
+        }
+    }
+}
+
+fn word(value: &Value) -> &str {
+    match value {
+        Value::Text(text) => text,
+        Value::Duration(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) => {
+            panic!("{SLIP}")
+        }
+    }
+}
+
+fn list(value: &Value) -> Vec<String> {
+    match value {
+        Value::List(items) => items.clone(),
+        Value::Duration(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
+            panic!("{SLIP}")
+        }
+    }
+}
+
+fn socket_addr(value: &Value) -> SocketAddr {
+    word(value).parse().expect("checked when it was read")
+}
+
+fn store_url(text: &str) -> StoreUrl {
+    StoreUrl::Sqlite(PathBuf::from(
+        text.strip_prefix("sqlite://").unwrap_or(text),
+    ))
+}

@@ -1,0 +1,215 @@
+//! `docs/CONFIG.md` and `punctual.example.toml`, made from the table of keys.
+
+use std::fmt::Write as _;
+
+use super::Config;
+use super::hint::variable;
+use super::keys::{JOBS, Key, QUEUES, SECTIONS, Section, Target};
+
+/// Shown in the documentation with the errors that it really gives.
+const BROKEN: &str = "\
+[server]
+listen = \"0.0.0.0:8080\"
+
+[jobs]
+leese = \"30s\"
+max_attempts = 500
+timeout = 60
+";
+
+pub(super) const QUEUE_EXAMPLE: &str = "\
+[queues.reports]
+lease = \"5m\"
+backoff.max = \"1h\"        # the rest of backoff as in [jobs]
+
+[queues.\"eu.mail\"]       # a name with a dot needs quotes
+max_attempts = 20
+";
+
+pub(super) fn markdown() -> String {
+    // Writing to a String cannot fail.
+    let mut out = String::new();
+    out.push_str(
+        "<!-- Made from src/config/keys.rs; to change it: UPDATE=1 cargo test --test generated -->\n\
+         \n\
+         # Configuration\n\
+         \n\
+         Punctual runs without any configuration: jobs are kept in `./punctual.db` and HTTP is \
+         served on\n`127.0.0.1:8080`. To change that, write a `punctual.toml` \
+         ([punctual.example.toml](../punctual.example.toml)\nhas every key with its default), \
+         set environment variables, or both.\n\
+         \n\
+         - The file is the one named with `--config`, which must exist; else `punctual.toml` in \
+         the working directory, if it exists.\n\
+         - What is set nearer to the command wins: flags, then environment variables, then the \
+         file, then the defaults below.\n\
+         - Durations are strings: `\"250ms\"`, `\"30s\"`, `\"1h 30m\"`, `\"7d\"`; milliseconds \
+         are the finest.\n\
+         - Sizes are bytes, `65536`, or strings: `\"64KiB\"` (1024 each), `\"64KB\"` (1000 \
+         each).\n\
+         - `punctual check-config FILE` says everything that is wrong with a file, or prints \
+         what would be in force.\n\
+         \n\
+         Sections: ",
+    );
+    let mut names: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+    let after_jobs = names
+        .iter()
+        .position(|name| *name == JOBS)
+        .map_or(0, |at| at + 1);
+    names.insert(after_jobs, "queues.NAME");
+    let links: Vec<_> = names
+        .iter()
+        .map(|name| format!("[{name}](#{})", name.replace('.', "").to_lowercase()))
+        .collect();
+    let _ = writeln!(
+        out,
+        "{}, [environment variables](#environment-variables),",
+        links.join(", ")
+    );
+    out.push_str("[errors](#errors).\n");
+    for section in SECTIONS {
+        section_table(&mut out, section);
+        if section.name == JOBS {
+            queue_section(&mut out);
+        }
+    }
+    environment_section(&mut out);
+    errors_section(&mut out);
+    out
+}
+
+fn section_table(out: &mut String, section: &Section) {
+    let _ = writeln!(out, "\n## `[{}]`\n\n{}\n", section.name, section.doc);
+    let _ = writeln!(
+        out,
+        "| key | default | range | what it does |\n|---|---|---|---|"
+    );
+    for key in section.keys {
+        let mark = if key.per_queue { " *Per queue.*" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{}` | `{}` | {} | {}{mark} |",
+            key.name,
+            default(key),
+            cell(&key.kind.range()),
+            cell(key.doc),
+        );
+    }
+}
+
+fn queue_section(out: &mut String) {
+    let names: Vec<_> = Target::Queue("")
+        .keys()
+        .map(|key| format!("`{}`", key.name))
+        .collect();
+    let _ = writeln!(
+        out,
+        "\n## `[{QUEUES}.NAME]`\n\n\
+         Keys of one queue. What a section leaves out is taken from `[{JOBS}]`, key by key, so a \
+         queue may change one\npart of a group alone. A queue needs no section to be used. Names \
+         are 1 to 128 characters of `a-z 0-9 . _ : -`,\nthe first a letter or digit.\n\n\
+         Keys: {}.\n\n```toml\n{QUEUE_EXAMPLE}```",
+        names.join(", "),
+    );
+}
+
+fn environment_section(out: &mut String) {
+    let names = [
+        "server.listen",
+        "jobs.backoff.initial",
+        "queues.reports.lease",
+    ];
+    let _ = writeln!(
+        out,
+        "\n## Environment variables\n\n\
+         Every key has a variable: `PUNCTUAL_`, then the section and the key in upper case, with \
+         two underscores for\neach dot. It wins over the file.\n\n\
+         | key | variable |\n|---|---|"
+    );
+    for name in names {
+        let _ = writeln!(out, "| `{name}` | `{}` |", variable(name));
+    }
+    out.push_str(
+        "\n\
+         - Only names that begin with `PUNCTUAL_` and hold a double underscore are configuration; \
+         an unknown one is an error, like an unknown key.\n\
+         - Values are written without quotes: `PUNCTUAL_JOBS__LEASE=1m`. Lists are separated by \
+         commas.\n\
+         - A group is set key by key: `PUNCTUAL_JOBS__RETENTION__FAILED=30d`.\n\
+         - Names are taken in lower case. A queue's name with `.`, `:` or `-` in it can be set \
+         where the system allows such variable names; shells mostly do not, so use the file.\n",
+    );
+}
+
+fn errors_section(out: &mut String) {
+    let errors = Config::from_toml(BROKEN)
+        .err()
+        .map(|e| e.to_string())
+        .unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "\n## Errors\n\n\
+         A configuration is refused whole, and everything that is wrong with it is said at once, \
+         with the place, the\nkey and the next step. This file\n\n```toml\n{BROKEN}```\n\n\
+         is answered with exit code 2 and\n\n```text\n{errors}\n```"
+    );
+}
+
+pub(super) fn sample() -> String {
+    let mut out = String::from(
+        "# Every key of Punctual with its default. An empty file works the same: keep only the \
+         lines that you change.\n\
+         # Durations: \"250ms\", \"30s\", \"1h 30m\", \"7d\". Sizes: bytes, or \"64KiB\", \
+         \"64KB\". Details: docs/CONFIG.md\n\
+         # Check a file with: punctual check-config FILE\n",
+    );
+    for section in SECTIONS {
+        let _ = writeln!(out);
+        comment(&mut out, section.doc);
+        let _ = writeln!(out, "[{}]", section.name);
+        for key in section.keys {
+            let _ = writeln!(out);
+            comment(&mut out, key.doc);
+            let mark = if key.per_queue { " Per queue too." } else { "" };
+            comment(&mut out, &format!("Allowed: {}.{mark}", key.kind.range()));
+            let _ = writeln!(out, "{} = {}", key.name, default(key));
+        }
+        if section.name == JOBS {
+            let _ = writeln!(out);
+            comment(
+                &mut out,
+                "A queue may have its own value for each key marked \"per queue too\".",
+            );
+            for line in QUEUE_EXAMPLE.lines() {
+                let _ = writeln!(out, "{}", format!("# {line}").trim_end());
+            }
+        }
+    }
+    out
+}
+
+/// As TOML.
+fn default(key: &Key) -> String {
+    key.kind
+        .read_text(key.default)
+        .map_or_else(|_| key.default.to_owned(), |v| v.to_string())
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+/// Comment lines of at most 100 characters.
+fn comment(out: &mut String, text: &str) {
+    let mut line = String::from("#");
+    for word in text.replace(['`', '*'], "").split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > 100 {
+            let _ = writeln!(out, "{line}");
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(out, "{line}");
+}

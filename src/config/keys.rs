@@ -1,0 +1,415 @@
+//! The one table of configuration keys. Reading, `docs/CONFIG.md` and the sample file are made
+//! from it; a new key is a line here and a field in `config.rs`.
+
+use std::time::Duration;
+
+use super::checks::{host, listen, public_url, store_url};
+use super::value::{Check, Kind, show};
+
+/// A section of the file.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+/// One key of a section.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Below the section, with a dot for a nested table: `backoff.initial`.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// As it is written in an environment variable.
+    pub(super) default: &'static str,
+    /// May also be set in `[queues.NAME]`.
+    pub(super) per_queue: bool,
+    /// What it does, in Markdown.
+    pub(super) doc: &'static str,
+}
+
+impl Key {
+    const fn new(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            per_queue: false,
+            doc,
+        }
+    }
+
+    const fn per_queue(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            per_queue: true,
+            doc,
+        }
+    }
+}
+
+const fn ms(min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        min: Duration::from_millis(min),
+        max: Duration::from_millis(max),
+    }
+}
+
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+const fn text(rule: &'static str, check: Check) -> Kind {
+    Kind::Text { rule, check }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const MIB: u64 = 1 << 20;
+
+/// The section whose keys `[queues.NAME]` may override.
+pub(super) const JOBS: &str = "jobs";
+pub(super) const QUEUES: &str = "queues";
+
+/// In the order of the documentation.
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        name: "server",
+        doc: "The HTTP listener.",
+        keys: &[
+            Key::new(
+                "listen",
+                text("an address and a port", listen),
+                "127.0.0.1:8080",
+                "Where to serve HTTP. Port 0 picks a free one. Other machines are served only with \
+                 `auth.mode = \"off\"` written out.",
+            ),
+            Key::new(
+                "public_url",
+                text("an http(s) URL without a path, or empty", public_url),
+                "",
+                "The address clients see, for absolute links behind a proxy. Empty: links come \
+                 from the `Host` header.",
+            ),
+            Key::new(
+                "shutdown_grace",
+                ms(0, HOUR),
+                "30s",
+                "How long requests in flight may take to finish after SIGTERM or SIGINT.",
+            ),
+            Key::new(
+                "header_timeout",
+                ms(100, 5 * MINUTE),
+                "10s",
+                "A connection that has not sent its request's headers in this time is closed.",
+            ),
+            Key::new(
+                "body_timeout",
+                ms(100, HOUR),
+                "30s",
+                "A request whose body has not arrived in this time is refused.",
+            ),
+            Key::new(
+                "max_connections",
+                integer(1, 1_000_000),
+                "10000",
+                "Open connections; more wait in the system's backlog. Mind the limit on open \
+                 files (`ulimit -n`).",
+            ),
+        ],
+    },
+    Section {
+        name: "store",
+        doc: "Where jobs are kept.",
+        keys: &[
+            Key::new(
+                "url",
+                text("`sqlite://PATH`", store_url),
+                "sqlite://punctual.db",
+                "The store. The path is relative to the working directory; the file is made when \
+                 absent.",
+            ),
+            Key::new(
+                "durability",
+                Kind::Choice(&["full", "normal"]),
+                "full",
+                "`full`: every accepted job is on disk before the 202. `normal`: faster, but a \
+                 power failure may lose the last moments; `/v1/meta` says so.",
+            ),
+        ],
+    },
+    Section {
+        name: JOBS,
+        doc: "Defaults for jobs. A request may choose its own within the API's limits; a queue \
+              may override those marked *per queue*.",
+        keys: &[
+            Key::per_queue(
+                "sync_window",
+                ms(0, 50 * SECOND),
+                "100ms",
+                "How long a submission may be held to answer with the result at once, when the \
+                 job is likely to finish in that time. `\"0s\"`: never.",
+            ),
+            Key::per_queue(
+                "lease",
+                ms(SECOND, HOUR),
+                "30s",
+                "How long a worker holds a job without a heartbeat before it is taken back.",
+            ),
+            Key::per_queue(
+                "max_attempts",
+                integer(1, 100),
+                "5",
+                "Attempts before a job ends as failed.",
+            ),
+            Key::per_queue(
+                "timeout",
+                ms(SECOND, 604_800 * SECOND),
+                "1h",
+                "The longest one attempt may run, whatever its heartbeats say.",
+            ),
+            Key::per_queue(
+                "cancel_grace",
+                ms(0, 7 * DAY),
+                "5m",
+                "How long a worker has to honour a cancellation before the job is cancelled \
+                 without it.",
+            ),
+            Key::per_queue(
+                "backoff.initial",
+                ms(0, 7 * DAY),
+                "5s",
+                "The delay after the first failed attempt. At most `backoff.max`.",
+            ),
+            Key::per_queue(
+                "backoff.max",
+                ms(0, 7 * DAY),
+                "10m",
+                "The longest delay between attempts, before jitter.",
+            ),
+            Key::per_queue(
+                "backoff.multiplier",
+                Kind::Float {
+                    min: 1.0,
+                    max: 100.0,
+                },
+                "2.0",
+                "Each delay is this many times the one before. 1: a constant delay.",
+            ),
+            Key::per_queue(
+                "backoff.jitter",
+                Kind::Float { min: 0.0, max: 1.0 },
+                "0.1",
+                "The share of each delay that is random, to both sides, so that jobs that failed \
+                 together do not return together.",
+            ),
+            Key::per_queue(
+                "retention.completed",
+                ms(SECOND, 3_650 * DAY),
+                "24h",
+                "How long a completed job and its result are kept.",
+            ),
+            Key::per_queue(
+                "retention.failed",
+                ms(SECOND, 3_650 * DAY),
+                "7d",
+                "How long a failed job is kept.",
+            ),
+            Key::per_queue(
+                "retention.cancelled",
+                ms(SECOND, 3_650 * DAY),
+                "24h",
+                "How long a cancelled job is kept.",
+            ),
+            Key::new(
+                "idempotency_ttl",
+                ms(SECOND, 365 * DAY),
+                "24h",
+                "How long an `Idempotency-Key` is remembered.",
+            ),
+            Key::new(
+                "max_payload_bytes",
+                bytes(1, 16 * MIB),
+                "1048576",
+                "The largest payload of a job.",
+            ),
+            Key::new(
+                "inline_result_bytes",
+                bytes(0, 16 * MIB),
+                "65536",
+                "Results up to this size appear in the job itself; larger ones only at \
+                 `/v1/jobs/{id}/result`. At most `max_result_bytes`.",
+            ),
+            Key::new(
+                "max_result_bytes",
+                bytes(1, 256 * MIB),
+                "16777216",
+                "The largest result of a job.",
+            ),
+            Key::new(
+                "result_hosts",
+                Kind::List {
+                    rule: "host names",
+                    check: host,
+                },
+                "",
+                "Hosts that a `result_location` may name. Empty: any host, by https.",
+            ),
+            Key::new(
+                "retry_after.max",
+                ms(SECOND, HOUR),
+                "5m",
+                "The largest `Retry-After` that a client is told.",
+            ),
+        ],
+    },
+    Section {
+        name: "tasks",
+        doc: "How often each maintenance task runs.",
+        keys: &[
+            Key::new(
+                "reaper",
+                ms(10, MINUTE),
+                "1s",
+                "Takes back work whose lease or timeout has passed.",
+            ),
+            Key::new(
+                "scheduler",
+                ms(10, MINUTE),
+                "250ms",
+                "Makes scheduled and backed-off jobs eligible when they are due.",
+            ),
+            Key::new(
+                "sampler",
+                ms(10, 5 * MINUTE),
+                "5s",
+                "Refreshes the gauges of the queues.",
+            ),
+            Key::new(
+                "retention",
+                ms(10, DAY),
+                "10s",
+                "Removes finished jobs whose retention has passed, some at a time.",
+            ),
+            Key::new(
+                "reconcile",
+                ms(10, DAY),
+                "10m",
+                "Recounts the jobs and compares with the running counters.",
+            ),
+        ],
+    },
+    Section {
+        name: "auth",
+        doc: "Who may call.",
+        keys: &[Key::new(
+            "mode",
+            Kind::Choice(&["tokens", "off"]),
+            "tokens",
+            "`tokens`: callers need a token; until tokens can be configured, only loopback is \
+             served. `off`: everything is allowed to everyone who can connect.",
+        )],
+    },
+    Section {
+        name: "telemetry",
+        doc: "What the server says about itself. `RUST_LOG` filters the log.",
+        keys: &[Key::new(
+            "log_format",
+            Kind::Choice(&["text", "json"]),
+            "text",
+            "One line for people, or one JSON object, for each event.",
+        )],
+    },
+    Section {
+        name: "limits",
+        doc: "Bounds on metric labels: further values are counted under `_other`.",
+        keys: &[
+            Key::new(
+                "queues",
+                integer(1, 10_000),
+                "100",
+                "Distinct queues in metric labels.",
+            ),
+            Key::new(
+                "kinds",
+                integer(1, 10_000),
+                "100",
+                "Distinct kinds in metric labels.",
+            ),
+        ],
+    },
+];
+
+/// Where a key is set: a section, or a queue's overrides.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    Section(&'static Section),
+    Queue(&'a str),
+}
+
+impl Target<'_> {
+    pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
+        let (section, all) = match self {
+            Target::Section(section) => (section, true),
+            Target::Queue(_) => (jobs(), false),
+        };
+        section.keys.iter().filter(move |key| all || key.per_queue)
+    }
+
+    pub(super) fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+
+    /// Whether `name` is a table of keys, such as `backoff`.
+    pub(super) fn is_group(self, name: &str) -> bool {
+        self.keys().any(|key| {
+            key.name
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('.'))
+        })
+    }
+
+    /// The table's name as written in the file.
+    pub(super) fn table(self) -> String {
+        match self {
+            Target::Section(section) => section.name.to_owned(),
+            Target::Queue(name) => format!("{QUEUES}.{}", bare_or_quoted(name)),
+        }
+    }
+
+    /// The name of a key in this table, in full.
+    pub(super) fn full(self, key: &str) -> String {
+        format!("{}.{key}", self.table())
+    }
+}
+
+pub(super) fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+pub(super) fn jobs() -> &'static Section {
+    section(JOBS).expect("the table has it")
+}
+
+/// A TOML key: quoted when it must be.
+pub(super) fn bare_or_quoted(name: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    if !name.is_empty() && name.len() <= 128 && name.bytes().all(bare) {
+        name.to_owned()
+    } else {
+        show(name)
+    }
+}

@@ -1,0 +1,35 @@
+//! What a job gets when its submission is silent: resolved from configuration, per queue.
+
+use std::time::Duration;
+
+use super::job::{Policy, Retention};
+use super::retry::Backoff;
+
+/// What a job gets when its request says nothing: `[jobs]`, with the queue's own keys over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobDefaults {
+    /// 0 s (never) to 50 s, default 100 ms.
+    pub sync_window: Duration,
+    /// 1 s to 1 h, default 30 s.
+    pub lease: Duration,
+    /// 1 to 100, default 5.
+    pub max_attempts: u32,
+    /// Of one attempt. 1 s to 604 800 s, default 1 h.
+    pub timeout: Duration,
+    /// 0 s to 7 d, default 5 m.
+    pub cancel_grace: Duration,
+    pub backoff: Backoff,
+    pub retention: Retention,
+}
+
+impl JobDefaults {
+    /// The part that is fixed in a job when it is accepted.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            timeout: self.timeout,
+            cancel_grace: self.cancel_grace,
+            backoff: self.backoff,
+            retention: self.retention,
+        }
+    }
+}

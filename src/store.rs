@@ -1,0 +1,416 @@
+//! The seam between the engine and whatever keeps the jobs.
+//!
+//! [`Store`] is a set of *intent verbs*: each is one atomic step, durable when it returns (as far
+//! as the store was told to be), and each transition inside it is [`domain::state::apply`]'s
+//! answer, never the store's own opinion. No transaction crosses the seam and no SQL leaks out.
+//!
+//! Two kinds of "no": a [`Rejected`] is an answer (the job is in another state than you hoped);
+//! a [`StoreError`] means "could not find out", after which the caller knows nothing and must
+//! say so.
+//!
+//! What every implementation keeps, and the conformance suite checks:
+//! - a write on leased work matches the token and checks that it hit a row;
+//! - counters by (queue, kind, [`Tally`]) change in the same commit as the job;
+//! - a job, its idempotency key and its counter appear together or not at all;
+//! - finished jobs lie apart from live ones, and retention works in bounded steps;
+//! - claims go by queue preference, then priority, then sequence.
+//!
+//! [`domain::state::apply`]: crate::domain::state::apply
+
+pub mod sqlite;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::id::{IdSecret, JobId};
+use crate::domain::job::{Job, JobError, PendingReason, Progress, RawJson, Record, Requester, Spec, Status, Tally};
+use crate::domain::lease::{LeaseToken, TokenHash};
+use crate::domain::names::{Name, WorkerId};
+use crate::domain::state::{Change, Rejected};
+use crate::domain::time::Timestamp;
+
+/// "Could not find out." Nothing may be concluded about whether a write happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// No space left, or the size limit is reached.
+    #[error("the store is full: {0}")]
+    Full(String),
+    #[error("the store could not be read or written: {0}")]
+    Io(String),
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    #[error("the store is closed")]
+    Closed,
+    #[error("the store failed: {0}")]
+    Other(String),
+}
+
+impl StoreError {
+    /// The closed set of metric labels.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Busy(_) => "busy",
+            Self::Full(_) => "full",
+            Self::Io(_) => "io",
+            Self::Corrupt(_) => "corrupt",
+            Self::Closed => "closed",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// What a store knows about itself once it is open.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub backend: &'static str,
+    pub id_secret: IdSecret,
+    /// When this store was first opened: no id from before is ours.
+    pub created_at: Timestamp,
+    /// The latest moment that the store has seen; engine time starts no earlier.
+    pub last_seen: Timestamp,
+    pub namespaces: Vec<Name>,
+}
+
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    pub key: String,
+    /// SHA-256 over the canonical body.
+    pub fingerprint: [u8; 32],
+}
+
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub spec: Spec,
+    pub job: Job,
+    pub key: Option<IdempotencyKey>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    Created,
+    /// The key was used before with the same body: this is the job it made.
+    Replayed(Box<Record>),
+    /// The key was used before and its job is gone.
+    ReplayedGone(JobId),
+    /// The key was used before with another body.
+    KeyReused(JobId),
+}
+
+/// Why a job with a valid id is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// A tombstone says that it was deleted.
+    Deleted,
+    /// A tombstone says that its retention ended.
+    Expired,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found<T> {
+    Here(T),
+    Absent(Absence),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultBody {
+    /// The bytes as the worker gave them, and their media type.
+    Bytes { content_type: String, body: Vec<u8> },
+    Elsewhere { location: String },
+    NotCompleted(Box<(Status, Option<JobError>)>),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    pub namespace: Option<Name>,
+    pub status: Option<Status>,
+    pub queue: Option<Name>,
+    pub kind: Option<Name>,
+    pub tag: Option<String>,
+    pub pending_reason: Option<PendingReason>,
+    pub error_type: Option<String>,
+    pub created_after: Option<Timestamp>,
+    pub created_before: Option<Timestamp>,
+    pub finished_after: Option<Timestamp>,
+}
+
+/// Newest first. A page may be shorter than `limit`, even empty, and still have a successor:
+/// the work for one page is bounded, not its yield.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    pub jobs: Vec<Record>,
+    pub next: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    pub worker: WorkerId,
+    /// Strict order of preference.
+    pub queues: Vec<Name>,
+    /// Empty: every kind.
+    pub kinds: Vec<Name>,
+    /// One token for each job that may be leased.
+    pub tokens: Vec<LeaseToken>,
+    pub lease: Option<Duration>,
+    /// The queue's own lease length, by position in `queues`.
+    pub default_leases: Vec<Duration>,
+    /// Payload bytes after which no further job is added (at least one is given).
+    pub max_bytes: usize,
+    /// Jobs that the worker says it holds; its other leases, granted before this request, are
+    /// withdrawn.
+    pub held: Option<Vec<JobId>>,
+    /// When the request came in: leases granted since are not "other" (see `held`).
+    pub received_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub struct Leased {
+    pub spec: Spec,
+    pub job: Job,
+    pub token: LeaseToken,
+    pub checkpoint: Option<RawJson>,
+    /// Since when the job could have been claimed: eligibility, or the queue's last resume.
+    pub eligible_since: Timestamp,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    pub jobs: Vec<Leased>,
+    /// Leases of this worker whose cancel is wished.
+    pub cancel: Vec<JobId>,
+    /// Leases withdrawn because `held` did not name them.
+    pub withdrawn: Vec<Transition>,
+    /// First attempts that came too late and were failed instead.
+    pub missed: Vec<Transition>,
+    /// For each queue asked, whether it is paused.
+    pub paused: Vec<bool>,
+}
+
+/// A job after a transition, with what the engine must tell metrics and waiters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    pub id: JobId,
+    pub queue: Name,
+    pub kind: Name,
+    pub change: Change,
+    pub job: Job,
+    /// Whether it ended an attempt: the last one of `job.history`.
+    pub attempt_ended: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Beat {
+    pub id: JobId,
+    pub token: TokenHash,
+    pub extend: Option<Duration>,
+    pub progress: Option<Progress>,
+    pub checkpoint: Option<RawJson>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Completed { result: Option<ResultValue> },
+    Failed { error: JobError, retry_after: Option<Duration>, unit: f64 },
+    Released { delay: Option<Duration> },
+    Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultValue {
+    Json(RawJson),
+    Elsewhere { location: String, content_type: Option<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Settle {
+    pub id: JobId,
+    pub token: TokenHash,
+    pub outcome: Outcome,
+}
+
+/// `Err(None)`: no such job.
+pub type Verdict = std::result::Result<Transition, Option<Rejected>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueState {
+    pub name: Name,
+    pub paused_at: Option<Timestamp>,
+    pub paused_reason: Option<String>,
+    pub paused_until: Option<Timestamp>,
+    pub resumed_at: Option<Timestamp>,
+}
+
+/// Exact counts and ages at one moment, from counters and index seeks only.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sample {
+    pub queues: Vec<QueueSample>,
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueSample {
+    pub state: QueueState,
+    /// By [`Tally::code`].
+    pub tallies: [u64; 7],
+    /// Scheduled or backing-off jobs whose moment has come: they count as eligible.
+    pub due: u64,
+    /// The oldest eligible job's `eligible_at`.
+    pub oldest_eligible: Option<Timestamp>,
+}
+
+/// Maintained counters beside an exact recount, over all queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recount {
+    /// By [`Tally::code`].
+    pub counted: [u64; 7],
+    pub maintained: [u64; 7],
+    /// (queue, kind, tally) triples whose counter differs.
+    pub differing: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    pub worker: WorkerId,
+    pub queues: Vec<Name>,
+    pub kinds: Vec<Name>,
+    pub capacity: u32,
+    pub hostname: Option<String>,
+    pub version: Option<String>,
+    pub last_seen: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retired {
+    /// Finished jobs removed.
+    pub jobs: u64,
+    /// Idempotency keys, tombstones and presence rows removed.
+    pub other: u64,
+    /// Whether the step's limit was reached, so that more may be waiting.
+    pub more: bool,
+}
+
+/// Intent verbs. All are safe to call concurrently; all take the engine's `now`.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    fn identity(&self) -> &Identity;
+
+    /// All or nothing. Each job is created with its key and counters in one commit; if any key
+    /// was reused with another body, or names a job that is gone, nothing is created at all.
+    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>>;
+
+    /// One job, wherever it lies. `payload` asks for the payload too.
+    async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>>;
+
+    /// The result's bytes.
+    async fn result(&self, id: JobId) -> Result<Found<ResultBody>>;
+
+    /// At most `limit` jobs created before the one at `before` (a page's `next`).
+    async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page>;
+
+    async fn cancel(
+        &self,
+        id: JobId,
+        by: Requester,
+        reason: Option<String>,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<Verdict>;
+
+    /// Forgets a finished job; leaves a tombstone while the id is younger than `tombstone`.
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict>;
+
+    /// Leases up to one job for each token, and repairs lost answers by `held`.
+    async fn claim(&self, request: ClaimRequest, now: Timestamp) -> Result<Claimed>;
+
+    /// Extends leases; answers in the order of `beats`.
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>>;
+
+    /// Settles leases, then claims, in one commit; answers in the order of `settlements`.
+    async fn settle(
+        &self,
+        settlements: Vec<Settle>,
+        claim: Option<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Verdict>, Option<Claimed>)>;
+
+    /// Gives back leases that nobody received, uncounted. Leases that have moved on are skipped.
+    async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>>;
+
+    /// Withdraws every lease of the worker and forgets its presence.
+    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>>;
+
+    /// Takes back due leases, ends cancels past their grace and fails missed starts: at most
+    /// `limit` jobs. `spread` (uniform in [0, 1) each, cycled) times 5 s delays the eligibility
+    /// of jobs taken back in a pass of more than 100, so that a fleet's outage is no stampede.
+    async fn take_back(&self, limit: u32, spread: Vec<f64>, now: Timestamp) -> Result<Vec<Transition>>;
+
+    /// Makes due scheduled and backing-off jobs claimable, and resumes queues whose pause has
+    /// ended: at most `limit` jobs. Answers the number made claimable by queue.
+    async fn promote(&self, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>>;
+
+    /// After an outage of ours: no lease and no hard limit ends before its length has passed
+    /// again. Answers how many were extended.
+    async fn extend_leases(&self, now: Timestamp) -> Result<u64>;
+
+    /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the
+    /// id is younger than `tombstone`), idempotency keys older than `key_ttl` whose job is gone,
+    /// old tombstones, and presence not seen for a day.
+    async fn expire(
+        &self,
+        limit: u32,
+        tombstone: Duration,
+        key_ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Retired>;
+
+    /// Counts and ages; cost is independent of the number of jobs.
+    async fn sample(&self, now: Timestamp) -> Result<Sample>;
+
+    /// Counts every row. Slow by design; runs beside the writer.
+    async fn recount(&self) -> Result<Recount>;
+
+    async fn pause(
+        &self,
+        queue: Name,
+        reason: Option<String>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<QueueState>;
+
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState>;
+
+    /// Records who was seen; one row a worker.
+    async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()>;
+
+    /// Workers seen within a day, with the number of leases each holds.
+    async fn workers(&self) -> Result<Vec<(Presence, u64)>>;
+
+    /// Commits what is under way and closes; later verbs answer [`StoreError::Closed`].
+    async fn close(&self);
+}
+
+impl Recount {
+    /// Maintained minus counted, for each client-visible status.
+    pub fn drift(&self) -> Vec<(Status, i64)> {
+        Status::ALL
+            .into_iter()
+            .map(|status| {
+                let of = |counts: &[u64; 7]| -> i64 {
+                    Tally::ALL
+                        .into_iter()
+                        .filter(|t| t.status() == status)
+                        .map(|t| counts[t.code() as usize] as i64)
+                        .sum()
+                };
+                (status, of(&self.maintained) - of(&self.counted))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,362 @@
+//! The embedded store: one SQLite file in WAL mode.
+//!
+//! One writer thread owns the writing connection and commits in groups ([`writer`]); a few
+//! reading connections work beside it on committed snapshots; a third party copies the log into
+//! the file ([`checkpoint`]). The file is locked for one server. With `durability = "full"` a
+//! commit has been synced to disk before anyone is answered.
+//!
+//! It knows SQL and the domain; it knows no HTTP, no metrics and no clock.
+
+mod book;
+mod change;
+mod checkpoint;
+mod lease;
+mod open;
+mod reads;
+mod rows;
+mod submit;
+mod upkeep;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use crate::domain::id::{IdSecret, JobId};
+use crate::domain::job::{Requester, Record};
+use crate::domain::names::{Name, WorkerId};
+use crate::domain::state::Event;
+use crate::domain::time::Timestamp;
+
+use super::{
+    Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
+    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted,
+    Transition, Verdict,
+};
+
+pub use open::{Durability, OpenError};
+pub use writer::CommitObserver;
+
+use rows::{fault, to_json};
+use writer::Writer;
+
+/// Reading connections.
+const READERS: usize = 4;
+
+#[derive(Clone)]
+pub struct Options {
+    pub path: PathBuf,
+    pub durability: Durability,
+    /// Results up to this size lie in the job's row and are shown in the job.
+    pub inline_result_bytes: usize,
+    /// How long an idempotency key outlives its job, from the key's creation.
+    pub key_ttl: Duration,
+    /// Becomes the id secret of a new store; an existing one keeps its own.
+    pub fresh_secret: [u8; 32],
+    pub now: Timestamp,
+    /// Told the number of jobs touched by each commit.
+    pub observer: CommitObserver,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+pub struct SqliteStore {
+    identity: Identity,
+    writer: Writer,
+    readers: Arc<Readers>,
+    inline_limit: usize,
+    key_ttl: Duration,
+    _lock: open::Lock,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    free: Semaphore,
+    path: PathBuf,
+}
+
+impl SqliteStore {
+    /// Opens (or creates), checks, locks and migrates the file. Blocking.
+    pub fn open(options: Options) -> std::result::Result<Self, OpenError> {
+        let path = &options.path;
+        let lock = open::lock(path)?;
+        let conn = open::writer(path, options.durability, options.fresh_secret, options.now)?;
+        let unusable = |reason: String| OpenError::Unusable {
+            path: path.display().to_string(),
+            reason,
+        };
+        let identity = identity(&conn).map_err(|e| unusable(e.to_string()))?;
+        let readers = (0..READERS)
+            .map(|_| open::reader(path))
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(|e| unusable(e.to_string()))?;
+        let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
+        let (dirty, dirtied) = checkpoint::signal();
+        let writer = writer::start(conn, options.observer, move || {
+            let _ = dirty.try_send(());
+        })
+            .map_err(|e| unusable(e.to_string()))?;
+        let log = open::suffixed(path, "-wal");
+        checkpoint::start(checkpointer, dirtied, writer.clone(), move || wal_pages(&log))
+            .map_err(|e| unusable(e.to_string()))?;
+        Ok(Self {
+            identity,
+            writer,
+            readers: Arc::new(Readers {
+                idle: Mutex::new(readers),
+                free: Semaphore::new(READERS),
+                path: options.path,
+            }),
+            inline_limit: options.inline_result_bytes,
+            key_ttl: options.key_ttl,
+            _lock: lock,
+        })
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let readers = Arc::clone(&self.readers);
+        let _permit = readers.free.acquire().await.map_err(|_| StoreError::Closed)?;
+        let pool = Arc::clone(&readers);
+        tokio::task::spawn_blocking(move || {
+            let idle = pool.lock().pop();
+            // One was lost if a read panicked.
+            let conn = match idle {
+                Some(conn) => conn,
+                None => open::reader(&pool.path).map_err(fault)?,
+            };
+            let result = work(&conn);
+            if conn.is_autocommit() {
+                pool.lock().push(conn);
+            }
+            result
+        })
+        .await
+        .map_err(|_| StoreError::Other("a read panicked".to_owned()))?
+    }
+}
+
+impl Readers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wal_pages(log: &Path) -> i64 {
+    std::fs::metadata(log).map_or(0, |m| i64::try_from(m.len() / 4096).unwrap_or(i64::MAX))
+}
+
+fn identity(conn: &Connection) -> Result<Identity> {
+    let meta = |key: &str| conn.prepare("SELECT value FROM meta WHERE key = ?1").map(|s| (s, key.to_owned()));
+    let (mut stmt, key) = meta("id_secret").map_err(fault)?;
+    let secret: [u8; 32] = stmt.query_row([key], |r| r.get(0)).map_err(fault)?;
+    let (mut stmt, key) = meta("created_at").map_err(fault)?;
+    let created_at: i64 = stmt.query_row([key], |r| r.get(0)).map_err(fault)?;
+    let last_seen: i64 =
+        conn.query_row("SELECT last_seen FROM progress", [], |r| r.get(0)).map_err(fault)?;
+    let namespaces = conn
+        .prepare("SELECT name FROM namespaces ORDER BY namespace_id")
+        .and_then(|mut s| {
+            s.query_map([], |r| Ok(Name::trusted(r.get_ref(0)?.as_str()?)))?.collect()
+        })
+        .map_err(fault)?;
+    Ok(Identity {
+        backend: "sqlite",
+        id_secret: IdSecret::new(secret),
+        created_at: Timestamp::from_millis(created_at),
+        last_seen: Timestamp::from_millis(last_seen),
+        namespaces,
+    })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
+        self.writer.write(move |tx| submit::submit(tx, &jobs, now)).await
+    }
+
+    async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {
+        self.read(move |conn| reads::get(conn, id, payload)).await
+    }
+
+    async fn result(&self, id: JobId) -> Result<Found<ResultBody>> {
+        self.read(move |conn| reads::result(conn, id)).await
+    }
+
+    async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page> {
+        self.read(move |conn| reads::list(conn, &filter, before, limit)).await
+    }
+
+    async fn cancel(
+        &self,
+        id: JobId,
+        by: Requester,
+        reason: Option<String>,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<Verdict> {
+        let event = Event::Cancel { by, reason, force };
+        self.writer
+            .write(move |tx| {
+                tx.saw(now);
+                change::fire(tx, id, &event, None, 0, now)
+            })
+            .await
+    }
+
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict> {
+        let ttl = self.key_ttl;
+        self.writer.write(move |tx| upkeep::delete(tx, id, tombstone, ttl, now)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest, now: Timestamp) -> Result<Claimed> {
+        self.writer.write(move |tx| lease::claim(tx, &request, now)).await
+    }
+
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>> {
+        self.writer.write(move |tx| lease::heartbeat(tx, &beats, now)).await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settle>,
+        claim: Option<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Verdict>, Option<Claimed>)> {
+        let inline = self.inline_limit;
+        self.writer
+            .write(move |tx| {
+                let verdicts = lease::settle(tx, &settlements, inline, now)?;
+                let claimed = match &claim {
+                    Some(request) => Some(lease::claim(tx, request, now)?),
+                    None => None,
+                };
+                Ok((verdicts, claimed))
+            })
+            .await
+    }
+
+    async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>> {
+        self.writer.write(move |tx| lease::withdraw(tx, &leases, now)).await
+    }
+
+    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>> {
+        self.writer.write(move |tx| lease::goodbye(tx, &worker, now)).await
+    }
+
+    async fn take_back(
+        &self,
+        limit: u32,
+        spread: Vec<f64>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>> {
+        self.writer.write(move |tx| upkeep::take_back(tx, limit, &spread, now)).await
+    }
+
+    async fn promote(&self, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>> {
+        self.writer.write(move |tx| upkeep::promote(tx, limit, now)).await
+    }
+
+    async fn extend_leases(&self, now: Timestamp) -> Result<u64> {
+        self.writer.write(move |tx| upkeep::extend_leases(tx, now)).await
+    }
+
+    async fn expire(
+        &self,
+        limit: u32,
+        tombstone: Duration,
+        key_ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Retired> {
+        self.writer.write(move |tx| upkeep::expire(tx, limit, tombstone, key_ttl, now)).await
+    }
+
+    async fn sample(&self, now: Timestamp) -> Result<Sample> {
+        self.read(move |conn| reads::sample(conn, now)).await
+    }
+
+    async fn recount(&self) -> Result<Recount> {
+        self.read(reads::recount).await
+    }
+
+    async fn pause(
+        &self,
+        queue: Name,
+        reason: Option<String>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<QueueState> {
+        self.writer.write(move |tx| upkeep::pause(tx, &queue, reason.as_ref(), until, now)).await
+    }
+
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
+        self.writer.write(move |tx| upkeep::resume(tx, &queue, now)).await
+    }
+
+    async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()> {
+        self.writer
+            .write(move |tx| {
+                tx.saw(now);
+                for p in &seen {
+                    record_presence(tx, p)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn workers(&self) -> Result<Vec<(Presence, u64)>> {
+        self.read(reads::workers).await
+    }
+
+    async fn close(&self) {
+        self.readers.free.close();
+        self.readers.lock().clear();
+        self.writer.close().await;
+    }
+}
+
+fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
+    let names = |names: &[Name]| to_json(&names.iter().map(Name::as_str).collect::<Vec<_>>());
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO presence (worker, queues, kinds, capacity, hostname, version, last_seen) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET queues = excluded.queues, \
+             kinds = excluded.kinds, capacity = excluded.capacity, hostname = excluded.hostname, \
+             version = excluded.version, last_seen = max(last_seen, excluded.last_seen)",
+        )
+        .map_err(fault)?
+        .execute((
+            p.worker.as_str(),
+            names(&p.queues)?,
+            names(&p.kinds)?,
+            p.capacity,
+            &p.hostname,
+            &p.version,
+            p.last_seen.as_millis(),
+        ))
+        .map_err(fault)?;
+    Ok(())
+}

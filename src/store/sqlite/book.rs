@@ -1,0 +1,171 @@
+//! The writer's small memory: names by number, the queues' pauses, the next sequence.
+//!
+//! It mirrors committed rows plus those of the transaction under way; when that one is rolled
+//! back the book is read anew.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use crate::domain::names::Name;
+use crate::domain::time::Timestamp;
+use crate::store::{QueueState, Result};
+
+use super::rows::{fault, moment};
+
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    by_name: HashMap<Name, i64>,
+    by_id: HashMap<i64, Name>,
+}
+
+impl Names {
+    fn add(&mut self, id: i64, name: Name) {
+        self.by_name.insert(name.clone(), id);
+        self.by_id.insert(id, name);
+    }
+
+    pub(super) fn id(&self, name: &Name) -> Option<i64> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn name(&self, id: i64) -> Name {
+        self.by_id.get(&id).cloned().unwrap_or_else(|| Name::trusted("unknown"))
+    }
+
+    fn load(conn: &Connection, sql: &str) -> Result<Self> {
+        let mut names = Self::default();
+        let mut stmt = conn.prepare(sql).map_err(fault)?;
+        let rows = stmt
+            .query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?)))
+            .map_err(fault)?;
+        for row in rows {
+            let (id, name) = row.map_err(fault)?;
+            names.add(id, Name::trusted(&name));
+        }
+        Ok(names)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) namespaces: Names,
+    pub(super) kinds: Names,
+    pub(super) queues: Names,
+    states: HashMap<i64, QueueState>,
+    next_sequence: i64,
+    last_seen: Timestamp,
+}
+
+impl Book {
+    pub(super) fn load(conn: &Connection) -> Result<Self> {
+        let (next_sequence, last_seen) = conn
+            .query_row("SELECT next_sequence, last_seen FROM progress", [], |r| {
+                Ok((r.get(0)?, moment(r, 1)?))
+            })
+            .map_err(fault)?;
+        let mut stmt = conn.prepare(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q")).map_err(fault)?;
+        let states = stmt
+            .query_map([], |r| Ok((r.get::<_, i64>(0)?, queue_state(r, 1)?)))
+            .and_then(Iterator::collect)
+            .map_err(fault)?;
+        Ok(Self {
+            namespaces: Names::load(conn, "SELECT namespace_id, name FROM namespaces")?,
+            kinds: Names::load(conn, "SELECT kind_id, name FROM kinds")?,
+            queues: Names::load(conn, "SELECT queue_id, name FROM queues")?,
+            states,
+            next_sequence,
+            last_seen,
+        })
+    }
+
+    pub(super) fn take_sequence(&mut self) -> i64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
+    }
+
+    pub(super) const fn next_sequence(&self) -> i64 {
+        self.next_sequence
+    }
+
+    pub(super) fn saw(&mut self, now: Timestamp) -> Timestamp {
+        self.last_seen = self.last_seen.max(now);
+        self.last_seen
+    }
+
+    pub(super) fn state(&self, queue: i64) -> Option<&QueueState> {
+        self.states.get(&queue)
+    }
+
+    pub(super) fn states(&self) -> impl Iterator<Item = (i64, &QueueState)> {
+        self.states.iter().map(|(id, state)| (*id, state))
+    }
+
+    pub(super) fn set_state(&mut self, queue: i64, state: QueueState) {
+        self.states.insert(queue, state);
+    }
+
+    pub(super) fn namespace_id(&mut self, conn: &Connection, name: &Name) -> Result<i64> {
+        if let Some(id) = self.namespaces.id(name) {
+            return Ok(id);
+        }
+        conn.execute("INSERT INTO namespaces (name) VALUES (?1)", [name.as_str()]).map_err(fault)?;
+        self.namespaces.add(conn.last_insert_rowid(), name.clone());
+        Ok(conn.last_insert_rowid())
+    }
+
+    pub(super) fn kind_id(&mut self, conn: &Connection, name: &Name) -> Result<i64> {
+        if let Some(id) = self.kinds.id(name) {
+            return Ok(id);
+        }
+        conn.execute("INSERT INTO kinds (name) VALUES (?1)", [name.as_str()]).map_err(fault)?;
+        self.kinds.add(conn.last_insert_rowid(), name.clone());
+        Ok(conn.last_insert_rowid())
+    }
+
+    pub(super) fn queue_id(
+        &mut self,
+        conn: &Connection,
+        name: &Name,
+        now: Timestamp,
+    ) -> Result<i64> {
+        if let Some(id) = self.queues.id(name) {
+            return Ok(id);
+        }
+        conn.execute(
+            "INSERT INTO queues (name, created_at) VALUES (?1, ?2)",
+            (name.as_str(), now.as_millis()),
+        )
+        .map_err(fault)?;
+        let id = conn.last_insert_rowid();
+        self.queues.add(id, name.clone());
+        self.states.insert(
+            id,
+            QueueState {
+                name: name.clone(),
+                paused_at: None,
+                paused_reason: None,
+                paused_until: None,
+                resumed_at: None,
+            },
+        );
+        Ok(id)
+    }
+}
+
+/// In the order that [`queue_state`] reads, of a table called `q`.
+pub(super) const QUEUE_COLUMNS: &str =
+    "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at";
+
+pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<QueueState> {
+    let millis = |i: usize| -> rusqlite::Result<Option<Timestamp>> {
+        Ok(row.get::<_, Option<i64>>(i)?.map(Timestamp::from_millis))
+    };
+    Ok(QueueState {
+        name: Name::trusted(row.get_ref(at)?.as_str()?),
+        paused_at: millis(at + 1)?,
+        paused_reason: row.get(at + 2)?,
+        paused_until: millis(at + 3)?,
+        resumed_at: millis(at + 4)?,
+    })
+}

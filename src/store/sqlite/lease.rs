@@ -1,0 +1,286 @@
+//! Leases: claims, heartbeats, settlements, and giving back what nobody received.
+
+use std::collections::HashSet;
+
+use crate::domain::id::JobId;
+use crate::domain::job::Spec;
+use crate::domain::names::WorkerId;
+use crate::domain::state::Event;
+use crate::domain::time::Timestamp;
+use crate::store::{
+    Beat, ClaimRequest, Claimed, Leased, Outcome, Result, ResultValue, Settle, Transition, Verdict,
+};
+
+use super::change::{fire, fire_live, load_live};
+use super::rows::{
+    LIVE_COLUMNS, LIVE_WIDTH, Live, SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, fault, job_id, live,
+    raw_json, spec,
+};
+use super::writer::Tx;
+
+pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> Result<Claimed> {
+    tx.saw(now);
+    let mut claimed = Claimed::default();
+    if let Some(held) = &request.held {
+        claimed.withdrawn = repair(tx, &request.worker, held, request.received_at, now)?;
+    }
+    let mut bytes = 0;
+    let mut tokens = request.tokens.iter();
+    for (at, queue_name) in request.queues.iter().enumerate() {
+        let Some(queue) = tx.book.queues.id(queue_name) else {
+            claimed.paused.push(false);
+            continue;
+        };
+        let state = tx.book.state(queue);
+        let paused = state.is_some_and(|s| s.paused_at.is_some());
+        let resumed_at = state.and_then(|s| s.resumed_at);
+        claimed.paused.push(paused);
+        if paused {
+            continue;
+        }
+        let length = request.lease.or_else(|| request.default_leases.get(at).copied());
+        let length = length.unwrap_or(std::time::Duration::from_secs(30));
+        while tokens.len() > 0 && (claimed.jobs.is_empty() || bytes < request.max_bytes) {
+            let room = request.max_bytes.saturating_sub(bytes);
+            let found = candidates(tx, queue, &request.kinds, tokens.len(), room)?;
+            if found.is_empty() {
+                break;
+            }
+            for Candidate { before, spec, checkpoint } in found {
+                let Some(token) = tokens.as_slice().first() else { break };
+                let size = spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
+                if !claimed.jobs.is_empty() && bytes + size > request.max_bytes {
+                    return finish_claim(tx, request, claimed);
+                }
+                let event = Event::Claim {
+                    worker: request.worker.clone(),
+                    token: token.hash(),
+                    lease: length,
+                };
+                let eligible_at = before.job.eligible_at;
+                match fire_live(tx, &before, &event, now)? {
+                    Ok(t) => {
+                        bytes += size;
+                        claimed.jobs.push(Leased {
+                            spec,
+                            job: t.job,
+                            token: token.clone(),
+                            checkpoint,
+                            eligible_since: resumed_at.map_or(eligible_at, |r| r.max(eligible_at)),
+                        });
+                        tokens.next();
+                    }
+                    // Too late for its first start: it fails here, and does not block the rest.
+                    Err(_) => match fire_live(tx, &before, &Event::MissStart, now)? {
+                        Ok(missed) => claimed.missed.push(missed),
+                        Err(_) => return finish_claim(tx, request, claimed),
+                    },
+                }
+            }
+        }
+    }
+    finish_claim(tx, request, claimed)
+}
+
+fn finish_claim(tx: &Tx<'_>, request: &ClaimRequest, mut claimed: Claimed) -> Result<Claimed> {
+    while claimed.paused.len() < request.queues.len() {
+        claimed.paused.push(false);
+    }
+    claimed.cancel = tx
+        .conn
+        .prepare_cached(
+            "SELECT s.job_id FROM live_jobs l JOIN job_specs s ON s.job_row = l.job_row \
+             WHERE l.tally = 3 AND l.cancel IS NOT NULL AND l.lease_worker = ?1",
+        )
+        .and_then(|mut s| s.query_map([request.worker.as_str()], |r| job_id(r, 0))?.collect())
+        .map_err(fault)?;
+    Ok(claimed)
+}
+
+struct Candidate {
+    before: Live,
+    spec: Spec,
+    checkpoint: Option<crate::domain::job::RawJson>,
+}
+
+/// The next jobs of the queue, in order, until `limit` jobs or about `room` payload bytes.
+fn candidates(
+    tx: &Tx<'_>,
+    queue: i64,
+    kinds: &[crate::domain::names::Name],
+    limit: usize,
+    room: usize,
+) -> Result<Vec<Candidate>> {
+    if kinds.is_empty() {
+        let sql = format!(
+            "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
+             FROM live_jobs l INDEXED BY live_ready CROSS JOIN job_specs s USING (job_row) \
+             {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 \
+             ORDER BY l.priority DESC, l.sequence LIMIT ?2"
+        );
+        return collect(tx, &sql, (queue, limit as i64), room);
+    }
+    let sql = format!(
+        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
+         FROM live_jobs l INDEXED BY live_ready_kind CROSS JOIN job_specs s USING (job_row) \
+         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.kind_id = ?2 \
+         ORDER BY l.priority DESC, l.sequence LIMIT ?3"
+    );
+    let mut all = Vec::new();
+    for kind in kinds {
+        if let Some(kind) = tx.book.kinds.id(kind) {
+            all.extend(collect(tx, &sql, (queue, kind, limit as i64), room)?);
+        }
+    }
+    all.sort_by_key(|c| (std::cmp::Reverse(c.before.priority), c.before.sequence));
+    all.truncate(limit);
+    Ok(all)
+}
+
+fn collect(
+    tx: &Tx<'_>,
+    sql: &str,
+    params: impl rusqlite::Params,
+    room: usize,
+) -> Result<Vec<Candidate>> {
+    let mut stmt = tx.conn.prepare_cached(sql).map_err(fault)?;
+    let mut rows = stmt.query(params).map_err(fault)?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next().map_err(fault)? {
+        let read = || -> rusqlite::Result<Candidate> {
+            let mut spec = spec(row, LIVE_WIDTH)?;
+            spec.payload = raw_json(row, LIVE_WIDTH + SPEC_WIDTH)?;
+            let checkpoint = raw_json(row, LIVE_WIDTH + SPEC_WIDTH + 1)?;
+            Ok(Candidate { before: live(row)?, spec, checkpoint })
+        };
+        let candidate = read().map_err(fault)?;
+        bytes += candidate.spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
+        found.push(candidate);
+        if bytes > room {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Withdraws the worker's leases that it does not know of: their answers were lost.
+fn repair(
+    tx: &mut Tx<'_>,
+    worker: &WorkerId,
+    held: &[JobId],
+    received_at: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Transition>> {
+    let held: HashSet<&JobId> = held.iter().collect();
+    let mut withdrawn = Vec::new();
+    for before in leases_of(tx, worker)? {
+        let known = held.contains(&before.id);
+        let newer = before.job.lease().is_some_and(|l| l.claimed_at >= received_at);
+        if !known && !newer {
+            let event = Event::Withdraw { fence: before.job.fence };
+            withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
+        }
+    }
+    Ok(withdrawn)
+}
+
+fn leases_of(tx: &Tx<'_>, worker: &WorkerId) -> Result<Vec<Live>> {
+    tx.conn
+        .prepare_cached(&format!(
+            "SELECT {LIVE_COLUMNS} FROM live_jobs l INDEXED BY live_worker \
+             JOIN job_specs s ON s.job_row = l.job_row WHERE l.tally = 3 AND l.lease_worker = ?1"
+        ))
+        .and_then(|mut s| s.query_map([worker.as_str()], live)?.collect())
+        .map_err(fault)
+}
+
+pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Result<Vec<Verdict>> {
+    tx.saw(now);
+    beats
+        .iter()
+        .map(|beat| {
+            let event = Event::Heartbeat {
+                token: beat.token,
+                extend: beat.extend,
+                progress: beat.progress.clone(),
+            };
+            let verdict = fire(tx, beat.id, &event, None, 0, now)?;
+            if let (Ok(_), Some(checkpoint)) = (&verdict, &beat.checkpoint) {
+                tx.conn
+                    .prepare_cached(
+                        "UPDATE live_jobs SET checkpoint = ?2 \
+                         WHERE job_row = (SELECT job_row FROM job_specs WHERE job_id = ?1)",
+                    )
+                    .and_then(|mut s| s.execute((beat.id.as_bytes(), checkpoint.as_str())))
+                    .map_err(fault)?;
+            }
+            Ok(verdict)
+        })
+        .collect()
+}
+
+pub(super) fn settle(
+    tx: &mut Tx<'_>,
+    settlements: &[Settle],
+    inline_limit: usize,
+    now: Timestamp,
+) -> Result<Vec<Verdict>> {
+    tx.saw(now);
+    settlements
+        .iter()
+        .map(|settle| {
+            let token = settle.token;
+            let mut result: Option<&ResultValue> = None;
+            let event = match &settle.outcome {
+                Outcome::Completed { result: value } => {
+                    result = value.as_ref();
+                    Event::Complete { token }
+                }
+                Outcome::Failed { error, retry_after, unit } => Event::Fail {
+                    token,
+                    error: error.clone(),
+                    retry_after: *retry_after,
+                    unit: *unit,
+                },
+                Outcome::Released { delay } => Event::Release { token, delay: *delay },
+                Outcome::Cancelled => Event::AgreeToCancel { token },
+            };
+            fire(tx, settle.id, &event, result, inline_limit, now)
+        })
+        .collect()
+}
+
+pub(super) fn withdraw(
+    tx: &mut Tx<'_>,
+    leases: &[(JobId, u64)],
+    now: Timestamp,
+) -> Result<Vec<Transition>> {
+    tx.saw(now);
+    let mut withdrawn = Vec::new();
+    for (id, fence) in leases {
+        if let Some(before) = load_live(tx, *id)? {
+            let event = Event::Withdraw { fence: *fence };
+            withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
+        }
+    }
+    Ok(withdrawn)
+}
+
+pub(super) fn goodbye(
+    tx: &mut Tx<'_>,
+    worker: &WorkerId,
+    now: Timestamp,
+) -> Result<Vec<Transition>> {
+    tx.saw(now);
+    let mut withdrawn = Vec::new();
+    for before in leases_of(tx, worker)? {
+        let event = Event::Withdraw { fence: before.job.fence };
+        withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
+    }
+    tx.conn
+        .prepare_cached("DELETE FROM presence WHERE worker = ?1")
+        .and_then(|mut s| s.execute([worker.as_str()]))
+        .map_err(fault)?;
+    Ok(withdrawn)
+}

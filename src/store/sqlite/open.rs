@@ -1,0 +1,219 @@
+//! Opening a store file: the lock, the checks that give an operator a clear answer, migrations.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use crate::domain::time::Timestamp;
+
+/// "Punc": tells our files from other programs' SQLite databases.
+const APPLICATION_ID: i32 = 0x5075_6e63;
+
+/// Applied in order; `user_version` counts how many have been. Never edit one that was released.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_foundation.sql")];
+
+/// Files up to this size are checked whole at start-up.
+const CHECKED_BYTES: u64 = 32 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "another server holds {path}; stop it first, or give this one another store with --store sqlite://PATH"
+    )]
+    InUse { path: String },
+    #[error(
+        "{path} was written by a newer version (schema {found}, this one knows {known}); start the newer version, or restore a backup"
+    )]
+    Newer { path: String, found: usize, known: usize },
+    #[error(
+        "{path} is a SQLite database of another program; choose another path with --store sqlite://PATH"
+    )]
+    Foreign { path: String },
+    #[error(
+        "{path} is damaged or no store file ({reason}); restore a backup, or move it away to start empty"
+    )]
+    Damaged { path: String, reason: String },
+    #[error("{path} cannot be written ({reason}); make the file and its directory writable for this user")]
+    ReadOnly { path: String, reason: String },
+    #[error("{path} cannot be opened ({reason}); check that the directory exists and has space")]
+    Unusable { path: String, reason: String },
+}
+
+impl OpenError {
+    fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let (path, reason) = (path.display().to_string(), error.to_string());
+        match error.sqlite_error_code() {
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::ReadOnly { path, reason }
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::Damaged { path, reason }
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse { path },
+            _ => Self::Unusable { path, reason },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Every commit is synced to disk before it is answered.
+    Full,
+    /// Synced at checkpoints: a power cut may lose the last moments; a crash of the process not.
+    Normal,
+}
+
+/// Held for as long as the store is open; the kernel releases it when the process dies.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+pub(super) fn lock(path: &Path) -> Result<Lock, OpenError> {
+    let lock_path = suffixed(path, "-lock");
+    let shown = path.display().to_string();
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::ReadOnly { path: shown.clone(), reason: e.to_string() }
+            }
+            _ => OpenError::Unusable { path: shown.clone(), reason: e.to_string() },
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: shown }),
+        Err(TryLockError::Error(e)) => {
+            Err(OpenError::Unusable { path: shown, reason: e.to_string() })
+        }
+    }
+}
+
+pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The writer's connection, checked and migrated.
+pub(super) fn writer(
+    path: &Path,
+    durability: Durability,
+    secret: [u8; 32],
+    now: Timestamp,
+) -> Result<Connection, OpenError> {
+    let fail = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let mut conn = Connection::open(path).map_err(fail)?;
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
+        return Err(OpenError::ReadOnly {
+            path: path.display().to_string(),
+            reason: "the file is read-only".to_owned(),
+        });
+    }
+    check(&conn, path)?;
+    configure(&conn, durability).map_err(fail)?;
+    migrate(&mut conn, path, secret, now)?;
+    Ok(conn)
+}
+
+fn configure(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(
+        None,
+        "synchronous",
+        match durability {
+            Durability::Full => "full",
+            Durability::Normal => "normal",
+        },
+    )?;
+    // Checkpoints are another connection's work, off the path of commits.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "temp_store", "memory")?;
+    conn.pragma_update(None, "cache_size", -65_536)?;
+    conn.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.pragma_update(None, "query_only", true)?;
+    conn.pragma_update(None, "cache_size", -8_192)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(Duration::ZERO)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "cache_size", -1_024)?;
+    Ok(conn)
+}
+
+fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let fail = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let shown = path.display().to_string();
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
+    let id: i32 = conn.query_row("PRAGMA application_id", [], |r| r.get(0)).map_err(fail)?;
+    if tables > 0 && id != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: shown });
+    }
+    if std::fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
+        let verdict: String =
+            conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
+        if verdict != "ok" {
+            return Err(OpenError::Damaged { path: shown, reason: verdict });
+        }
+    }
+    Ok(())
+}
+
+fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    secret: [u8; 32],
+    now: Timestamp,
+) -> Result<(), OpenError> {
+    let fail = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let found: usize = conn
+        .query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0))
+        .map(|v| usize::try_from(v).unwrap_or(usize::MAX))
+        .map_err(fail)?;
+    let known = MIGRATIONS.len();
+    if found > known {
+        return Err(OpenError::Newer { path: path.display().to_string(), found, known });
+    }
+    for (at, sql) in MIGRATIONS.iter().enumerate().skip(found) {
+        let tx = conn.transaction().map_err(fail)?;
+        tx.execute_batch(sql).map_err(fail)?;
+        tx.pragma_update(None, "user_version", at as i64 + 1).map_err(fail)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+    }
+    seed(conn, secret, now).map_err(fail)
+}
+
+/// What a new store starts with. An existing one keeps its own.
+fn seed(conn: &mut Connection, secret: [u8; 32], now: Timestamp) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    let known: Option<i64> =
+        tx.query_row("SELECT last_seen FROM progress", [], |r| r.get(0)).optional()?;
+    if known.is_none() {
+        let at = now.as_millis();
+        tx.execute("INSERT INTO meta VALUES ('id_secret', ?1), ('created_at', ?2)", (secret, at))?;
+        tx.execute("INSERT INTO progress VALUES (1, ?1, 1)", [at])?;
+        tx.execute("INSERT INTO namespaces (name) VALUES ('default')", [])?;
+    }
+    tx.commit()
+}

@@ -1,0 +1,368 @@
+//! Reads: each sees one committed moment, beside the writer.
+
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use crate::domain::id::JobId;
+use crate::domain::job::{PendingReason, Record, Status, Tally};
+use crate::domain::names::{Name, WorkerId};
+use crate::domain::time::Timestamp;
+use crate::store::{
+    Absence, Found, ListFilter, Page, Presence, QueueSample, Recount, Result, ResultBody, Sample,
+};
+
+use super::book::{QUEUE_COLUMNS, queue_state};
+use super::rows::{
+    FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, SPEC_COLUMNS, SPEC_JOINS,
+    SPEC_WIDTH, default_content_type, fault, finished, live, raw_json, record, spec,
+};
+
+/// Rows that one page of a list looks at, whatever the filter.
+const SCAN_LIMIT: i64 = 5_000;
+
+pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<Record>> {
+    let payload = if payload { "s.payload" } else { "NULL" };
+    let found = conn
+        .prepare_cached(&format!(
+            "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, q.paused_at IS NOT NULL, {payload} \
+             FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row {SPEC_JOINS} \
+             WHERE s.job_id = ?1"
+        ))
+        .and_then(|mut s| {
+            s.query_row([id.as_bytes()], |r| {
+                let mut spec = spec(r, LIVE_WIDTH)?;
+                let paused = r.get(LIVE_WIDTH + SPEC_WIDTH)?;
+                spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + 1)?;
+                Ok(record(spec, live(r)?, paused))
+            })
+            .optional()
+        })
+        .map_err(fault)?;
+    if let Some(found) = found {
+        return Ok(Found::Here(found));
+    }
+    let found = conn
+        .prepare_cached(&format!(
+            "SELECT {FINISHED_COLUMNS}, {SPEC_COLUMNS}, f.result, {payload} \
+             FROM job_specs s JOIN finished_jobs f ON f.job_row = s.job_row {SPEC_JOINS} \
+             WHERE s.job_id = ?1"
+        ))
+        .and_then(|mut s| s.query_row([id.as_bytes()], finished_record).optional())
+        .map_err(fault)?;
+    match found {
+        Some(found) => Ok(Found::Here(found)),
+        None => absence(conn, id).map(Found::Absent),
+    }
+}
+
+fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+    let mut spec = spec(r, FINISHED_WIDTH)?;
+    spec.payload = raw_json(r, FINISHED_WIDTH + SPEC_WIDTH + 1)?;
+    let done = finished(r)?;
+    let mut result = done.result;
+    if let Some(result) = &mut result {
+        result.inline = raw_json(r, FINISHED_WIDTH + SPEC_WIDTH)?;
+    }
+    Ok(Record { spec, job: done.job, result, retried_as: done.retried_as, queue_paused: false })
+}
+
+fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
+    let deleted: Option<bool> = conn
+        .prepare_cached("SELECT deleted FROM tombstones WHERE job_id = ?1")
+        .and_then(|mut s| s.query_row([id.as_bytes()], |r| r.get(0)).optional())
+        .map_err(fault)?;
+    Ok(match deleted {
+        Some(true) => Absence::Deleted,
+        Some(false) => Absence::Expired,
+        None => Absence::Unknown,
+    })
+}
+
+pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> {
+    let record = match get(conn, id, false)? {
+        Found::Absent(why) => return Ok(Found::Absent(why)),
+        Found::Here(record) => record,
+    };
+    let Some(info) = record.result.filter(|_| record.job.status() == Status::Completed) else {
+        let status = record.job.status();
+        return Ok(Found::Here(ResultBody::NotCompleted(Box::new((status, record.job.error)))));
+    };
+    if let Some(location) = info.location {
+        return Ok(Found::Here(ResultBody::Elsewhere { location }));
+    }
+    let body = match info.inline {
+        Some(json) => json.as_str().as_bytes().to_vec(),
+        None => conn
+            .prepare_cached(
+                "SELECT CAST(body AS BLOB) FROM results \
+                 WHERE job_row = (SELECT job_row FROM job_specs WHERE job_id = ?1)",
+            )
+            .and_then(|mut s| s.query_row([id.as_bytes()], |r| r.get(0)).optional())
+            .map_err(fault)?
+            .unwrap_or_default(),
+    };
+    let content_type = if info.content_type.is_empty() {
+        default_content_type()
+    } else {
+        info.content_type
+    };
+    Ok(Found::Here(ResultBody::Bytes { content_type, body }))
+}
+
+pub(super) fn list(
+    conn: &Connection,
+    filter: &ListFilter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Page> {
+    let before = before.unwrap_or(i64::MAX);
+    // The table that holds only what the filter can want.
+    let (source, clause) = match filter.status {
+        None => ("job_specs", ""),
+        Some(Status::Pending) => ("live_jobs", "AND tally < 3"),
+        Some(Status::Running) => ("live_jobs", "AND tally = 3"),
+        Some(Status::Completed) => ("finished_jobs", ""),
+        Some(Status::Failed) => ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 5"),
+        Some(Status::Cancelled) => ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 6"),
+    };
+    let window = format!(
+        "SELECT job_row FROM {source} WHERE job_row < ?1 {clause} \
+         ORDER BY job_row DESC LIMIT {SCAN_LIMIT}"
+    );
+    let (lowest, scanned): (Option<i64>, i64) = conn
+        .prepare_cached(&format!("SELECT min(job_row), count(*) FROM ({window})"))
+        .and_then(|mut s| s.query_row([before], |r| Ok((r.get(0)?, r.get(1)?))))
+        .map_err(fault)?;
+    let rows = matching(conn, filter, &window, before, limit)?;
+    let next = if rows.len() == limit as usize {
+        rows.last().map(|(row, _)| *row)
+    } else if scanned == SCAN_LIMIT {
+        lowest
+    } else {
+        None
+    };
+    Ok(Page { jobs: rows.into_iter().map(|(_, record)| record).collect(), next })
+}
+
+/// Rows of the window that match, newest first.
+fn matching(
+    conn: &Connection,
+    filter: &ListFilter,
+    window: &str,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Record)>> {
+    let mut clauses: Vec<String> = Vec::new();
+    let mut values: Vec<rusqlite::types::Value> = vec![before.into()];
+    let mut add = |clause: &str, value: rusqlite::types::Value| {
+        values.push(value);
+        clauses.push(clause.replace('?', &format!("?{}", values.len())));
+    };
+    if let Some(namespace) = &filter.namespace {
+        add("n.name = ?", namespace.as_str().to_owned().into());
+    }
+    if let Some(queue) = &filter.queue {
+        add("q.name = ?", queue.as_str().to_owned().into());
+    }
+    if let Some(kind) = &filter.kind {
+        add("k.name = ?", kind.as_str().to_owned().into());
+    }
+    if let Some(tag) = &filter.tag {
+        add("EXISTS (SELECT 1 FROM json_each(s.tags) WHERE value = ?)", tag.clone().into());
+    }
+    if let Some(error_type) = &filter.error_type {
+        add("coalesce(l.error, f.error) ->> '$.type' = ?", error_type.clone().into());
+    }
+    let times = [
+        ("coalesce(l.created_at, f.created_at) > ?", filter.created_after),
+        ("coalesce(l.created_at, f.created_at) < ?", filter.created_before),
+        ("f.finished_at > ?", filter.finished_after),
+    ];
+    for (clause, at) in times {
+        if let Some(at) = at {
+            add(clause, at.as_millis().into());
+        }
+    }
+    let paused = "q.paused_at IS NOT NULL";
+    match filter.pending_reason {
+        None => {}
+        Some(PendingReason::Scheduled) => clauses.push("l.tally = 1".to_owned()),
+        Some(PendingReason::RetryBackoff) => clauses.push("l.tally = 2".to_owned()),
+        Some(PendingReason::QueuePaused) => clauses.push(format!("l.tally = 0 AND {paused}")),
+        Some(PendingReason::Queued) => clauses.push(format!("l.tally = 0 AND NOT {paused}")),
+    }
+    clauses.push("coalesce(l.job_row, f.job_row) IS NOT NULL".to_owned());
+    let sql = format!(
+        "SELECT {LIVE_COLUMNS}, {FINISHED_COLUMNS}, {SPEC_COLUMNS}, {paused} \
+         FROM ({window}) w JOIN job_specs s ON s.job_row = w.job_row \
+         LEFT JOIN live_jobs l ON l.job_row = w.job_row \
+         LEFT JOIN finished_jobs f ON f.job_row = w.job_row {SPEC_JOINS} \
+         WHERE {} ORDER BY w.job_row DESC LIMIT {limit}",
+        clauses.join(" AND ")
+    );
+    let mut stmt = conn.prepare(&sql).map_err(fault)?;
+    let mut rows = stmt.query(params_from_iter(values)).map_err(fault)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(fault)? {
+        found.push(listed(row).map_err(fault)?);
+    }
+    Ok(found)
+}
+
+fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
+    let spec = spec(row, LIVE_WIDTH + FINISHED_WIDTH)?;
+    let paused = row.get(LIVE_WIDTH + FINISHED_WIDTH + SPEC_WIDTH)?;
+    if row.get::<_, Option<i64>>(0)?.is_some() {
+        let live = live(row)?;
+        return Ok((live.row, record(spec, live, paused)));
+    }
+    let done = super::rows::finished_at(row, LIVE_WIDTH)?;
+    let job_row = done.row;
+    let record = Record {
+        spec,
+        job: done.job,
+        result: done.result,
+        retried_as: done.retried_as,
+        queue_paused: false,
+    };
+    Ok((job_row, record))
+}
+
+pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
+    let snapshot = conn.unchecked_transaction().map_err(fault)?;
+    let mut queues: std::collections::BTreeMap<i64, QueueSample> = conn
+        .prepare_cached(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q"))
+        .and_then(|mut s| {
+            s.query_map([], |r| {
+                let sample = QueueSample {
+                    state: queue_state(r, 1)?,
+                    tallies: [0; 7],
+                    due: 0,
+                    oldest_eligible: None,
+                };
+                Ok((r.get::<_, i64>(0)?, sample))
+            })?
+            .collect()
+        })
+        .map_err(fault)?;
+    let counts: Vec<(i64, i64, i64, i64)> = conn
+        .prepare_cached("SELECT queue_id, kind_id, tally, jobs FROM job_counts")
+        .and_then(|mut s| {
+            s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect()
+        })
+        .map_err(fault)?;
+    let mut oldest = conn
+        .prepare_cached(
+            "SELECT eligible_at FROM live_jobs INDEXED BY live_eligible \
+             WHERE tally = 0 AND queue_id = ?1 AND kind_id = ?2 ORDER BY eligible_at LIMIT 1",
+        )
+        .map_err(fault)?;
+    for (queue, kind, tally, jobs) in counts {
+        let (Some(sample), Ok(at)) = (queues.get_mut(&queue), usize::try_from(tally)) else {
+            continue;
+        };
+        if let Some(slot) = sample.tallies.get_mut(at) {
+            *slot += u64::try_from(jobs).unwrap_or(0);
+        }
+        if tally == Tally::Queued.code() && jobs > 0 {
+            let at = oldest
+                .query_row((queue, kind), |r| r.get(0).map(Timestamp::from_millis))
+                .optional()
+                .map_err(fault)?;
+            sample.oldest_eligible = earlier(sample.oldest_eligible, at);
+        }
+    }
+    drop(oldest);
+    let due: Vec<(i64, i64, i64)> = conn
+        .prepare_cached(
+            "SELECT queue_id, count(*), min(eligible_at) FROM live_jobs INDEXED BY live_due \
+             WHERE tally IN (1, 2) AND eligible_at <= ?1 GROUP BY queue_id",
+        )
+        .and_then(|mut s| {
+            s.query_map([now.as_millis()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect()
+        })
+        .map_err(fault)?;
+    for (queue, jobs, at) in due {
+        if let Some(sample) = queues.get_mut(&queue) {
+            sample.due = u64::try_from(jobs).unwrap_or(0);
+            sample.oldest_eligible =
+                earlier(sample.oldest_eligible, Some(Timestamp::from_millis(at)));
+        }
+    }
+    let size: i64 = conn
+        .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |r| {
+            r.get(0)
+        })
+        .map_err(fault)?;
+    snapshot.finish().map_err(fault)?;
+    Ok(Sample { queues: queues.into_values().collect(), size_bytes: u64::try_from(size).unwrap_or(0) })
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+pub(super) fn recount(conn: &Connection) -> Result<Recount> {
+    let snapshot = conn.unchecked_transaction().map_err(fault)?;
+    let mut recount = Recount::default();
+    let rows: Vec<(i64, i64, i64)> = conn
+        .prepare_cached(
+            "SELECT tally, sum(counted), sum(maintained) FROM (\
+               SELECT tally, count(*) AS counted, 0 AS maintained FROM live_jobs GROUP BY tally \
+               UNION ALL SELECT tally, count(*), 0 FROM finished_jobs GROUP BY tally \
+               UNION ALL SELECT tally, 0, sum(jobs) FROM job_counts GROUP BY tally) GROUP BY tally",
+        )
+        .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect())
+        .map_err(fault)?;
+    for (tally, counted, maintained) in rows {
+        if let Some(at) = usize::try_from(tally).ok().filter(|at| *at < 7) {
+            recount.counted[at] = u64::try_from(counted).unwrap_or(0);
+            recount.maintained[at] = u64::try_from(maintained).unwrap_or(0);
+        }
+    }
+    let differing: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT queue_id, kind_id, tally, sum(n) AS n FROM (\
+               SELECT queue_id, kind_id, tally, count(*) AS n FROM live_jobs GROUP BY 1, 2, 3 \
+               UNION ALL SELECT queue_id, kind_id, tally, count(*) FROM finished_jobs GROUP BY 1, 2, 3 \
+               UNION ALL SELECT queue_id, kind_id, tally, -jobs FROM job_counts) \
+             GROUP BY 1, 2, 3) WHERE n <> 0",
+        )
+        .and_then(|mut s| s.query_row([], |r| r.get(0)))
+        .map_err(fault)?;
+    recount.differing = u64::try_from(differing).unwrap_or(0);
+    snapshot.finish().map_err(fault)?;
+    Ok(recount)
+}
+
+pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
+    let names = |r: &rusqlite::Row<'_>, at: usize| -> rusqlite::Result<Vec<Name>> {
+        let text = r.get_ref(at)?.as_str()?;
+        let names: Vec<String> = serde_json::from_str(text).unwrap_or_default();
+        Ok(names.iter().map(|n| Name::trusted(n)).collect())
+    };
+    conn.prepare_cached(
+        "SELECT p.worker, p.queues, p.kinds, p.capacity, p.hostname, p.version, p.last_seen, \
+         (SELECT count(*) FROM live_jobs l INDEXED BY live_worker \
+          WHERE l.tally = 3 AND l.lease_worker = p.worker) \
+         FROM presence p ORDER BY p.worker",
+    )
+    .and_then(|mut s| {
+        s.query_map([], |r| {
+            let presence = Presence {
+                worker: WorkerId::trusted(r.get_ref(0)?.as_str()?),
+                queues: names(r, 1)?,
+                kinds: names(r, 2)?,
+                capacity: r.get(3)?,
+                hostname: r.get(4)?,
+                version: r.get(5)?,
+                last_seen: super::rows::moment(r, 6)?,
+            };
+            Ok((presence, r.get::<_, i64>(7)? as u64))
+        })?
+        .collect()
+    })
+    .map_err(fault)
+}

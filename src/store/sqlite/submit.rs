@@ -1,0 +1,187 @@
+//! Accepting jobs: keys first, then everything in one commit.
+
+use std::collections::HashMap;
+
+use rusqlite::OptionalExtension;
+
+use crate::domain::id::JobId;
+use crate::domain::job::Tally;
+use crate::domain::names::Name;
+use crate::domain::time::{Timestamp, millis};
+use crate::store::{Found, IdempotencyKey, NewJob, Result, Submitted};
+
+use super::reads;
+use super::rows::{fault, job_id, policy_text, to_json};
+use super::writer::Tx;
+
+/// Keys of this route share one space, also a batch's.
+const ROUTE_JOBS: i64 = 1;
+
+enum KeyUse {
+    Fresh,
+    Same(JobId),
+    Other(JobId),
+}
+
+pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result<Vec<Submitted>> {
+    tx.saw(now);
+    let mut answers = Vec::with_capacity(jobs.len());
+    let mut in_batch: HashMap<(&Name, &str), (&[u8; 32], JobId)> = HashMap::new();
+    let mut replay_later = Vec::new();
+    let mut refused = false;
+    for (at, new) in jobs.iter().enumerate() {
+        let Some(key) = &new.key else {
+            answers.push(Submitted::Created);
+            continue;
+        };
+        let name = (&new.spec.namespace, key.key.as_str());
+        let found = match in_batch.get(&name) {
+            Some((fingerprint, id)) if **fingerprint == key.fingerprint => {
+                replay_later.push((at, *id));
+                answers.push(Submitted::Created);
+                continue;
+            }
+            Some((_, id)) => KeyUse::Other(*id),
+            None => look_up(tx, &new.spec.namespace, key)?,
+        };
+        answers.push(match found {
+            KeyUse::Fresh => {
+                in_batch.insert(name, (&key.fingerprint, new.spec.id));
+                Submitted::Created
+            }
+            KeyUse::Same(id) => match reads::get(tx.conn, id, false)? {
+                Found::Here(record) => Submitted::Replayed(Box::new(record)),
+                Found::Absent(_) => {
+                    refused = true;
+                    Submitted::ReplayedGone(id)
+                }
+            },
+            KeyUse::Other(id) => {
+                refused = true;
+                Submitted::KeyReused(id)
+            }
+        });
+    }
+    if refused {
+        return Ok(answers);
+    }
+    let replayed: Vec<usize> = replay_later.iter().map(|(at, _)| *at).collect();
+    for (at, new) in jobs.iter().enumerate() {
+        if answers[at] == Submitted::Created && !replayed.contains(&at) {
+            insert(tx, new, now)?;
+        }
+    }
+    for (at, id) in replay_later {
+        if let Found::Here(record) = reads::get(tx.conn, id, false)? {
+            answers[at] = Submitted::Replayed(Box::new(record));
+        }
+    }
+    Ok(answers)
+}
+
+fn look_up(tx: &Tx<'_>, namespace: &Name, key: &IdempotencyKey) -> Result<KeyUse> {
+    let Some(namespace) = tx.book.namespaces.id(namespace) else { return Ok(KeyUse::Fresh) };
+    let found = tx
+        .conn
+        .prepare_cached(
+            "SELECT fingerprint, job_id FROM idempotency_keys \
+             WHERE namespace_id = ?1 AND route = ?2 AND key = ?3",
+        )
+        .and_then(|mut s| {
+            s.query_row((namespace, ROUTE_JOBS, &key.key), |r| {
+                Ok((r.get::<_, [u8; 32]>(0)?, job_id(r, 1)?))
+            })
+            .optional()
+        })
+        .map_err(fault)?;
+    Ok(match found {
+        None => KeyUse::Fresh,
+        Some((fingerprint, id)) if fingerprint == key.fingerprint => KeyUse::Same(id),
+        Some((_, id)) => KeyUse::Other(id),
+    })
+}
+
+fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
+    let (spec, job) = (&new.spec, &new.job);
+    let namespace = tx.book.namespace_id(tx.conn, &spec.namespace)?;
+    let queue = tx.book.queue_id(tx.conn, &spec.queue, now)?;
+    let kind = tx.book.kind_id(tx.conn, &spec.kind)?;
+    let tags = if spec.tags.is_empty() { None } else { Some(to_json(&spec.tags)?) };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO job_specs (job_id, namespace_id, queue_id, kind_id, priority, \
+             root_job_id, retry_of, expected_duration_ms, idempotency_key, traceparent, \
+             tracestate, tags, metadata, payload) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )
+        .and_then(|mut s| {
+            s.execute((
+                spec.id.as_bytes(),
+                namespace,
+                queue,
+                kind,
+                spec.priority,
+                (spec.root != spec.id).then(|| *spec.root.as_bytes()),
+                spec.retry_of.map(|id| *id.as_bytes()),
+                spec.expected_duration.map(millis),
+                new.key.as_ref().map(|k| &k.key),
+                &spec.traceparent,
+                &spec.tracestate,
+                tags,
+                spec.metadata.as_ref().map(|m| m.as_str()),
+                spec.payload.as_ref().map(|p| p.as_str()),
+            ))
+        })
+        .map_err(fault)?;
+    let row = tx.conn.last_insert_rowid();
+    let sequence = tx.book.take_sequence();
+    let tally = Tally::of(&job.phase);
+    let policy = policy_text(&job.policy)?;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO live_jobs (job_row, queue_id, kind_id, tally, priority, sequence, \
+             eligible_at, attempt, max_attempts, fence, version, created_at, updated_at, \
+             start_by, policy) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        )
+        .and_then(|mut s| {
+            s.execute((
+                row,
+                queue,
+                kind,
+                tally.code(),
+                spec.priority,
+                sequence,
+                job.eligible_at.as_millis(),
+                job.attempt,
+                job.max_attempts,
+                job.fence as i64,
+                job.version as i64,
+                job.created_at.as_millis(),
+                job.updated_at.as_millis(),
+                job.start_by.map(Timestamp::as_millis),
+                policy,
+            ))
+        })
+        .map_err(fault)?;
+    if let Some(key) = &new.key {
+        tx.conn
+            .prepare_cached(
+                "INSERT INTO idempotency_keys (namespace_id, route, key, fingerprint, job_id, \
+                 created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut s| {
+                s.execute((
+                    namespace,
+                    ROUTE_JOBS,
+                    &key.key,
+                    key.fingerprint,
+                    spec.id.as_bytes(),
+                    now.as_millis(),
+                ))
+            })
+            .map_err(fault)?;
+    }
+    tx.count(queue, kind, None, Some(tally));
+    Ok(())
+}

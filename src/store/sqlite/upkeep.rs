@@ -1,0 +1,315 @@
+//! Maintenance steps: bounded, idempotent, each a short transaction.
+
+use std::time::Duration;
+
+use rusqlite::OptionalExtension;
+
+use crate::domain::id::JobId;
+use crate::domain::job::Tally;
+use crate::domain::names::Name;
+use crate::domain::state::Event;
+use crate::domain::time::Timestamp;
+use crate::store::{QueueState, Result, Retired, Transition, Verdict};
+
+use super::change::{fire_live, load_finished, load_live};
+use super::rows::{FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live};
+use super::writer::Tx;
+
+/// Passes that take back more than this spread the jobs' return.
+const STAMPEDE: usize = 100;
+const SPREAD: Duration = Duration::from_secs(5);
+
+/// Keys, tombstones and presence are kept this long beyond their use.
+const PRESENCE_KEPT: Duration = Duration::from_secs(86_400);
+
+pub(super) fn take_back(
+    tx: &mut Tx<'_>,
+    limit: u32,
+    spread: &[f64],
+    now: Timestamp,
+) -> Result<Vec<Transition>> {
+    tx.saw(now);
+    let due = select(
+        tx,
+        "INDEXED BY live_reap",
+        "l.tally = 3 AND l.reap_at <= ?1 ORDER BY l.reap_at",
+        (now.as_millis(), limit),
+    )?;
+    let mass = due.len() > STAMPEDE;
+    let mut changed = Vec::new();
+    for (at, before) in due.iter().enumerate() {
+        let spread = match spread.get(at % spread.len().max(1)) {
+            Some(unit) if mass => SPREAD.mul_f64(unit.clamp(0.0, 1.0)),
+            _ => Duration::ZERO,
+        };
+        changed.extend(fire_live(tx, before, &Event::TakeBack { spread }, now)?.ok());
+    }
+    let late = select(
+        tx,
+        "INDEXED BY live_start_by",
+        "l.start_by IS NOT NULL AND l.tally < 3 AND l.start_by <= ?1 AND l.attempt = 0 \
+         ORDER BY l.start_by",
+        (now.as_millis(), limit),
+    )?;
+    for before in &late {
+        changed.extend(fire_live(tx, before, &Event::MissStart, now)?.ok());
+    }
+    Ok(changed)
+}
+
+fn select(tx: &Tx<'_>, index: &str, clause: &str, params: (i64, u32)) -> Result<Vec<Live>> {
+    tx.conn
+        .prepare_cached(&format!(
+            "SELECT {LIVE_COLUMNS} FROM live_jobs l {index} \
+             JOIN job_specs s ON s.job_row = l.job_row WHERE {clause} LIMIT ?2"
+        ))
+        .and_then(|mut s| s.query_map(params, live)?.collect())
+        .map_err(fault)
+}
+
+pub(super) fn promote(tx: &mut Tx<'_>, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>> {
+    tx.saw(now);
+    let due = select(
+        tx,
+        "INDEXED BY live_due",
+        "l.tally IN (1, 2) AND l.eligible_at <= ?1 ORDER BY l.eligible_at",
+        (now.as_millis(), limit),
+    )?;
+    let mut ready: std::collections::BTreeMap<Name, u64> = std::collections::BTreeMap::new();
+    for before in &due {
+        if let Ok(t) = fire_live(tx, before, &Event::Promote, now)? {
+            *ready.entry(t.queue).or_default() += 1;
+        }
+    }
+    for name in over(tx, now) {
+        resume(tx, &name, now)?;
+        ready.insert(name, u64::MAX);
+    }
+    Ok(ready.into_iter().collect())
+}
+
+/// Queues whose pause has an end that has passed.
+fn over(tx: &Tx<'_>, now: Timestamp) -> Vec<Name> {
+    tx.book
+        .states()
+        .filter(|(_, q)| q.paused_at.is_some() && q.paused_until.is_some_and(|t| t <= now))
+        .map(|(_, q)| q.name.clone())
+        .collect()
+}
+
+pub(super) fn extend_leases(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+    tx.saw(now);
+    // Whatever would end within the longest lease; apply() leaves alone those that need nothing.
+    let longest: i64 = tx
+        .conn
+        .query_row("SELECT coalesce(max(lease_ms), 0) FROM live_jobs WHERE tally = 3", [], |r| {
+            r.get(0)
+        })
+        .map_err(fault)?;
+    let soon = now.as_millis().saturating_add(longest);
+    let rows = select(
+        tx,
+        "INDEXED BY live_reap",
+        "l.tally = 3 AND l.reap_at <= ?1 ORDER BY l.reap_at",
+        (soon, u32::MAX),
+    )?;
+    let mut extended = 0;
+    for before in &rows {
+        if fire_live(tx, before, &Event::Extend, now)?
+            .is_ok_and(|t| t.change == crate::domain::state::Change::Extended)
+        {
+            extended += 1;
+        }
+    }
+    Ok(extended)
+}
+
+pub(super) fn expire(
+    tx: &mut Tx<'_>,
+    limit: u32,
+    tombstone: Duration,
+    key_ttl: Duration,
+    now: Timestamp,
+) -> Result<Retired> {
+    tx.saw(now);
+    let due: Vec<Finished> = tx
+        .conn
+        .prepare_cached(&format!(
+            "SELECT {FINISHED_COLUMNS} FROM finished_jobs f INDEXED BY finished_expiry \
+             JOIN job_specs s ON s.job_row = f.job_row \
+             WHERE f.expires_at <= ?1 ORDER BY f.expires_at LIMIT ?2"
+        ))
+        .and_then(|mut s| s.query_map((now.as_millis(), limit), finished)?.collect())
+        .map_err(fault)?;
+    for job in &due {
+        remove(tx, job, false, tombstone, key_ttl, now)?;
+    }
+    let now_ms = now.as_millis();
+    let statements: [(&str, i64); 3] = [
+        (
+            "DELETE FROM idempotency_keys WHERE (namespace_id, route, key) IN \
+             (SELECT namespace_id, route, key FROM idempotency_keys INDEXED BY idempotency_expiry \
+             WHERE expires_at IS NOT NULL AND expires_at <= ?1 LIMIT ?2)",
+            now_ms,
+        ),
+        (
+            "DELETE FROM tombstones WHERE job_id IN \
+             (SELECT job_id FROM tombstones WHERE forget_at <= ?1 LIMIT ?2)",
+            now_ms,
+        ),
+        (
+            "DELETE FROM presence WHERE worker IN \
+             (SELECT worker FROM presence WHERE last_seen <= ?1 LIMIT ?2)",
+            now.minus(PRESENCE_KEPT).as_millis(),
+        ),
+    ];
+    let mut other = 0;
+    for (sql, before) in statements {
+        other += tx
+            .conn
+            .prepare_cached(sql)
+            .and_then(|mut s| s.execute((before, limit)))
+            .map_err(fault)?;
+    }
+    let more = due.len() >= limit as usize || other >= limit as usize;
+    Ok(Retired { jobs: due.len() as u64, other: other as u64, more })
+}
+
+pub(super) fn delete(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    tombstone: Duration,
+    key_ttl: Duration,
+    now: Timestamp,
+) -> Result<Verdict> {
+    tx.saw(now);
+    if let Some(before) = load_live(tx, id)? {
+        return Ok(fire_live(tx, &before, &Event::Delete, now)?.map_err(Some));
+    }
+    let Some(job) = load_finished(tx, id)? else { return Ok(Err(None)) };
+    match crate::domain::state::apply(&job.job, &Event::Delete, now) {
+        Err(rejected) => Ok(Err(Some(rejected))),
+        Ok(applied) => {
+            remove(tx, &job, true, tombstone, key_ttl, now)?;
+            Ok(Ok(Transition {
+                id,
+                queue: tx.book.queues.name(job.queue),
+                kind: tx.book.kinds.name(job.kind),
+                change: applied.change,
+                job: applied.job,
+                attempt_ended: false,
+            }))
+        }
+    }
+}
+
+/// Forgets a finished job. Its key lives on for the rest of its time, so that a late retry learns
+/// that the job was there instead of making another.
+fn remove(
+    tx: &mut Tx<'_>,
+    job: &Finished,
+    deleted: bool,
+    tombstone: Duration,
+    key_ttl: Duration,
+    now: Timestamp,
+) -> Result<()> {
+    let key: Option<(i64, String)> = tx
+        .conn
+        .prepare_cached("SELECT namespace_id, idempotency_key FROM job_specs WHERE job_row = ?1")
+        .and_then(|mut s| {
+            s.query_row([job.row], |r| Ok((r.get(0)?, r.get::<_, Option<String>>(1)?))).optional()
+        })
+        .map_err(fault)?
+        .and_then(|(namespace, key)| Some((namespace, key?)));
+    if let Some((namespace, key)) = key {
+        tx.conn
+            .prepare_cached(
+                "UPDATE idempotency_keys SET expires_at = max(created_at + ?4, ?5) \
+                 WHERE namespace_id = ?1 AND route = 1 AND key = ?2 AND job_id = ?3",
+            )
+            .and_then(|mut s| {
+                s.execute((
+                    namespace,
+                    key,
+                    job.id.as_bytes(),
+                    crate::domain::time::millis(key_ttl),
+                    now.as_millis(),
+                ))
+            })
+            .map_err(fault)?;
+    }
+    for sql in [
+        "DELETE FROM finished_jobs WHERE job_row = ?1",
+        "DELETE FROM job_specs WHERE job_row = ?1",
+        "DELETE FROM results WHERE job_row = ?1",
+    ] {
+        tx.conn.prepare_cached(sql).and_then(|mut s| s.execute([job.row])).map_err(fault)?;
+    }
+    let forget_at = job.job.created_at.plus(tombstone);
+    if forget_at > now {
+        tx.conn
+            .prepare_cached("INSERT OR REPLACE INTO tombstones VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut s| {
+                s.execute((job.id.as_bytes(), deleted, now.as_millis(), forget_at.as_millis()))
+            })
+            .map_err(fault)?;
+    }
+    tx.count(job.queue, job.kind, Some(Tally::of(&job.job.phase)), None);
+    Ok(())
+}
+
+pub(super) fn pause(
+    tx: &mut Tx<'_>,
+    name: &Name,
+    reason: Option<&String>,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<QueueState> {
+    tx.saw(now);
+    let id = tx.book.queue_id(tx.conn, name, now)?;
+    let before = tx.book.state(id).and_then(|s| s.paused_at);
+    let state = QueueState {
+        name: name.clone(),
+        // Pausing again changes the reason, not since when.
+        paused_at: Some(before.unwrap_or(now)),
+        paused_reason: reason.cloned(),
+        paused_until: until,
+        resumed_at: tx.book.state(id).and_then(|s| s.resumed_at),
+    };
+    write_queue(tx, id, state)
+}
+
+pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<QueueState> {
+    tx.saw(now);
+    let id = tx.book.queue_id(tx.conn, name, now)?;
+    let paused = tx.book.state(id).is_some_and(|s| s.paused_at.is_some());
+    let last = tx.book.state(id).and_then(|s| s.resumed_at);
+    let state = QueueState {
+        name: name.clone(),
+        paused_at: None,
+        paused_reason: None,
+        paused_until: None,
+        resumed_at: if paused { Some(now) } else { last },
+    };
+    write_queue(tx, id, state)
+}
+
+fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE queues SET paused_at = ?2, paused_reason = ?3, paused_until = ?4, \
+             resumed_at = ?5 WHERE queue_id = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute((
+                id,
+                state.paused_at.map(Timestamp::as_millis),
+                &state.paused_reason,
+                state.paused_until.map(Timestamp::as_millis),
+                state.resumed_at.map(Timestamp::as_millis),
+            ))
+        })
+        .map_err(fault)?;
+    tx.book.set_state(id, state.clone());
+    Ok(state)
+}

@@ -1,0 +1,271 @@
+//! Group commit: one thread owns the writing connection and commits together whatever has
+//! gathered while the last commit was syncing.
+//!
+//! An operation is a function of the transaction that may be run more than once: when one of a
+//! group fails for its own reasons, the group is rolled back and each is committed alone, so that
+//! a bad operation harms no other. Nobody is answered before the commit has returned.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::job::Tally;
+use crate::domain::time::Timestamp;
+use crate::store::{Result, StoreError};
+
+use super::book::Book;
+use super::rows::fault;
+
+/// The most operations in one commit.
+const GROUP_LIMIT: usize = 1024;
+
+/// Operations waiting beyond this hold up their callers.
+const BACKLOG_LIMIT: usize = 8192;
+
+/// What the store tells about a commit.
+pub type CommitObserver = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// A transaction under way.
+pub(super) struct Tx<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) book: &'a mut Book,
+    counts: HashMap<(i64, i64, Tally), i64>,
+    jobs: usize,
+}
+
+impl Tx<'_> {
+    /// A job moved between tallies (or appeared, or went).
+    pub(super) fn count(&mut self, queue: i64, kind: i64, from: Option<Tally>, to: Option<Tally>) {
+        self.jobs += 1;
+        if from == to {
+            return;
+        }
+        if let Some(tally) = from {
+            *self.counts.entry((queue, kind, tally)).or_default() -= 1;
+        }
+        if let Some(tally) = to {
+            *self.counts.entry((queue, kind, tally)).or_default() += 1;
+        }
+    }
+
+    pub(super) fn saw(&mut self, now: Timestamp) {
+        self.book.saw(now);
+    }
+
+    /// Writes what is kept once for each commit: counters, the clock, the sequence.
+    fn finish(&mut self) -> Result<()> {
+        let mut upsert = self
+            .conn
+            .prepare_cached(
+                "INSERT INTO job_counts (queue_id, kind_id, tally, jobs) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs",
+            )
+            .map_err(fault)?;
+        for ((queue, kind, tally), delta) in self.counts.drain() {
+            if delta != 0 {
+                upsert.execute((queue, kind, tally.code(), delta)).map_err(fault)?;
+            }
+        }
+        let seen = self.book.saw(Timestamp::EPOCH).as_millis();
+        self.conn
+            .prepare_cached("UPDATE progress SET last_seen = ?1, next_sequence = ?2")
+            .and_then(|mut s| s.execute((seen, self.book.next_sequence())))
+            .map_err(fault)?;
+        Ok(())
+    }
+}
+
+/// A piece of work for the writer, and the one who waits for it.
+trait Operation: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
+    fn committed(self: Box<Self>);
+    fn failed(self: Box<Self>, error: StoreError);
+}
+
+struct Call<T, F> {
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Operation for Call<T, F>
+where
+    T: Send,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        self.result = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn committed(self: Box<Self>) {
+        // A caller that has gone does not undo a commit; whoever must know runs in a task that
+        // outlives its client (see the engine's claims).
+        let result = self.result.ok_or(StoreError::Closed);
+        drop(self.reply.send(result));
+    }
+
+    fn failed(self: Box<Self>, error: StoreError) {
+        drop(self.reply.send(Err(error)));
+    }
+}
+
+enum Message {
+    Run(Box<dyn Operation>),
+    /// Finish a checkpoint now, while nothing else can grow the log.
+    Checkpoint,
+    Close(oneshot::Sender<()>),
+}
+
+/// Hands work to the writer thread.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+}
+
+impl Writer {
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Call { work, result: None, reply });
+        self.queue.send(Message::Run(call)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) fn finish_checkpoint(&self) {
+        drop(self.queue.try_send(Message::Checkpoint));
+    }
+
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(done)).await.is_ok() {
+            drop(closed.await);
+        }
+    }
+}
+
+/// Starts the writer thread. `dirtied` is called after each commit.
+pub(super) fn start(
+    conn: Connection,
+    observer: CommitObserver,
+    dirtied: impl Fn() + Send + 'static,
+) -> Result<Writer> {
+    let book = Book::load(&conn)?;
+    let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
+    let thread = Thread { conn, book, observer, dirtied: Box::new(dirtied) };
+    std::thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(move || thread.run(inbox))
+        .map_err(|e| StoreError::Other(e.to_string()))?;
+    Ok(Writer { queue })
+}
+
+struct Thread {
+    conn: Connection,
+    book: Book,
+    observer: CommitObserver,
+    dirtied: Box<dyn Fn() + Send>,
+}
+
+impl Thread {
+    fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut group: Vec<Box<dyn Operation>> = Vec::new();
+        while let Some(first) = inbox.blocking_recv() {
+            let mut next = Some(first);
+            let mut checkpoint = false;
+            let mut closing = None;
+            while let Some(message) = next {
+                match message {
+                    Message::Run(operation) => group.push(operation),
+                    Message::Checkpoint => checkpoint = true,
+                    Message::Close(done) => {
+                        inbox.close();
+                        closing = Some(done);
+                    }
+                }
+                next = if group.len() < GROUP_LIMIT { inbox.try_recv().ok() } else { None };
+            }
+            if !group.is_empty() {
+                self.commit_group(&mut group);
+            }
+            if checkpoint {
+                super::checkpoint::passive(&self.conn);
+            }
+            if let Some(done) = closing {
+                super::checkpoint::truncate(&self.conn);
+                drop(self);
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<Box<dyn Operation>>) {
+        let error = match self.transact(group) {
+            Ok(()) => {
+                group.drain(..).for_each(Operation::committed);
+                return;
+            }
+            Err(error) => error,
+        };
+        // A fault of the whole store hits everyone alike; one of an operation's own making must
+        // not take the others with it.
+        let shared = !matches!(error, StoreError::Other(_));
+        if shared || group.len() == 1 {
+            group.drain(..).for_each(|op| op.failed(error.clone()));
+            return;
+        }
+        for operation in group.drain(..) {
+            let mut alone = vec![operation];
+            let outcome = self.transact(&mut alone);
+            for operation in alone {
+                match &outcome {
+                    Ok(()) => operation.committed(),
+                    Err(error) => operation.failed(error.clone()),
+                }
+            }
+        }
+    }
+
+    /// Runs and commits; on any failure everything is undone, the book too.
+    fn transact(&mut self, group: &mut [Box<dyn Operation>]) -> Result<()> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.attempt(group)))
+            .unwrap_or_else(|_| Err(StoreError::Other("an operation panicked".to_owned())));
+        match outcome {
+            Ok(jobs) => {
+                (self.observer)(jobs);
+                (self.dirtied)();
+                Ok(())
+            }
+            Err(error) => {
+                if !self.conn.is_autocommit() {
+                    drop(self.conn.execute_batch("ROLLBACK"));
+                }
+                if let Ok(book) = Book::load(&self.conn) {
+                    self.book = book;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn attempt(&mut self, group: &mut [Box<dyn Operation>]) -> Result<usize> {
+        let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
+        begin("BEGIN IMMEDIATE").map_err(fault)?;
+        let mut tx =
+            Tx { conn: &self.conn, book: &mut self.book, counts: HashMap::new(), jobs: 0 };
+        for operation in group {
+            operation.run(&mut tx)?;
+        }
+        tx.finish()?;
+        let jobs = tx.jobs;
+        begin("COMMIT").map_err(fault)?;
+        Ok(jobs)
+    }
+}

@@ -1,0 +1,25 @@
+//! What the server says about itself: metrics and logs.
+//!
+//! Owns the metric catalogue ([`catalogue`]), the only place where events become numbers
+//! ([`events`]), the closed sets and caps that keep label values bounded ([`labels`]), the text
+//! that a scrape reads ([`exposition`]) and the set-up of logs ([`logging`]).
+//!
+//! Invariants:
+//! - a metric is declared once, in the catalogue; instruments, `docs/METRICS.md` and tests follow
+//!   from the declaration, and no metric is created outside this module;
+//! - every app instance has a registry of its own, never the process-wide one;
+//! - a scrape reads memory and never the store: facts about the store come from the sampler's
+//!   latest snapshot, and are withheld, not repeated, once that is stale;
+//! - every label value comes from a closed set, or from one with a cap; series exist at zero
+//!   before they count;
+//! - counters take only unsigned amounts.
+//!
+//! It must not know: stores, the engine, HTTP, configuration files. It may use the domain's words.
+
+pub mod catalogue;
+pub mod events;
+pub mod exposition;
+mod instruments;
+pub mod labels;
+pub mod logging;
+mod sample;

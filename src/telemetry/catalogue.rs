@@ -1,0 +1,805 @@
+//! Every metric, declared once: what it is called, what it means, and how to read it.
+//!
+//! To add one: declare it here, resolve it in `instruments` (or `sample`, for facts about the
+//! store), emit it from one method of `events`, and regenerate `docs/METRICS.md`. The tests hold
+//! the declaration and the rendered text to each other in both directions.
+
+use std::fmt::Write as _;
+
+use super::labels;
+
+/// One metric family.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub group: Group,
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: Unit,
+    /// One sentence or two, as `# HELP` shows them.
+    pub help: &'static str,
+    /// A capped label comes first, so that its series can be resolved together.
+    pub labels: &'static [Label],
+    pub scope: Scope,
+    /// How to read it: an expression or a warning, in one line.
+    pub read: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// With its finite bucket bounds, ascending; `+Inf` comes on top.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word in `# TYPE`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Seconds,
+    Bytes,
+    Jobs,
+    /// A plain number of what the name says, or a constant 1.
+    None,
+}
+
+impl Unit {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::Jobs => "jobs",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How the series of several replicas combine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Events of this process: add replicas with `sum`.
+    Process,
+    /// Facts about the shared store, the same on every replica: combine with `max`, never `sum`.
+    Store,
+    /// Moments and periods of this process's own work: compare with `time()`.
+    Liveness,
+}
+
+impl Scope {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Store => "store",
+            Self::Liveness => "liveness",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    pub name: &'static str,
+    pub values: Values,
+}
+
+/// What a label can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Names of queues, capped; the rest are `_other`. With `none`, also `_none`.
+    Queue { none: bool },
+    /// Exactly these.
+    Closed(&'static [&'static str]),
+    /// An HTTP status code.
+    StatusCode,
+    /// One value for the life of the process.
+    Fixed(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Http,
+    Submissions,
+    Workers,
+    Jobs,
+    Queues,
+    Sampler,
+    Tasks,
+    Store,
+    Server,
+}
+
+impl Group {
+    pub const ALL: [Self; 9] = [
+        Self::Http,
+        Self::Submissions,
+        Self::Workers,
+        Self::Jobs,
+        Self::Queues,
+        Self::Sampler,
+        Self::Tasks,
+        Self::Store,
+        Self::Server,
+    ];
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Submissions => "Submissions",
+            Self::Workers => "Claims, leases and attempts",
+            Self::Jobs => "Jobs: waiting, running, ending",
+            Self::Queues => "Queues now",
+            Self::Sampler => "The sampler",
+            Self::Tasks => "Maintenance tasks",
+            Self::Store => "The store",
+            Self::Server => "This server",
+        }
+    }
+}
+
+const QUEUE: Label = Label {
+    name: "queue",
+    values: Values::Queue { none: false },
+};
+const QUEUE_OR_NONE: Label = Label {
+    name: "queue",
+    values: Values::Queue { none: true },
+};
+
+const fn closed(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label {
+        name,
+        values: Values::Closed(values),
+    }
+}
+
+const TASK: Label = closed("task", &labels::Task::VALUES);
+const OPERATION: Label = closed("operation", &labels::Operation::VALUES);
+const METHOD: Label = closed("http_request_method", &labels::Method::VALUES);
+
+/// The boundaries that the OpenTelemetry HTTP semantic conventions advise.
+const HTTP_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Jobs wait for hours in an incident, which is when the histogram must not be blind.
+const WAIT_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1_800.0, 3_600.0, 14_400.0,
+];
+/// Up to half a day.
+const RUN_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1_800.0, 3_600.0, 14_400.0, 43_200.0,
+];
+const STORE_BUCKETS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0,
+];
+const TASK_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+const PAYLOAD_BUCKETS: &[f64] = &[
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+];
+const BATCH_BUCKETS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0,
+];
+
+macro_rules! catalogue {
+    ($($id:ident = $metric:expr;)+) => {
+        $(pub static $id: Metric = $metric;)+
+
+        /// Every metric, in the order of the documentation.
+        pub static ALL: &[&Metric] = &[$(&$id),+];
+    };
+}
+
+catalogue! {
+    HTTP_DURATION = Metric {
+        group: Group::Http,
+        name: "http_server_request_duration_seconds",
+        kind: Kind::Histogram(HTTP_BUCKETS),
+        unit: Unit::Seconds,
+        help: "From the request's head to the response's head, by method, route and status code (OpenTelemetry HTTP semantic conventions).",
+        labels: &[
+            METHOD,
+            closed("http_route", &labels::ROUTES),
+            Label { name: "http_response_status_code", values: Values::StatusCode },
+        ],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, http_route) (rate(…_bucket[5m])))`. Routes with a long poll wait on purpose: keep `/v1/claims` and `/v1/settlements` out of latency objectives.",
+    };
+    HTTP_ACTIVE = Metric {
+        group: Group::Http,
+        name: "http_server_active_requests",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Requests in flight, parked long polls included.",
+        labels: &[METHOD],
+        scope: Scope::Process,
+        read: "`sum(…)`; idle workers park one claim each, so a steady level is normal.",
+    };
+
+    SUBMISSIONS = Metric {
+        group: Group::Submissions,
+        name: "punctual_job_submissions_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Submissions by outcome; every submission has exactly one.",
+        labels: &[QUEUE_OR_NONE, closed("outcome", &labels::Submission::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (queue, outcome) (rate(…[5m]))`; `unavailable` is our fault, `invalid` and `too_large` the client's.",
+    };
+    PAYLOAD = Metric {
+        group: Group::Submissions,
+        name: "punctual_job_payload_bytes",
+        kind: Kind::Histogram(PAYLOAD_BUCKETS),
+        unit: Unit::Bytes,
+        help: "Size of accepted payloads.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(rate(…_sum[5m])) / sum(rate(…_count[5m]))` is the mean size.",
+    };
+
+    CLAIMS = Metric {
+        group: Group::Workers,
+        name: "punctual_claim_requests_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Claims by outcome, once for each queue that a claim names.",
+        labels: &[QUEUE, closed("outcome", &labels::ClaimOutcome::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (queue) (rate(…[5m]))`; zero means that nobody polls the queue.",
+    };
+    STARTED = Metric {
+        group: Group::Workers,
+        name: "punctual_attempts_started_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Attempts begun, one for each lease.",
+        labels: &[QUEUE],
+        scope: Scope::Process,
+        read: "`sum by (queue) (rate(…[5m]))` is the start rate; zero with eligible jobs means that nothing starts.",
+    };
+    HEARTBEATS = Metric {
+        group: Group::Workers,
+        name: "punctual_heartbeats_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Heartbeats for a lease; a lost one came when the lease was no longer the worker's.",
+        labels: &[QUEUE, closed("outcome", &labels::HeartbeatOutcome::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (queue, outcome) (rate(…[5m]))`.",
+    };
+    TAKEN_BACK = Metric {
+        group: Group::Workers,
+        name: "punctual_leases_taken_back_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Leases taken back from workers that went silent or ran past the hard timeout. Releases and goodbyes are not counted.",
+        labels: &[QUEUE, closed("cause", &labels::TAKE_BACK_CAUSES)],
+        scope: Scope::Process,
+        read: "`sum by (queue, cause) (increase(…[10m]))`; `worker_silent` points at dying workers, `hard_timeout` at jobs that are too slow.",
+    };
+    LATE_REPORTS = Metric {
+        group: Group::Workers,
+        name: "punctual_late_reports_rejected_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Reports refused because the lease had moved on: each is a second run of the same job that was kept from counting.",
+        labels: &[QUEUE_OR_NONE, closed("reason", &labels::LateReason::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (queue, reason) (increase(…[10m]))`; steady values mean that leases are too short for the heartbeats.",
+    };
+    ATTEMPTS = Metric {
+        group: Group::Workers,
+        name: "punctual_attempts_finished_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Attempts ended, by outcome. Attempts, not jobs: one job may have several.",
+        labels: &[QUEUE, closed("outcome", &labels::ATTEMPT_OUTCOMES)],
+        scope: Scope::Process,
+        read: "`sum by (queue, outcome) (rate(…[5m]))`; for the failure rate of jobs use `punctual_jobs_finished_total`.",
+    };
+    RETRIES = Metric {
+        group: Group::Workers,
+        name: "punctual_retries_scheduled_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Jobs put back to pending after a failure or a lease taken back; not by release.",
+        labels: &[QUEUE],
+        scope: Scope::Process,
+        read: "`sum by (queue) (rate(…[5m]))` beside the start rate: close to it is a retry storm.",
+    };
+
+    WAIT = Metric {
+        group: Group::Jobs,
+        name: "punctual_job_wait_seconds",
+        kind: Kind::Histogram(WAIT_BUCKETS),
+        unit: Unit::Seconds,
+        help: "From eligible to claimed. Sees only jobs that start.",
+        labels: &[QUEUE],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, queue) (rate(…_bucket[5m])))`; silent when nothing starts, so pair it with the oldest pending age.",
+    };
+    RUN = Metric {
+        group: Group::Jobs,
+        name: "punctual_job_run_seconds",
+        kind: Kind::Histogram(RUN_BUCKETS),
+        unit: Unit::Seconds,
+        help: "One attempt, from claimed to reported, for those that completed or failed.",
+        labels: &[QUEUE, closed("outcome", &labels::Run::VALUES)],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.5, sum by (le, queue) (rate(…_bucket{outcome=\"completed\"}[5m])))`.",
+    };
+    END_TO_END = Metric {
+        group: Group::Jobs,
+        name: "punctual_job_end_to_end_seconds",
+        kind: Kind::Histogram(WAIT_BUCKETS),
+        unit: Unit::Seconds,
+        help: "From accepted to finished, retries and scheduled delays included.",
+        labels: &[QUEUE, closed("status", &labels::Finished::VALUES)],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.95, sum by (le, queue) (rate(…_bucket{status=\"completed\"}[5m])))`.",
+    };
+    FINISHED = Metric {
+        group: Group::Jobs,
+        name: "punctual_jobs_finished_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Jobs finished, by how. Jobs, not attempts.",
+        labels: &[QUEUE, closed("status", &labels::Finished::VALUES)],
+        scope: Scope::Process,
+        read: "Failure rate: `sum by (queue) (rate(…{status=\"failed\"}[5m])) / sum by (queue) (rate(…{status=~\"completed|failed\"}[5m]))`; cancelled jobs are no failures.",
+    };
+    LOST = Metric {
+        group: Group::Jobs,
+        name: "punctual_jobs_lost_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Jobs that were accepted and then could not be found or read again. Must be 0.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(increase(…[1h])) > 0` is an incident.",
+    };
+    EXPIRED = Metric {
+        group: Group::Jobs,
+        name: "punctual_jobs_expired_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Finished jobs removed at the end of their retention.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(rate(…[1h]))` follows the finish rate of one retention ago.",
+    };
+
+    JOBS = Metric {
+        group: Group::Queues,
+        name: "punctual_jobs",
+        kind: Kind::Gauge,
+        unit: Unit::Jobs,
+        help: "Jobs in the store by state. Finished states count jobs still retained: take no rate or ratio over them, punctual_jobs_finished_total counts what finished.",
+        labels: &[QUEUE, closed("state", &labels::STATES)],
+        scope: Scope::Store,
+        read: "`max by (queue, state) (…)`.",
+    };
+    DEPTH = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_depth",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Jobs pending and eligible now: waiting for a worker, not for a time. Counted also while the queue is paused.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`.",
+    };
+    PENDING = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_pending_jobs",
+        kind: Kind::Gauge,
+        unit: Unit::Jobs,
+        help: "Pending jobs by why they are not running, as pending_reason says in the API.",
+        labels: &[QUEUE, closed("reason", &labels::PENDING_REASONS)],
+        scope: Scope::Store,
+        read: "`max by (queue, reason) (…)`.",
+    };
+    OLDEST_PENDING = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_oldest_pending_age_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How long the oldest eligible job has been eligible; 0 when there is none or the queue is paused. Grows between samples.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`; a high age is a problem only while nothing starts, so pair it with the start rate.",
+    };
+    PAUSED = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_paused",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "1 while the queue is paused: submissions are accepted and nothing is claimed.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`.",
+    };
+    DRIFT = Metric {
+        group: Group::Queues,
+        name: "punctual_count_drift_jobs",
+        kind: Kind::Gauge,
+        unit: Unit::Jobs,
+        help: "Kept counters minus an exact recount, by state. Must be 0.",
+        labels: &[closed("state", &labels::STATES)],
+        scope: Scope::Store,
+        read: "`max by (state) (abs(…)) > 0` is a defect of the server.",
+    };
+
+    SAMPLE_TIMESTAMP = Metric {
+        group: Group::Sampler,
+        name: "punctual_state_sample_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "When the latest sample of the store was taken, in Unix time; the start of the process before the first.",
+        labels: &[],
+        scope: Scope::Liveness,
+        read: "`time() - max(…)`; after three missed samples every metric of scope store is withheld.",
+    };
+    SAMPLE_DURATION = Metric {
+        group: Group::Sampler,
+        name: "punctual_state_sample_duration_seconds",
+        kind: Kind::Histogram(TASK_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How long a sample of the store took.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le) (rate(…_bucket[5m])))`; must not grow with the number of jobs.",
+    };
+    SAMPLE_ERRORS = Metric {
+        group: Group::Sampler,
+        name: "punctual_state_sample_errors_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Samples of the store that failed.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(increase(…[5m]))`.",
+    };
+
+    TASK_SUCCESS = Metric {
+        group: Group::Tasks,
+        name: "punctual_task_last_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "When the task last succeeded, in Unix time; the start of the process before its first success. Absent for tasks that this process does not run.",
+        labels: &[TASK],
+        scope: Scope::Liveness,
+        read: "`time() - max by (task) (…) > 3 * max by (task) (punctual_task_interval_seconds)` is a stalled task.",
+    };
+    TASK_INTERVAL = Metric {
+        group: Group::Tasks,
+        name: "punctual_task_interval_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How often the task is due. Absent for tasks that this process does not run.",
+        labels: &[TASK],
+        scope: Scope::Liveness,
+        read: "`max by (task) (…)`, to compare the last success with.",
+    };
+    TASK_RUNS = Metric {
+        group: Group::Tasks,
+        name: "punctual_task_runs_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Runs of a maintenance task by outcome.",
+        labels: &[TASK, closed("outcome", &labels::TaskOutcome::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (task, outcome) (rate(…[5m]))`.",
+    };
+    TASK_DURATION = Metric {
+        group: Group::Tasks,
+        name: "punctual_task_duration_seconds",
+        kind: Kind::Histogram(TASK_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How long one run of a maintenance task took.",
+        labels: &[TASK],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, task) (rate(…_bucket[5m])))`; runs that near the interval will fall behind.",
+    };
+    TASK_RESTARTS = Metric {
+        group: Group::Tasks,
+        name: "punctual_task_restarts_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Times that a maintenance task was started again after it died.",
+        labels: &[TASK],
+        scope: Scope::Process,
+        read: "`sum by (task) (increase(…[1h]))`; the log has the panic.",
+    };
+
+    STORE_DURATION = Metric {
+        group: Group::Store,
+        name: "punctual_store_operation_duration_seconds",
+        kind: Kind::Histogram(STORE_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How long a store operation took as its caller saw it, waiting for the commit included.",
+        labels: &[OPERATION],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, operation) (rate(…_bucket[5m])))`.",
+    };
+    STORE_ERRORS = Metric {
+        group: Group::Store,
+        name: "punctual_store_operation_errors_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Store operations that failed, by class of error.",
+        labels: &[OPERATION, closed("error_class", &labels::ErrorClass::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (operation, error_class) (rate(…[5m]))`; `full` wants disk space, `corrupt` a restore.",
+    };
+    COMMIT_BATCH = Metric {
+        group: Group::Store,
+        name: "punctual_store_commit_batch_jobs",
+        kind: Kind::Histogram(BATCH_BUCKETS),
+        unit: Unit::Jobs,
+        help: "Jobs written by one commit.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(rate(…_sum[5m])) / sum(rate(…_count[5m]))` is the mean batch: it grows with load, and commits stay few.",
+    };
+    STORE_SIZE = Metric {
+        group: Group::Store,
+        name: "punctual_store_size_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Size of the store on disk.",
+        labels: &[],
+        scope: Scope::Store,
+        read: "`max(…)`.",
+    };
+
+    LABEL_OVERFLOW = Metric {
+        group: Group::Server,
+        name: "punctual_label_overflow_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Events and samples counted under _other because their label had reached its cap.",
+        labels: &[closed("label", &labels::CappedLabel::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (label) (increase(…[10m])) > 0` means that there are more names than the cap: declare the queues that matter or raise the cap.",
+    };
+    BUILD_INFO = Metric {
+        group: Group::Server,
+        name: "punctual_build_info",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Always 1; the version and the kind of store are in the labels.",
+        labels: &[
+            Label { name: "store", values: Values::Fixed("the kind of store, such as `sqlite`") },
+            Label { name: "version", values: Values::Fixed("the running version") },
+        ],
+        scope: Scope::Process,
+        read: "`sum by (version) (…)` is the number of replicas on each version.",
+    };
+    CONFIG_INFO = Metric {
+        group: Group::Server,
+        name: "punctual_config_info",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Always 1; a hash of the effective configuration is in the label.",
+        labels: &[Label { name: "hash", values: Values::Fixed("a hash of the effective configuration") }],
+        scope: Scope::Process,
+        read: "`count(sum by (hash) (…)) > 1` means that replicas differ in configuration.",
+    };
+
+    PROCESS_CPU = Metric {
+        group: Group::Server,
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        help: "Total user and system CPU time spent in seconds.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(rate(…[5m]))` is the number of busy cores; counted in whole seconds, so use ranges of minutes.",
+    };
+    PROCESS_OPEN_FDS = Metric {
+        group: Group::Server,
+        name: "process_open_fds",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Number of open file descriptors.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`… / process_max_fds` by instance; `sum(…)` for the fleet.",
+    };
+    PROCESS_MAX_FDS = Metric {
+        group: Group::Server,
+        name: "process_max_fds",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Maximum number of open file descriptors.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "By instance, to compare with; a `sum` says little.",
+    };
+    PROCESS_VIRTUAL_MEMORY = Metric {
+        group: Group::Server,
+        name: "process_virtual_memory_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Virtual memory size in bytes.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "By instance; a `sum` says little.",
+    };
+    PROCESS_RESIDENT_MEMORY = Metric {
+        group: Group::Server,
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Resident memory size in bytes.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(…)`, or by instance.",
+    };
+    PROCESS_START = Metric {
+        group: Group::Server,
+        name: "process_start_time_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Start time of the process since unix epoch in seconds.",
+        labels: &[],
+        scope: Scope::Liveness,
+        read: "`changes(…[15m])` by instance counts restarts; `time() - …` is the time up.",
+    };
+    PROCESS_THREADS = Metric {
+        group: Group::Server,
+        name: "process_threads",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Number of OS threads in the process.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(…)`, or by instance.",
+    };
+}
+
+impl Metric {
+    pub fn label_names(&self) -> Vec<&'static str> {
+        self.labels.iter().map(|l| l.name).collect()
+    }
+
+    /// Whether its series are kept for each queue.
+    pub fn by_queue(&self) -> bool {
+        self.labels
+            .iter()
+            .any(|l| matches!(l.values, Values::Queue { .. }))
+    }
+
+    /// Every combination of label values that is known beforehand, `queue` standing for the
+    /// queue; none when a label is open.
+    pub fn combinations<'a>(&self, queue: &'a str) -> Vec<Vec<&'a str>> {
+        let mut all = vec![Vec::new()];
+        for label in self.labels {
+            let values: Vec<&str> = match label.values {
+                Values::Queue { .. } => vec![queue],
+                Values::Closed(values) => values.to_vec(),
+                Values::StatusCode | Values::Fixed(_) => return Vec::new(),
+            };
+            all = all
+                .iter()
+                .flat_map(|known| {
+                    values.iter().map(move |value| {
+                        let mut longer = known.clone();
+                        longer.push(*value);
+                        longer
+                    })
+                })
+                .collect();
+        }
+        all
+    }
+}
+
+/// `docs/METRICS.md`.
+pub fn docs_markdown() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for group in Group::ALL {
+        let _ = writeln!(out, "\n## {}", group.title());
+        for metric in ALL.iter().filter(|m| m.group == group) {
+            describe(&mut out, metric);
+        }
+    }
+    out
+}
+
+fn describe(out: &mut String, metric: &Metric) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "\n### `{}`\n\n{}\n",
+        metric.name,
+        markdown(metric.help)
+    );
+    let _ = write!(out, "- **Type:** {}", metric.kind.as_str());
+    if metric.unit != Unit::None {
+        let _ = write!(out, ", in {}", metric.unit.as_str());
+    }
+    let _ = writeln!(out, "\n- **Scope:** {}", metric.scope.as_str());
+    for label in metric.labels {
+        let _ = writeln!(
+            out,
+            "- **Label `{}`:** {}",
+            label.name,
+            values_markdown(label.values)
+        );
+    }
+    if let Kind::Histogram(buckets) = metric.kind {
+        let bounds: Vec<_> = buckets.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "- **Buckets:** {}", bounds.join(", "));
+    }
+    let _ = writeln!(out, "- **Read it:** {}", metric.read);
+}
+
+fn values_markdown(values: Values) -> String {
+    match values {
+        Values::Queue { none: false } => "the queue, or `_other` beyond the cap".to_owned(),
+        Values::Queue { none: true } => "the queue, or `_other` beyond the cap, or `_none` when \
+            the request was refused before its queue was known"
+            .to_owned(),
+        Values::Closed(values) => values
+            .iter()
+            .map(|v| format!("`{v}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Values::StatusCode => "the status code, `100` to `599`".to_owned(),
+        Values::Fixed(what) => what.to_owned(),
+    }
+}
+
+/// HELP is plain text; an underscore at the start of a word would begin emphasis.
+fn markdown(help: &str) -> String {
+    help.replace('_', "\\_")
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Generated from src/telemetry/catalogue.rs; change it there and run `UPDATE=1 cargo test --test generated`. -->
+
+`GET /metrics` serves every metric below in the Prometheus text format, version 0.0.4.
+
+**Scope** says how the series of several replicas combine:
+
+- **process**: events of that process. Add replicas with `sum`.
+- **store**: facts about the shared store, the same on every replica. Combine with `max`, never `sum`.
+- **liveness**: moments and periods of that process's own work. Compare with `time()`.
+
+A scrape never touches the store. Metrics of scope *store* come from a sample that is taken every few seconds; ages grow between
+samples. After three missed samples they are withheld until the next sample, and `punctual_state_sample_timestamp_seconds` tells since when.
+
+Series exist at 0 before they count: for every closed label value, and for every queue from the moment that it is declared in the
+configuration or first seen. The `queue` label is capped (100 by default): declared queues always have their label, further ones as
+long as there is room, and the rest are counted together as `_other`. An undeclared queue gives its label back after a day without
+use. A job id, a worker or an error text is never a label.
+
+In the expressions below `…` stands for the metric's name.
+";
+
+#[cfg(test)]
+#[path = "catalogue_tests.rs"]
+mod tests;

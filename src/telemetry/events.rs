@@ -1,0 +1,358 @@
+//! Where events become numbers: the only place that emits a metric.
+//!
+//! Every method is cheap enough for the hot path: closed label values index arrays of handles,
+//! and a queue's handles are found with one read lock and one lookup.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+pub use super::labels::{ClaimOutcome, HeartbeatOutcome, Operation, Submission, TaskOutcome};
+pub use super::sample::{QueueSnapshot, Snapshot};
+
+use super::exposition;
+use super::instruments::{NoQueueInstruments, Process, QueueFamilies, QueueInstruments};
+use super::labels::{
+    self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, Slots, Task,
+};
+use super::sample::{Latest, Monotonic, Row};
+use crate::domain::job::{AttemptOutcome, Status};
+use crate::domain::lease::TakeBackCause;
+use crate::domain::names::Name;
+use crate::domain::state::Rejected;
+use crate::domain::time::Timestamp;
+
+/// What the metrics of one app instance need to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many queues have a label of their own; the rest are `_other`.
+    pub queues: usize,
+    /// The same for kinds, for metrics that are kept by kind; there are none yet.
+    pub kinds: usize,
+    /// Always have their label, and their series from the start.
+    pub declared_queues: Vec<Name>,
+    pub version: &'static str,
+    /// The kind of store, such as `sqlite`.
+    pub store: &'static str,
+    pub config_hash: String,
+    /// Three times this without a sample, and the store's facts are withheld.
+    pub sampler_period: Duration,
+}
+
+/// The emission point of one app instance. Clones share everything.
+#[derive(Clone)]
+pub struct Events(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    process: Process,
+    families: QueueFamilies,
+    queues: Slots<QueueInstruments>,
+    no_queue: NoQueueInstruments,
+    latest: Latest,
+    monotonic: Monotonic,
+    /// Unix time in seconds.
+    started_at: f64,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("latest", &self.0.latest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    pub fn new(settings: Settings) -> Self {
+        Self::with_monotonic(settings, since_now())
+    }
+
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "consumed by intent: made for one instance"
+    )]
+    fn with_monotonic(settings: Settings, monotonic: Monotonic) -> Self {
+        let registry = Registry::new();
+        let process = Process::new(
+            &registry,
+            settings.version,
+            settings.store,
+            &settings.config_hash,
+        );
+        let families = QueueFamilies::new(&registry);
+        let overflow = process.overflow[CappedLabel::Queue as usize].clone();
+        let queues = Slots::new(
+            settings.queues,
+            &settings.declared_queues,
+            overflow,
+            |queue| families.resolve(queue),
+        );
+        let latest = Latest::new(settings.sampler_period, Arc::clone(&monotonic));
+        registry
+            .register(Box::new(latest.clone()))
+            .expect("registered once");
+        let started_at = unix_now();
+        process.sample_timestamp.set(started_at);
+        Self(Arc::new(Inner {
+            no_queue: families.resolve_none(),
+            registry,
+            process,
+            families,
+            queues,
+            latest,
+            monotonic,
+            started_at,
+        }))
+    }
+
+    fn queue<R>(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments) -> R) -> R {
+        self.0
+            .queues
+            .with(queue, |label| self.0.families.resolve(label), use_it)
+    }
+
+    /// A submission's outcome; exactly once for each. `None` when it was refused before its
+    /// queue was known.
+    pub fn submission(&self, queue: Option<&Name>, outcome: Submission) {
+        match queue {
+            Some(queue) => self.queue(queue, |q| q.submissions[outcome as usize].inc()),
+            None => self.0.no_queue.submissions[outcome as usize].inc(),
+        }
+    }
+
+    /// The size of an accepted payload.
+    pub fn payload(&self, bytes: usize) {
+        self.0.process.payload.observe(bytes as f64);
+    }
+
+    /// A claim's outcome, once for each queue that it names.
+    pub fn claim_request(&self, queue: &Name, outcome: ClaimOutcome) {
+        self.queue(queue, |q| q.claims[outcome as usize].inc());
+    }
+
+    /// A lease was given, `wait` after the job became eligible.
+    pub fn attempt_started(&self, queue: &Name, wait: Duration) {
+        self.queue(queue, |q| {
+            q.started.inc();
+            q.wait.observe(wait.as_secs_f64());
+        });
+    }
+
+    pub fn heartbeat(&self, queue: &Name, outcome: HeartbeatOutcome) {
+        self.queue(queue, |q| q.heartbeats[outcome as usize].inc());
+    }
+
+    /// An attempt ended, `run` after its claim.
+    pub fn attempt_finished(&self, queue: &Name, outcome: AttemptOutcome, run: Duration) {
+        self.queue(queue, |q| {
+            q.attempts[outcome as usize].inc();
+            if let Some(outcome) = Run::of(outcome) {
+                q.run[outcome as usize].observe(run.as_secs_f64());
+            }
+        });
+    }
+
+    /// A job reached a terminal state, `end_to_end` after it was accepted. Other states do not
+    /// count.
+    pub fn job_finished(&self, queue: &Name, status: Status, end_to_end: Duration) {
+        let Some(status) = Finished::of(status) else {
+            return;
+        };
+        self.queue(queue, |q| {
+            q.finished[status as usize].inc();
+            q.end_to_end[status as usize].observe(end_to_end.as_secs_f64());
+        });
+    }
+
+    /// A failure or a lease taken back put the job back to pending.
+    pub fn retry_scheduled(&self, queue: &Name) {
+        self.queue(queue, |q| q.retries.inc());
+    }
+
+    pub fn lease_taken_back(&self, queue: &Name, cause: TakeBackCause) {
+        self.queue(queue, |q| q.taken_back[cause as usize].inc());
+    }
+
+    /// A worker's report was refused. Only refusals because the lease had moved on count.
+    pub fn late_report(&self, queue: Option<&Name>, reason: Rejected) {
+        let Some(reason) = LateReason::of(reason) else {
+            return;
+        };
+        match queue {
+            Some(queue) => self.queue(queue, |q| q.late_reports[reason as usize].inc()),
+            None => self.0.no_queue.late_reports[reason as usize].inc(),
+        }
+    }
+
+    /// An accepted job could not be found or read again.
+    pub fn job_lost(&self) {
+        self.0.process.lost.inc();
+    }
+
+    /// Finished jobs were removed at the end of their retention.
+    pub fn jobs_expired(&self, n: u64) {
+        self.0.process.expired.inc_by(n);
+    }
+
+    /// A store verb returned; `error` is the class of its failure, `other` when unknown.
+    pub fn store_operation(
+        &self,
+        operation: Operation,
+        took: Duration,
+        error: Option<&'static str>,
+    ) {
+        let process = &self.0.process;
+        process.store_durations[operation as usize].observe(took.as_secs_f64());
+        if let Some(class) = error {
+            process.store_errors[operation as usize][ErrorClass::of(class) as usize].inc();
+        }
+    }
+
+    /// One commit wrote `jobs` jobs.
+    pub fn commit_batch(&self, jobs: usize) {
+        self.0.process.commit_batch.observe(jobs as f64);
+    }
+
+    /// A request was answered. An unknown method counts as `_OTHER`, a route that is not in
+    /// [`labels::ROUTES`] as `_unmatched`.
+    pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let (method, route) = (Method::of(method), labels::route(route));
+        self.0
+            .process
+            .http
+            .with_duration(method, route, status, |h| h.observe(took.as_secs_f64()));
+    }
+
+    /// A request came in. Each needs its [`Events::http_ended`], also when it is dropped.
+    pub fn http_started(&self, method: &str) {
+        self.0.process.http.active[Method::of(method) as usize].inc();
+    }
+
+    pub fn http_ended(&self, method: &str) {
+        self.0.process.http.active[Method::of(method) as usize].dec();
+    }
+
+    /// This process runs `task` every `interval`. Its last success counts from the start of the
+    /// process, so that a task that never succeeds is noticed too.
+    pub fn task_registered(&self, task: &'static str, interval: Duration) {
+        let Some(task) = known_task(task) else { return };
+        self.0
+            .process
+            .task_interval(task)
+            .set(interval.as_secs_f64());
+        let success = self.0.process.task_success(task);
+        if success.get() <= 0.0 {
+            success.set(self.0.started_at);
+        }
+    }
+
+    /// A run of `task` ended at `at`.
+    pub fn task_run(
+        &self,
+        task: &'static str,
+        outcome: TaskOutcome,
+        took: Duration,
+        at: Timestamp,
+    ) {
+        let Some(task) = known_task(task) else { return };
+        let instruments = &self.0.process.tasks[task as usize];
+        instruments.runs[outcome as usize].inc();
+        instruments.duration.observe(took.as_secs_f64());
+        match outcome {
+            TaskOutcome::Ok => self.0.process.task_success(task).set(unix_seconds(at)),
+            TaskOutcome::Error | TaskOutcome::Panic => {}
+        }
+    }
+
+    /// `task` had died and was started again.
+    pub fn task_restarted(&self, task: &'static str) {
+        if let Some(task) = known_task(task) {
+            self.0.process.tasks[task as usize].restarts.inc();
+        }
+    }
+
+    /// A sample of the store, taken at `at`: from now on this is what scrapes show.
+    pub fn sampled(&self, snapshot: Snapshot, took: Duration, at: Timestamp) {
+        let inner = &*self.0;
+        let mut rows = HashMap::new();
+        let mut other = Row::empty(labels::OTHER);
+        for queue in snapshot.queues {
+            if inner
+                .queues
+                .admit(&queue.queue, |label| inner.families.resolve(label))
+            {
+                rows.entry(queue.queue.clone())
+                    .or_insert_with(|| Row::empty(queue.queue.as_str()))
+                    .add(&queue);
+            } else {
+                other.add(&queue);
+            }
+        }
+        // A queue that the store has no jobs of is empty, not absent.
+        let held = inner
+            .queues
+            .sweep((inner.monotonic)(), |gone| inner.families.forget(gone));
+        for name in held {
+            rows.entry(name.clone())
+                .or_insert_with(|| Row::empty(name.as_str()));
+        }
+        let rows = rows.into_values().chain(std::iter::once(other)).collect();
+        inner.latest.set(rows, snapshot.size_bytes);
+        inner.process.sample_duration.observe(took.as_secs_f64());
+        inner.process.sample_timestamp.set(unix_seconds(at));
+    }
+
+    pub fn sample_failed(&self) {
+        self.0.process.sample_errors.inc();
+    }
+
+    /// What a recount found: the kept counter of `status` minus the exact number.
+    pub fn drift(&self, status: Status, jobs: i64) {
+        self.0.latest.set_drift(status, jobs);
+    }
+
+    /// Everything, as [`exposition::TEXT_CONTENT_TYPE`]. Never touches the store.
+    pub fn render(&self) -> String {
+        exposition::text(&self.0.registry)
+    }
+}
+
+fn known_task(task: &'static str) -> Option<Task> {
+    let known = Task::parse(task);
+    debug_assert!(
+        known.is_some(),
+        "task {task} is not in telemetry::labels::Task"
+    );
+    known
+}
+
+fn unix_seconds(at: Timestamp) -> f64 {
+    at.as_millis() as f64 / 1_000.0
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when the process started, before any engine clock"
+)]
+fn unix_now() -> f64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the age of a sample, measured where it is shown"
+)]
+fn since_now() -> Monotonic {
+    let start = std::time::Instant::now();
+    Arc::new(move || start.elapsed())
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,659 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::catalogue::{self, Kind, Scope, Values};
+use super::*;
+use crate::domain::job::{PendingReason, Tally};
+
+const PERIOD: Duration = Duration::from_secs(5);
+
+struct Rig {
+    events: Events,
+    /// Monotonic seconds.
+    now: Arc<AtomicU64>,
+}
+
+fn rig(queues: usize, declared: &[&str]) -> Rig {
+    let now = Arc::new(AtomicU64::new(1_000));
+    let reading = Arc::clone(&now);
+    let settings = Settings {
+        queues,
+        kinds: 100,
+        declared_queues: declared.iter().map(|n| name(n)).collect(),
+        version: "1.2.3",
+        store: "sqlite",
+        config_hash: "abc".to_owned(),
+        sampler_period: PERIOD,
+    };
+    let monotonic: Monotonic =
+        Arc::new(move || Duration::from_secs(reading.load(Ordering::Relaxed)));
+    Rig {
+        events: Events::with_monotonic(settings, monotonic),
+        now,
+    }
+}
+
+impl Rig {
+    fn pass(&self, seconds: u64) {
+        self.now.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn sample(&self, queues: Vec<QueueSnapshot>) {
+        let snapshot = Snapshot {
+            queues,
+            size_bytes: 4_096,
+        };
+        self.events.sampled(
+            snapshot,
+            Duration::from_millis(2),
+            Timestamp::from_millis(1_500),
+        );
+    }
+
+    fn start(&self) {
+        for task in Task::VALUES {
+            self.events.task_registered(task, PERIOD);
+        }
+        self.sample(vec![]);
+    }
+
+    fn scrape(&self) -> Scrape {
+        Scrape::read(&self.events.render())
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn queue(text: &str) -> QueueSnapshot {
+    QueueSnapshot {
+        queue: name(text),
+        tallies: [0; Tally::ALL.len()],
+        due: 0,
+        paused: false,
+        oldest_pending_age: None,
+    }
+}
+
+/// A scrape, taken apart.
+struct Scrape {
+    /// Name to (help, type).
+    families: BTreeMap<String, (String, String)>,
+    /// Series as written to value.
+    series: BTreeMap<String, f64>,
+}
+
+impl Scrape {
+    fn read(text: &str) -> Self {
+        let mut scrape = Self {
+            families: BTreeMap::new(),
+            series: BTreeMap::new(),
+        };
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                scrape
+                    .families
+                    .insert(name.to_owned(), (help.to_owned(), String::new()));
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                kind.clone_into(&mut scrape.families.get_mut(name).unwrap().1);
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let fresh = scrape
+                    .series
+                    .insert(series.to_owned(), value.parse().unwrap());
+                assert!(fresh.is_none(), "twice: {series}");
+            }
+        }
+        scrape
+    }
+
+    fn get(&self, series: &str) -> f64 {
+        *self
+            .series
+            .get(series)
+            .unwrap_or_else(|| panic!("no {series}"))
+    }
+
+    fn has(&self, series: &str) -> bool {
+        self.series.contains_key(series)
+    }
+}
+
+#[test]
+fn the_catalogue_is_what_a_scrape_shows_and_nothing_else() {
+    let rig = rig(10, &["default"]);
+    rig.start();
+    let scrape = rig.scrape();
+    let declared: BTreeMap<_, _> = catalogue::ALL
+        .iter()
+        .filter(|m| cfg!(target_os = "linux") || !m.name.starts_with("process_"))
+        .map(|m| {
+            (
+                m.name.to_owned(),
+                (m.help.to_owned(), m.kind.as_str().to_owned()),
+            )
+        })
+        .collect();
+    assert_eq!(scrape.families, declared);
+}
+
+#[test]
+fn every_known_combination_starts_at_zero() {
+    let rig = rig(10, &["default"]);
+    rig.start();
+    let scrape = rig.scrape();
+    for m in catalogue::ALL
+        .iter()
+        .filter(|m| !m.name.starts_with("process_"))
+    {
+        for queue in ["default", labels::OTHER] {
+            for values in m.combinations(queue) {
+                let mut pairs: Vec<_> = m.label_names().into_iter().zip(values).collect();
+                pairs.sort_unstable();
+                let pairs: Vec<_> = pairs.iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
+                let suffix = if matches!(m.kind, Kind::Histogram(_)) {
+                    "_count"
+                } else {
+                    ""
+                };
+                let series = if pairs.is_empty() {
+                    format!("{}{suffix}", m.name)
+                } else {
+                    format!("{}{suffix}{{{}}}", m.name, pairs.join(","))
+                };
+                let value = scrape.get(&series);
+                if m.kind == Kind::Counter {
+                    assert!(value.abs() < f64::EPSILON, "{series} = {value}");
+                }
+            }
+        }
+    }
+    for status in [200, 202, 500, 503] {
+        assert!(scrape.has(&format!(
+            "http_server_request_duration_seconds_count{{http_request_method=\"POST\",\
+             http_response_status_code=\"{status}\",http_route=\"/v1/jobs\"}}"
+        )));
+    }
+    assert!(scrape.has("punctual_build_info{store=\"sqlite\",version=\"1.2.3\"}"));
+    assert!(scrape.has("punctual_config_info{hash=\"abc\"}"));
+    assert!(scrape.has("punctual_job_submissions_total{outcome=\"invalid\",queue=\"_none\"}"));
+}
+
+#[test]
+fn rendered_labels_are_the_declared_ones() {
+    let rig = rig(10, &["default"]);
+    rig.start();
+    rig.events.http_request("BREW", "/pot", 418, PERIOD);
+    for family in rig.events.0.registry.gather() {
+        let metric = catalogue::ALL
+            .iter()
+            .find(|m| m.name == family.name())
+            .unwrap();
+        let declared: BTreeSet<_> = metric.label_names().into_iter().collect();
+        for series in family.get_metric() {
+            let shown: BTreeSet<_> = series
+                .get_label()
+                .iter()
+                .map(prometheus::proto::LabelPair::name)
+                .collect();
+            assert_eq!(shown, declared, "{}", metric.name);
+            for pair in series.get_label() {
+                let label = metric
+                    .labels
+                    .iter()
+                    .find(|l| l.name == pair.name())
+                    .unwrap();
+                let value = pair.value();
+                assert!(
+                    match label.values {
+                        Values::Queue { none } => {
+                            ["default", labels::OTHER].contains(&value)
+                                || (none && value == labels::NONE)
+                        }
+                        Values::Closed(values) => values.contains(&value),
+                        Values::StatusCode => value.len() == 3,
+                        Values::Fixed(_) => true,
+                    },
+                    "{}: {pair:?}",
+                    metric.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn events_count_where_they_should() {
+    let Rig { events, .. } = &rig(10, &[]);
+    let q = name("mail");
+    let second = Duration::from_secs(1);
+    events.submission(Some(&q), Submission::Accepted);
+    events.submission(None, Submission::Invalid);
+    events.payload(100);
+    events.claim_request(&q, ClaimOutcome::Leased);
+    events.attempt_started(&q, second);
+    events.heartbeat(&q, HeartbeatOutcome::Lost);
+    events.attempt_finished(&q, AttemptOutcome::Failed, 2 * second);
+    events.attempt_finished(&q, AttemptOutcome::LeaseExpired, 9 * second);
+    events.retry_scheduled(&q);
+    events.lease_taken_back(&q, TakeBackCause::HardTimeout);
+    events.late_report(Some(&q), Rejected::LeaseLost);
+    events.late_report(None, Rejected::AlreadyReported);
+    events.late_report(Some(&q), Rejected::NotEligible);
+    events.job_finished(&q, Status::Cancelled, 3 * second);
+    events.job_finished(&q, Status::Running, 3 * second);
+    events.job_lost();
+    events.jobs_expired(7);
+    events.store_operation(Operation::TakeBack, second, Some("full"));
+    events.store_operation(Operation::Submit, second, Some("strange"));
+    events.commit_batch(16);
+    events.http_started("GET");
+    events.http_started("POST");
+    events.http_ended("POST");
+    events.http_request("GET", "/v1/jobs/{id}", 200, second);
+    events.http_request("BREW", "/pot", 999, second);
+    events.task_registered("reaper", PERIOD);
+    events.task_run(
+        "reaper",
+        TaskOutcome::Ok,
+        second,
+        Timestamp::from_millis(12_345_678),
+    );
+    events.task_run(
+        "reaper",
+        TaskOutcome::Panic,
+        second,
+        Timestamp::from_millis(99_999_999),
+    );
+    events.task_restarted("reaper");
+    events.sample_failed();
+
+    let scrape = Scrape::read(&events.render());
+    for (series, value) in [
+        (
+            "punctual_job_submissions_total{outcome=\"accepted\",queue=\"mail\"}",
+            1.0,
+        ),
+        (
+            "punctual_job_submissions_total{outcome=\"invalid\",queue=\"_none\"}",
+            1.0,
+        ),
+        (
+            "punctual_job_submissions_total{outcome=\"invalid\",queue=\"mail\"}",
+            0.0,
+        ),
+        ("punctual_job_payload_bytes_bucket{le=\"256\"}", 1.0),
+        (
+            "punctual_claim_requests_total{outcome=\"leased\",queue=\"mail\"}",
+            1.0,
+        ),
+        ("punctual_attempts_started_total{queue=\"mail\"}", 1.0),
+        (
+            "punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"0.5\"}",
+            0.0,
+        ),
+        (
+            "punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"1\"}",
+            1.0,
+        ),
+        (
+            "punctual_heartbeats_total{outcome=\"lost\",queue=\"mail\"}",
+            1.0,
+        ),
+        (
+            "punctual_attempts_finished_total{outcome=\"failed\",queue=\"mail\"}",
+            1.0,
+        ),
+        (
+            "punctual_attempts_finished_total{outcome=\"lease_expired\",queue=\"mail\"}",
+            1.0,
+        ),
+        (
+            "punctual_job_run_seconds_sum{outcome=\"failed\",queue=\"mail\"}",
+            2.0,
+        ),
+        (
+            "punctual_job_run_seconds_count{outcome=\"completed\",queue=\"mail\"}",
+            0.0,
+        ),
+        ("punctual_retries_scheduled_total{queue=\"mail\"}", 1.0),
+        (
+            "punctual_leases_taken_back_total{cause=\"hard_timeout\",queue=\"mail\"}",
+            1.0,
+        ),
+        (
+            "punctual_late_reports_rejected_total{queue=\"mail\",reason=\"lease_lost\"}",
+            1.0,
+        ),
+        (
+            "punctual_late_reports_rejected_total{queue=\"_none\",reason=\"already_reported\"}",
+            1.0,
+        ),
+        (
+            "punctual_jobs_finished_total{queue=\"mail\",status=\"cancelled\"}",
+            1.0,
+        ),
+        (
+            "punctual_job_end_to_end_seconds_sum{queue=\"mail\",status=\"cancelled\"}",
+            3.0,
+        ),
+        ("punctual_jobs_lost_total", 1.0),
+        ("punctual_jobs_expired_total", 7.0),
+        (
+            "punctual_store_operation_duration_seconds_count{operation=\"take_back\"}",
+            1.0,
+        ),
+        (
+            "punctual_store_operation_errors_total{error_class=\"full\",operation=\"take_back\"}",
+            1.0,
+        ),
+        (
+            "punctual_store_operation_errors_total{error_class=\"other\",operation=\"submit\"}",
+            1.0,
+        ),
+        ("punctual_store_commit_batch_jobs_bucket{le=\"8\"}", 0.0),
+        ("punctual_store_commit_batch_jobs_bucket{le=\"16\"}", 1.0),
+        (
+            "http_server_active_requests{http_request_method=\"GET\"}",
+            1.0,
+        ),
+        (
+            "http_server_active_requests{http_request_method=\"POST\"}",
+            0.0,
+        ),
+        (
+            "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
+             http_response_status_code=\"200\",http_route=\"/v1/jobs/{id}\"}",
+            1.0,
+        ),
+        (
+            "http_server_request_duration_seconds_count{http_request_method=\"_OTHER\",\
+             http_response_status_code=\"599\",http_route=\"_unmatched\"}",
+            1.0,
+        ),
+        (
+            "punctual_task_last_success_timestamp_seconds{task=\"reaper\"}",
+            12_345.678,
+        ),
+        ("punctual_task_interval_seconds{task=\"reaper\"}", 5.0),
+        (
+            "punctual_task_runs_total{outcome=\"ok\",task=\"reaper\"}",
+            1.0,
+        ),
+        (
+            "punctual_task_runs_total{outcome=\"panic\",task=\"reaper\"}",
+            1.0,
+        ),
+        ("punctual_task_duration_seconds_count{task=\"reaper\"}", 2.0),
+        ("punctual_task_restarts_total{task=\"reaper\"}", 1.0),
+        ("punctual_state_sample_errors_total", 1.0),
+        ("punctual_label_overflow_total{label=\"queue\"}", 0.0),
+    ] {
+        let shown = scrape.get(series);
+        assert!(
+            (shown - value).abs() < 1e-9,
+            "{series}: {shown}, not {value}"
+        );
+    }
+    let text = events.render();
+    assert!(
+        !text
+            .lines()
+            .any(|l| !l.starts_with('#') && l.contains(" -")),
+        "negative"
+    );
+}
+
+#[test]
+fn a_task_that_never_ran_counts_from_the_start_and_an_absent_one_not_at_all() {
+    let rig = rig(1, &[]);
+    rig.events.task_registered("sampler", PERIOD);
+    let scrape = rig.scrape();
+    let started = scrape.get("punctual_state_sample_timestamp_seconds");
+    let success = scrape.get("punctual_task_last_success_timestamp_seconds{task=\"sampler\"}");
+    assert!((started - success).abs() < f64::EPSILON && started > 1e9);
+    assert!(!scrape.has("punctual_task_last_success_timestamp_seconds{task=\"reaper\"}"));
+    assert!(scrape.has("punctual_task_runs_total{outcome=\"ok\",task=\"reaper\"}"));
+}
+
+#[test]
+fn registering_a_task_again_keeps_its_success() {
+    let rig = rig(1, &[]);
+    rig.events.task_registered("reaper", PERIOD);
+    let at = Timestamp::from_millis(5_000);
+    rig.events.task_run("reaper", TaskOutcome::Ok, PERIOD, at);
+    rig.events.task_registered("reaper", PERIOD);
+    let success = "punctual_task_last_success_timestamp_seconds{task=\"reaper\"}";
+    assert!((rig.scrape().get(success) - 5.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_sample_shows_depth_reasons_and_growing_ages() {
+    let rig = rig(10, &["idle"]);
+    let mut busy = queue("busy");
+    for (i, tally) in Tally::ALL.into_iter().enumerate() {
+        busy.tallies[tally.code() as usize] = 10 * (i as u64 + 1);
+    }
+    busy.due = 3;
+    busy.oldest_pending_age = Some(Duration::from_secs(40));
+    let mut halted = queue("halted");
+    halted.tallies[Tally::Queued.code() as usize] = 4;
+    halted.paused = true;
+    halted.oldest_pending_age = Some(Duration::from_secs(90));
+    rig.sample(vec![busy, halted]);
+    rig.events.drift(Status::Failed, -2);
+    rig.pass(7);
+
+    let scrape = rig.scrape();
+    for (series, value) in [
+        ("punctual_jobs{queue=\"busy\",state=\"pending\"}", 60.0),
+        ("punctual_jobs{queue=\"busy\",state=\"running\"}", 40.0),
+        ("punctual_jobs{queue=\"busy\",state=\"completed\"}", 50.0),
+        ("punctual_jobs{queue=\"busy\",state=\"cancelled\"}", 70.0),
+        ("punctual_queue_depth{queue=\"busy\"}", 13.0),
+        (
+            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"queued\"}",
+            10.0,
+        ),
+        (
+            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"scheduled\"}",
+            20.0,
+        ),
+        (
+            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"retry_backoff\"}",
+            30.0,
+        ),
+        (
+            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"queue_paused\"}",
+            0.0,
+        ),
+        (
+            "punctual_queue_oldest_pending_age_seconds{queue=\"busy\"}",
+            47.0,
+        ),
+        ("punctual_queue_paused{queue=\"busy\"}", 0.0),
+        ("punctual_queue_depth{queue=\"halted\"}", 4.0),
+        (
+            "punctual_queue_pending_jobs{queue=\"halted\",reason=\"queue_paused\"}",
+            4.0,
+        ),
+        (
+            "punctual_queue_oldest_pending_age_seconds{queue=\"halted\"}",
+            0.0,
+        ),
+        ("punctual_queue_paused{queue=\"halted\"}", 1.0),
+        ("punctual_jobs{queue=\"idle\",state=\"pending\"}", 0.0),
+        (
+            "punctual_queue_oldest_pending_age_seconds{queue=\"idle\"}",
+            0.0,
+        ),
+        ("punctual_queue_depth{queue=\"_other\"}", 0.0),
+        ("punctual_count_drift_jobs{state=\"failed\"}", -2.0),
+        ("punctual_count_drift_jobs{state=\"pending\"}", 0.0),
+        ("punctual_store_size_bytes", 4_096.0),
+        ("punctual_state_sample_timestamp_seconds", 1.5),
+        ("punctual_state_sample_duration_seconds_count", 1.0),
+        // Seen in a sample, so its counters exist too.
+        ("punctual_attempts_started_total{queue=\"halted\"}", 0.0),
+    ] {
+        let shown = scrape.get(series);
+        assert!(
+            (shown - value).abs() < 1e-9,
+            "{series}: {shown}, not {value}"
+        );
+    }
+}
+
+#[test]
+fn a_stale_sample_is_withheld_and_a_fresh_one_returns() {
+    let rig = rig(10, &["default"]);
+    let store: BTreeSet<_> = catalogue::ALL
+        .iter()
+        .filter(|m| m.scope == Scope::Store)
+        .map(|m| m.name)
+        .collect();
+    let shown = || {
+        let families = rig.scrape().families;
+        store
+            .iter()
+            .filter(|name| families.contains_key(**name))
+            .count()
+    };
+    assert_eq!(shown(), 0, "nothing before the first sample");
+    rig.sample(vec![]);
+    rig.pass(15);
+    assert_eq!(
+        shown(),
+        store.len(),
+        "three samples missed, none overdue yet"
+    );
+    rig.pass(1);
+    assert_eq!(shown(), 0);
+    assert!(
+        rig.scrape().has("punctual_state_sample_timestamp_seconds"),
+        "says since when"
+    );
+    rig.sample(vec![]);
+    assert_eq!(shown(), store.len());
+}
+
+#[test]
+fn queues_beyond_the_cap_are_counted_together() {
+    let rig = rig(2, &["declared"]);
+    rig.events
+        .submission(Some(&name("first")), Submission::Accepted);
+    for i in 0..1_000 {
+        rig.events
+            .submission(Some(&name(&format!("q{i}"))), Submission::Accepted);
+    }
+    let mut a = queue("qa");
+    a.tallies[0] = 5;
+    a.oldest_pending_age = Some(Duration::from_secs(3));
+    let mut b = queue("qb");
+    b.tallies[0] = 6;
+    b.oldest_pending_age = Some(Duration::from_secs(8));
+    let mut declared = queue("declared");
+    declared.tallies[0] = 1;
+    rig.sample(vec![a, b, declared]);
+
+    let scrape = rig.scrape();
+    let queues: BTreeSet<_> = scrape
+        .series
+        .keys()
+        .filter_map(|s| {
+            s.split_once("queue=\"")?
+                .1
+                .split_once('"')
+                .map(|(q, _)| q.to_owned())
+        })
+        .collect();
+    let expected = ["_none", "_other", "declared", "first"].map(str::to_owned);
+    assert_eq!(queues, BTreeSet::from(expected));
+    for (series, value) in [
+        (
+            "punctual_job_submissions_total{outcome=\"accepted\",queue=\"_other\"}",
+            1_000.0,
+        ),
+        ("punctual_label_overflow_total{label=\"queue\"}", 1_002.0),
+        ("punctual_queue_depth{queue=\"_other\"}", 11.0),
+        (
+            "punctual_queue_oldest_pending_age_seconds{queue=\"_other\"}",
+            8.0,
+        ),
+        ("punctual_queue_depth{queue=\"declared\"}", 1.0),
+    ] {
+        assert!(
+            (scrape.get(series) - value).abs() < f64::EPSILON,
+            "{series}"
+        );
+    }
+}
+
+#[test]
+fn an_unused_queue_gives_its_label_back() {
+    let rig = rig(1, &[]);
+    rig.events
+        .submission(Some(&name("old")), Submission::Accepted);
+    rig.sample(vec![]);
+    rig.pass(labels::KEPT_UNUSED.as_secs());
+    rig.sample(vec![]);
+    let text = rig.events.render();
+    assert!(!text.contains("queue=\"old\""));
+    rig.events
+        .submission(Some(&name("new")), Submission::Accepted);
+    let series = "punctual_job_submissions_total{outcome=\"accepted\",queue=\"new\"}";
+    assert!((rig.scrape().get(series) - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn instances_share_nothing() {
+    let (a, b) = (rig(1, &[]), rig(1, &[]));
+    a.events.job_lost();
+    assert!((a.scrape().get("punctual_jobs_lost_total") - 1.0).abs() < f64::EPSILON);
+    assert!(b.scrape().get("punctual_jobs_lost_total").abs() < f64::EPSILON);
+}
+
+#[test]
+fn reasons_and_states_index_as_they_are_listed() {
+    assert!(
+        PendingReason::ALL
+            .into_iter()
+            .enumerate()
+            .all(|(i, r)| r as usize == i)
+    );
+    assert!(
+        Tally::ALL
+            .into_iter()
+            .enumerate()
+            .all(|(i, t)| t.code() == i as i64)
+    );
+}
+
+#[test]
+fn counts_from_many_threads_add_up() {
+    let rig = rig(4, &[]);
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let events = rig.events.clone();
+            scope.spawn(move || {
+                for i in 0..500 {
+                    events.submission(
+                        Some(&name(&format!("q{}", (t + i) % 8))),
+                        Submission::Accepted,
+                    );
+                }
+            });
+        }
+    });
+    let scrape = rig.scrape();
+    let total: f64 = scrape
+        .series
+        .iter()
+        .filter(|(s, _)| s.starts_with("punctual_job_submissions_total"))
+        .map(|(_, v)| v)
+        .sum();
+    assert!((total - 2_000.0).abs() < f64::EPSILON, "{total}");
+}

@@ -1,0 +1,374 @@
+//! The catalogue's declarations as live instruments, each resolved to its handle once.
+//!
+//! A lookup by label values hashes strings under a lock, which is too slow for every event; so
+//! everything closed is an array indexed by its enum, and a queue's instruments are resolved
+//! together when the queue is first seen.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use super::catalogue::{self as c, Kind, Metric};
+use super::labels::{
+    self, ClaimOutcome, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method, Operation, Run,
+    Submission, Task, TaskOutcome,
+};
+use crate::domain::job::AttemptOutcome;
+use crate::domain::lease::TakeBackCause;
+
+const VALID: &str = "the catalogue's declarations are valid, and registered once";
+const KNOWN: &str = "as many label values as the metric has labels";
+
+/// A family of counters with the declaration that it follows.
+#[derive(Debug, Clone)]
+struct Counters {
+    metric: &'static Metric,
+    vec: IntCounterVec,
+}
+
+#[derive(Debug, Clone)]
+struct Histograms {
+    metric: &'static Metric,
+    vec: HistogramVec,
+}
+
+fn opts(metric: &Metric) -> Opts {
+    Opts::new(metric.name, metric.help)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, family: &C) {
+    registry.register(Box::new(family.clone())).expect(VALID);
+}
+
+fn counters(registry: &Registry, metric: &'static Metric) -> Counters {
+    assert!(
+        metric.kind == Kind::Counter,
+        "{} is no counter",
+        metric.name
+    );
+    let vec = IntCounterVec::new(opts(metric), &metric.label_names()).expect(VALID);
+    register(registry, &vec);
+    Counters { metric, vec }
+}
+
+fn histograms(registry: &Registry, metric: &'static Metric) -> Histograms {
+    let Kind::Histogram(bounds) = metric.kind else {
+        panic!("{} is no histogram", metric.name)
+    };
+    let opts = HistogramOpts::from(opts(metric)).buckets(bounds.to_vec());
+    let vec = HistogramVec::new(opts, &metric.label_names()).expect(VALID);
+    register(registry, &vec);
+    Histograms { metric, vec }
+}
+
+fn gauges(registry: &Registry, metric: &'static Metric) -> GaugeVec {
+    assert!(metric.kind == Kind::Gauge, "{} is no gauge", metric.name);
+    let vec = GaugeVec::new(opts(metric), &metric.label_names()).expect(VALID);
+    register(registry, &vec);
+    vec
+}
+
+fn int_gauges(registry: &Registry, metric: &'static Metric) -> IntGaugeVec {
+    assert!(metric.kind == Kind::Gauge, "{} is no gauge", metric.name);
+    let vec = IntGaugeVec::new(opts(metric), &metric.label_names()).expect(VALID);
+    register(registry, &vec);
+    vec
+}
+
+impl Counters {
+    fn one(&self, values: &[&str]) -> IntCounter {
+        self.vec.get_metric_with_label_values(values).expect(KNOWN)
+    }
+
+    /// One for each of the last label's values, behind those in `first`.
+    fn each<const N: usize>(&self, first: &[&str], values: &[&'static str; N]) -> [IntCounter; N] {
+        values.map(|value| self.one(&[first, &[value]].concat()))
+    }
+
+    fn forget(&self, queue: &str) {
+        for values in self.metric.combinations(queue) {
+            // Absent is as good as removed.
+            let _ = self.vec.remove_label_values(&values);
+        }
+    }
+}
+
+impl Histograms {
+    fn one(&self, values: &[&str]) -> Histogram {
+        self.vec.get_metric_with_label_values(values).expect(KNOWN)
+    }
+
+    fn each<const N: usize>(&self, first: &[&str], values: &[&'static str; N]) -> [Histogram; N] {
+        values.map(|value| self.one(&[first, &[value]].concat()))
+    }
+
+    fn forget(&self, queue: &str) {
+        for values in self.metric.combinations(queue) {
+            let _ = self.vec.remove_label_values(&values);
+        }
+    }
+}
+
+/// The families whose series are kept for each queue.
+#[derive(Debug)]
+pub(super) struct QueueFamilies {
+    submissions: Counters,
+    claims: Counters,
+    started: Counters,
+    heartbeats: Counters,
+    taken_back: Counters,
+    late_reports: Counters,
+    attempts: Counters,
+    retries: Counters,
+    finished: Counters,
+    wait: Histograms,
+    run: Histograms,
+    end_to_end: Histograms,
+}
+
+impl QueueFamilies {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            submissions: counters(registry, &c::SUBMISSIONS),
+            claims: counters(registry, &c::CLAIMS),
+            started: counters(registry, &c::STARTED),
+            heartbeats: counters(registry, &c::HEARTBEATS),
+            taken_back: counters(registry, &c::TAKEN_BACK),
+            late_reports: counters(registry, &c::LATE_REPORTS),
+            attempts: counters(registry, &c::ATTEMPTS),
+            retries: counters(registry, &c::RETRIES),
+            finished: counters(registry, &c::FINISHED),
+            wait: histograms(registry, &c::WAIT),
+            run: histograms(registry, &c::RUN),
+            end_to_end: histograms(registry, &c::END_TO_END),
+        }
+    }
+
+    /// Makes (or finds) every series of a queue, at zero when new.
+    pub(super) fn resolve(&self, queue: &str) -> QueueInstruments {
+        let q = &[queue];
+        QueueInstruments {
+            submissions: self.submissions.each(q, &Submission::VALUES),
+            claims: self.claims.each(q, &ClaimOutcome::VALUES),
+            started: self.started.one(q),
+            heartbeats: self.heartbeats.each(q, &HeartbeatOutcome::VALUES),
+            taken_back: self.taken_back.each(q, &labels::TAKE_BACK_CAUSES),
+            late_reports: self.late_reports.each(q, &LateReason::VALUES),
+            attempts: self.attempts.each(q, &labels::ATTEMPT_OUTCOMES),
+            retries: self.retries.one(q),
+            finished: self.finished.each(q, &Finished::VALUES),
+            wait: self.wait.one(q),
+            run: self.run.each(q, &Run::VALUES),
+            end_to_end: self.end_to_end.each(q, &Finished::VALUES),
+        }
+    }
+
+    /// The series of requests that were refused before their queue was known.
+    pub(super) fn resolve_none(&self) -> NoQueueInstruments {
+        let q = &[labels::NONE];
+        NoQueueInstruments {
+            submissions: self.submissions.each(q, &Submission::VALUES),
+            late_reports: self.late_reports.each(q, &LateReason::VALUES),
+        }
+    }
+
+    /// Removes a queue's series.
+    pub(super) fn forget(&self, queue: &str) {
+        let counters = [
+            &self.submissions,
+            &self.claims,
+            &self.started,
+            &self.heartbeats,
+            &self.taken_back,
+            &self.late_reports,
+            &self.attempts,
+            &self.retries,
+            &self.finished,
+        ];
+        for family in counters {
+            family.forget(queue);
+        }
+        for family in [&self.wait, &self.run, &self.end_to_end] {
+            family.forget(queue);
+        }
+    }
+}
+
+/// Everything that counts for one queue; arrays are in the order of their label's values.
+#[derive(Debug)]
+pub(super) struct QueueInstruments {
+    pub(super) submissions: [IntCounter; Submission::ALL.len()],
+    pub(super) claims: [IntCounter; ClaimOutcome::ALL.len()],
+    pub(super) started: IntCounter,
+    pub(super) heartbeats: [IntCounter; HeartbeatOutcome::ALL.len()],
+    pub(super) taken_back: [IntCounter; TakeBackCause::ALL.len()],
+    pub(super) late_reports: [IntCounter; LateReason::ALL.len()],
+    pub(super) attempts: [IntCounter; AttemptOutcome::ALL.len()],
+    pub(super) retries: IntCounter,
+    pub(super) finished: [IntCounter; Finished::ALL.len()],
+    pub(super) wait: Histogram,
+    pub(super) run: [Histogram; Run::ALL.len()],
+    pub(super) end_to_end: [Histogram; Finished::ALL.len()],
+}
+
+#[derive(Debug)]
+pub(super) struct NoQueueInstruments {
+    pub(super) submissions: [IntCounter; Submission::ALL.len()],
+    pub(super) late_reports: [IntCounter; LateReason::ALL.len()],
+}
+
+/// Series of which an objective takes a ratio exist before the first request, with the answers
+/// that the ratio needs; others begin with their first request.
+const FORESEEN: [(Method, &str, &[u16]); 4] = [
+    (Method::Post, "/v1/jobs", &[200, 202, 500, 503]),
+    (Method::Get, "/v1/jobs/{id}", &[200, 500, 503]),
+    (Method::Post, "/v1/claims", &[200, 500, 503]),
+    (Method::Post, "/v1/settlements", &[200, 500, 503]),
+];
+
+/// Requests by method, route and status: too many combinations to make beforehand, few in use.
+#[derive(Debug)]
+pub(super) struct Http {
+    durations: Histograms,
+    known: RwLock<HashMap<(Method, &'static str, u16), Histogram>>,
+    pub(super) active: [IntGauge; Method::ALL.len()],
+}
+
+impl Http {
+    fn new(registry: &Registry) -> Self {
+        let active = int_gauges(registry, &c::HTTP_ACTIVE);
+        let http = Self {
+            durations: histograms(registry, &c::HTTP_DURATION),
+            known: RwLock::default(),
+            active: Method::VALUES
+                .map(|method| active.get_metric_with_label_values(&[method]).expect(KNOWN)),
+        };
+        for (method, route, statuses) in FORESEEN {
+            for status in statuses {
+                http.with_duration(method, route, *status, |_| ());
+            }
+        }
+        http
+    }
+
+    pub(super) fn with_duration(
+        &self,
+        method: Method,
+        route: &'static str,
+        status: u16,
+        use_it: impl FnOnce(&Histogram),
+    ) {
+        // Beyond what HTTP has (RFC 9110, section 15) only a defect could ask for.
+        let status = status.clamp(100, 599);
+        let key = (method, route, status);
+        {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(histogram) = known.get(&key) {
+                return use_it(histogram);
+            }
+        }
+        let status = status.to_string();
+        let histogram = self.durations.one(&[method.as_str(), route, &status]);
+        use_it(&histogram);
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, histogram);
+    }
+}
+
+/// One maintenance task's instruments.
+#[derive(Debug)]
+pub(super) struct TaskInstruments {
+    pub(super) runs: [IntCounter; TaskOutcome::ALL.len()],
+    pub(super) duration: Histogram,
+    pub(super) restarts: IntCounter,
+}
+
+/// What counts for the process as a whole.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) http: Http,
+    pub(super) payload: Histogram,
+    pub(super) lost: IntCounter,
+    pub(super) expired: IntCounter,
+    pub(super) sample_timestamp: Gauge,
+    pub(super) sample_duration: Histogram,
+    pub(super) sample_errors: IntCounter,
+    pub(super) tasks: [TaskInstruments; Task::ALL.len()],
+    task_success: GaugeVec,
+    task_interval: GaugeVec,
+    pub(super) store_durations: [Histogram; Operation::ALL.len()],
+    pub(super) store_errors: [[IntCounter; ErrorClass::ALL.len()]; Operation::ALL.len()],
+    pub(super) commit_batch: Histogram,
+    pub(super) overflow: [IntCounter; labels::CappedLabel::ALL.len()],
+}
+
+impl Process {
+    pub(super) fn new(registry: &Registry, version: &str, store: &str, config_hash: &str) -> Self {
+        let runs = counters(registry, &c::TASK_RUNS);
+        let durations = histograms(registry, &c::TASK_DURATION);
+        let restarts = counters(registry, &c::TASK_RESTARTS);
+        let store_durations = histograms(registry, &c::STORE_DURATION);
+        let store_errors = counters(registry, &c::STORE_ERRORS);
+        for (metric, values) in [
+            (&c::BUILD_INFO, &[store, version][..]),
+            (&c::CONFIG_INFO, &[config_hash][..]),
+        ] {
+            let info = int_gauges(registry, metric);
+            info.get_metric_with_label_values(values)
+                .expect(KNOWN)
+                .set(1);
+        }
+        #[cfg(target_os = "linux")]
+        register_process(registry);
+        Self {
+            http: Http::new(registry),
+            payload: histograms(registry, &c::PAYLOAD).one(&[]),
+            lost: counters(registry, &c::LOST).one(&[]),
+            expired: counters(registry, &c::EXPIRED).one(&[]),
+            sample_timestamp: gauges(registry, &c::SAMPLE_TIMESTAMP).with_label_values::<&str>(&[]),
+            sample_duration: histograms(registry, &c::SAMPLE_DURATION).one(&[]),
+            sample_errors: counters(registry, &c::SAMPLE_ERRORS).one(&[]),
+            tasks: Task::VALUES.map(|task| TaskInstruments {
+                runs: runs.each(&[task], &TaskOutcome::VALUES),
+                duration: durations.one(&[task]),
+                restarts: restarts.one(&[task]),
+            }),
+            task_success: gauges(registry, &c::TASK_SUCCESS),
+            task_interval: gauges(registry, &c::TASK_INTERVAL),
+            store_durations: Operation::VALUES.map(|operation| store_durations.one(&[operation])),
+            store_errors: Operation::VALUES
+                .map(|operation| store_errors.each(&[operation], &ErrorClass::VALUES)),
+            commit_batch: histograms(registry, &c::COMMIT_BATCH).one(&[]),
+            overflow: counters(registry, &c::LABEL_OVERFLOW)
+                .each(&[], &labels::CappedLabel::VALUES),
+        }
+    }
+
+    /// The moment of the task's latest success; the series begins when this is first asked for.
+    pub(super) fn task_success(&self, task: Task) -> Gauge {
+        self.task_success
+            .get_metric_with_label_values(&[task.as_str()])
+            .expect(KNOWN)
+    }
+
+    pub(super) fn task_interval(&self, task: Task) -> Gauge {
+        self.task_interval
+            .get_metric_with_label_values(&[task.as_str()])
+            .expect(KNOWN)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn register_process(registry: &Registry) {
+    use prometheus::process_collector::ProcessCollector;
+    registry
+        .register(Box::new(ProcessCollector::for_self()))
+        .expect(VALID);
+}

@@ -1,0 +1,513 @@
+//! Label values: the closed sets, and the cap on the one open set, the names of queues.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use crate::domain::job::{AttemptOutcome, PendingReason, Status};
+use crate::domain::lease::TakeBackCause;
+use crate::domain::names::Name;
+use crate::domain::state::Rejected;
+
+/// Where names beyond the cap are counted together. No queue can be called so.
+pub const OTHER: &str = "_other";
+/// The queue of a request that was refused before its queue was known.
+pub const NONE: &str = "_none";
+/// How long a queue that nobody declared keeps its label after its last use.
+pub const KEPT_UNUSED: Duration = Duration::from_secs(24 * 3_600);
+
+macro_rules! closed {
+    ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $variant:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$note])* $variant,)+ }
+
+        impl $name {
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$variant),+];
+            /// The label values, in the order of `ALL`.
+            pub const VALUES: [&'static str; [$($text),+].len()] = [$($text),+];
+
+            pub const fn as_str(self) -> &'static str {
+                Self::VALUES[self as usize]
+            }
+        }
+    };
+}
+
+closed! {
+    /// What became of a submission; every one has exactly one outcome.
+    Submission {
+        Accepted => "accepted",
+        /// Accepted, and finished within the synchronous window.
+        CompletedSync => "completed_sync",
+        /// Answered from an earlier submission with the same idempotency key.
+        Replayed => "replayed",
+        Invalid => "invalid",
+        TooLarge => "too_large",
+        Unavailable => "unavailable",
+    }
+}
+
+closed! {
+    /// What a claim brought, for each queue that it named.
+    ClaimOutcome {
+        Leased => "leased",
+        Empty => "empty",
+        Paused => "paused",
+        Error => "error",
+    }
+}
+
+closed! {
+    HeartbeatOutcome {
+        Extended => "extended",
+        /// The lease was no longer this worker's.
+        Lost => "lost",
+    }
+}
+
+closed! {
+    TaskOutcome {
+        Ok => "ok",
+        Error => "error",
+        Panic => "panic",
+    }
+}
+
+closed! {
+    /// The store's verbs.
+    Operation {
+        Submit => "submit",
+        Get => "get",
+        Result => "result",
+        List => "list",
+        Cancel => "cancel",
+        Delete => "delete",
+        Claim => "claim",
+        Heartbeat => "heartbeat",
+        Settle => "settle",
+        Withdraw => "withdraw",
+        Goodbye => "goodbye",
+        TakeBack => "take_back",
+        Promote => "promote",
+        ExtendLeases => "extend_leases",
+        Expire => "expire",
+        Sample => "sample",
+        Recount => "recount",
+        Queues => "queues",
+        Pause => "pause",
+        Resume => "resume",
+        Presence => "presence",
+        Workers => "workers",
+    }
+}
+
+closed! {
+    /// How a store operation failed; the coarse classes that call for different cures.
+    ErrorClass {
+        Busy => "busy",
+        Full => "full",
+        Io => "io",
+        Corrupt => "corrupt",
+        Closed => "closed",
+        Other => "other",
+    }
+}
+
+impl ErrorClass {
+    /// An unknown class is `other`.
+    pub fn of(text: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|c| c.as_str() == text)
+            .unwrap_or(Self::Other)
+    }
+}
+
+closed! {
+    /// The maintenance tasks.
+    Task {
+        Sampler => "sampler",
+        Reaper => "reaper",
+        Scheduler => "scheduler",
+        Retention => "retention",
+        Reconcile => "reconcile",
+        Presence => "presence",
+    }
+}
+
+impl Task {
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == text)
+    }
+}
+
+closed! {
+    /// The labels that have a cap.
+    CappedLabel {
+        Queue => "queue",
+        Kind => "kind",
+    }
+}
+
+closed! {
+    /// Why a worker's late report was refused.
+    LateReason {
+        LeaseLost => "lease_lost",
+        LeaseExpired => "lease_expired",
+        AlreadyReported => "already_reported",
+        JobAlreadyFinished => "job_already_finished",
+    }
+}
+
+impl LateReason {
+    /// `None` for refusals that say nothing about lateness.
+    pub const fn of(reason: Rejected) -> Option<Self> {
+        match reason {
+            Rejected::LeaseLost => Some(Self::LeaseLost),
+            Rejected::LeaseExpired => Some(Self::LeaseExpired),
+            Rejected::AlreadyReported => Some(Self::AlreadyReported),
+            Rejected::JobAlreadyFinished => Some(Self::JobAlreadyFinished),
+            Rejected::JobNotFinished | Rejected::CancelNotRequested | Rejected::NotEligible => None,
+        }
+    }
+}
+
+closed! {
+    /// The states that a job ends in.
+    Finished {
+        Completed => "completed",
+        Failed => "failed",
+        Cancelled => "cancelled",
+    }
+}
+
+impl Finished {
+    pub const fn of(status: Status) -> Option<Self> {
+        match status {
+            Status::Completed => Some(Self::Completed),
+            Status::Failed => Some(Self::Failed),
+            Status::Cancelled => Some(Self::Cancelled),
+            Status::Pending | Status::Running => None,
+        }
+    }
+}
+
+closed! {
+    /// Attempts that a worker carried to an end of their own, whose length means something.
+    Run {
+        Completed => "completed",
+        Failed => "failed",
+    }
+}
+
+impl Run {
+    pub const fn of(outcome: AttemptOutcome) -> Option<Self> {
+        match outcome {
+            AttemptOutcome::Completed => Some(Self::Completed),
+            AttemptOutcome::Failed => Some(Self::Failed),
+            AttemptOutcome::TimedOut
+            | AttemptOutcome::LeaseExpired
+            | AttemptOutcome::Released
+            | AttemptOutcome::Cancelled => None,
+        }
+    }
+}
+
+closed! {
+    /// HTTP request methods, by the OpenTelemetry semantic conventions: the known ones and
+    /// `_OTHER`.
+    Method {
+        Connect => "CONNECT",
+        Delete => "DELETE",
+        Get => "GET",
+        Head => "HEAD",
+        Options => "OPTIONS",
+        Patch => "PATCH",
+        Post => "POST",
+        Put => "PUT",
+        Trace => "TRACE",
+        Other => "_OTHER",
+    }
+}
+
+impl Method {
+    /// Methods are case-sensitive (RFC 9110, section 9.1).
+    pub fn of(text: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|m| m.as_str() == text)
+            .unwrap_or(Self::Other)
+    }
+}
+
+/// The route of a request that no route matched.
+pub const UNMATCHED: &str = "_unmatched";
+
+/// The routes, as the router writes them; `_unmatched` for everything else.
+pub const ROUTES: [&str; 27] = [
+    "/",
+    "/livez",
+    "/metrics",
+    "/openapi.json",
+    "/readyz",
+    "/v1/claims",
+    "/v1/heartbeats",
+    "/v1/jobs",
+    "/v1/jobs/{id}",
+    "/v1/jobs/{id}/cancel",
+    "/v1/jobs/{id}/cancelled",
+    "/v1/jobs/{id}/complete",
+    "/v1/jobs/{id}/fail",
+    "/v1/jobs/{id}/heartbeat",
+    "/v1/jobs/{id}/release",
+    "/v1/jobs/{id}/result",
+    "/v1/jobs/{id}/retry",
+    "/v1/jobs/{id}/timeline",
+    "/v1/meta",
+    "/v1/queues",
+    "/v1/queues/{q}",
+    "/v1/queues/{q}/pause",
+    "/v1/queues/{q}/resume",
+    "/v1/settlements",
+    "/v1/workers",
+    "/v1/workers/{id}/goodbye",
+    UNMATCHED,
+];
+
+/// The canonical text of a route.
+pub fn route(text: &str) -> &'static str {
+    ROUTES.into_iter().find(|r| *r == text).unwrap_or(UNMATCHED)
+}
+
+macro_rules! texts {
+    ($set:ty) => {{
+        let mut out = [""; <$set>::ALL.len()];
+        let mut i = 0;
+        while i < out.len() {
+            out[i] = <$set>::ALL[i].as_str();
+            i += 1;
+        }
+        out
+    }};
+}
+
+pub const STATES: [&str; Status::ALL.len()] = texts!(Status);
+pub const PENDING_REASONS: [&str; PendingReason::ALL.len()] = texts!(PendingReason);
+pub const ATTEMPT_OUTCOMES: [&str; AttemptOutcome::ALL.len()] = texts!(AttemptOutcome);
+pub const TAKE_BACK_CAUSES: [&str; TakeBackCause::ALL.len()] = texts!(TakeBackCause);
+
+/// Names that hold a label of their own, up to a limit; the rest share [`OTHER`].
+///
+/// Reading is the common case and takes a read lock; only a name's first sight writes.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    held: RwLock<HashMap<Name, Slot<T>>>,
+    limit: usize,
+    other: T,
+    overflow: IntCounter,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    value: T,
+    declared: bool,
+    used: AtomicBool,
+    last_used: Duration,
+}
+
+impl<T> Slots<T> {
+    /// `declared` names always hold a slot, even when they alone exceed `limit`.
+    pub(super) fn new(
+        limit: usize,
+        declared: &[Name],
+        overflow: IntCounter,
+        make: impl Fn(&str) -> T,
+    ) -> Self {
+        let held: HashMap<_, _> = declared
+            .iter()
+            .map(|name| (name.clone(), Slot::new(make(name.as_str()), true)))
+            .collect();
+        Self {
+            limit: limit.max(held.len()),
+            held: RwLock::new(held),
+            other: make(OTHER),
+            overflow,
+        }
+    }
+
+    /// Uses the slot of `name`, made on first sight; the shared one beyond the limit.
+    pub(super) fn with<R>(
+        &self,
+        name: &Name,
+        make: impl FnOnce(&str) -> T,
+        use_it: impl FnOnce(&T) -> R,
+    ) -> R {
+        {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(slot) = held.get(name) {
+                return use_it(slot.touched());
+            }
+            if held.len() >= self.limit {
+                drop(held);
+                self.overflow.inc();
+                return use_it(&self.other);
+            }
+        }
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= self.limit && !held.contains_key(name) {
+            drop(held);
+            self.overflow.inc();
+            return use_it(&self.other);
+        }
+        let slot = match held.entry(name.clone()) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => slot.insert(Slot::new(make(name.as_str()), false)),
+        };
+        use_it(slot.touched())
+    }
+
+    /// Whether `name` holds a slot, given one if there is room.
+    pub(super) fn admit(&self, name: &Name, make: impl FnOnce(&str) -> T) -> bool {
+        self.with(name, make, |value| {
+            !std::ptr::eq(value, &raw const self.other)
+        })
+    }
+
+    /// Frees the slots of undeclared names unused for [`KEPT_UNUSED`] at `now` (a monotonic
+    /// reading), hands each to `freed`, and returns the names that remain.
+    pub(super) fn sweep(&self, now: Duration, mut freed: impl FnMut(&str)) -> Vec<Name> {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|name, slot| {
+            if slot.declared || std::mem::take(slot.used.get_mut()) {
+                slot.last_used = now;
+            }
+            let keep = now.saturating_sub(slot.last_used) < KEPT_UNUSED;
+            if !keep {
+                freed(name.as_str());
+            }
+            keep
+        });
+        held.keys().cloned().collect()
+    }
+}
+
+impl<T> Slot<T> {
+    fn new(value: T, declared: bool) -> Self {
+        Self {
+            value,
+            declared,
+            used: AtomicBool::new(true),
+            last_used: Duration::ZERO,
+        }
+    }
+
+    fn touched(&self) -> &T {
+        // Read first: a store on every event would pass the cache line between cores.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        &self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(limit: usize, declared: &[&str]) -> Slots<String> {
+        let declared: Vec<_> = declared.iter().map(|n| Name::parse(n).unwrap()).collect();
+        let overflow = IntCounter::new("overflow", "Overflow.").unwrap();
+        Slots::new(limit, &declared, overflow, str::to_owned)
+    }
+
+    fn label(slots: &Slots<String>, name: &str) -> String {
+        slots.with(&Name::parse(name).unwrap(), str::to_owned, Clone::clone)
+    }
+
+    #[test]
+    fn names_beyond_the_limit_share_one_label_and_are_counted() {
+        let s = slots(2, &["declared"]);
+        assert_eq!(label(&s, "first"), "first");
+        assert_eq!(label(&s, "second"), OTHER);
+        assert_eq!(label(&s, "second"), OTHER);
+        assert_eq!(
+            (label(&s, "declared"), label(&s, "first")),
+            ("declared".into(), "first".into())
+        );
+        assert_eq!(s.overflow.get(), 2);
+        assert!(!s.admit(&Name::parse("third").unwrap(), str::to_owned));
+        assert!(s.admit(&Name::parse("first").unwrap(), str::to_owned));
+    }
+
+    #[test]
+    fn declared_names_hold_their_label_beyond_the_limit() {
+        let s = slots(1, &["a", "b", "c"]);
+        assert_eq!(label(&s, "c"), "c");
+        assert_eq!(label(&s, "d"), OTHER);
+    }
+
+    #[test]
+    fn unused_names_give_their_slot_back_and_declared_ones_do_not() {
+        let s = slots(2, &["declared"]);
+        assert_eq!(label(&s, "old"), "old");
+        let mut freed = Vec::new();
+        let minute = Duration::from_secs(60);
+        s.sweep(minute, |n| freed.push(n.to_owned()));
+        s.sweep(KEPT_UNUSED, |n| freed.push(n.to_owned()));
+        assert!(freed.is_empty(), "{freed:?}");
+        let left = s.sweep(KEPT_UNUSED + minute, |n| freed.push(n.to_owned()));
+        assert_eq!(freed, ["old"]);
+        assert_eq!(left, [Name::parse("declared").unwrap()]);
+        assert_eq!(label(&s, "new"), "new");
+    }
+
+    #[test]
+    fn unknown_values_fold_into_the_closed_sets() {
+        assert_eq!(Method::of("get"), Method::Other);
+        assert_eq!(Method::of("POST").as_str(), "POST");
+        assert_eq!(route("/v1/jobs/{id}"), "/v1/jobs/{id}");
+        assert_eq!(route("/../etc/passwd"), UNMATCHED);
+        assert_eq!(ErrorClass::of("weird"), ErrorClass::Other);
+        assert_eq!(ErrorClass::of("busy"), ErrorClass::Busy);
+    }
+
+    #[test]
+    fn the_domain_s_sets_are_in_the_order_of_their_variants() {
+        assert!(
+            Status::ALL
+                .into_iter()
+                .enumerate()
+                .all(|(i, s)| s as usize == i)
+        );
+        assert!(
+            AttemptOutcome::ALL
+                .into_iter()
+                .enumerate()
+                .all(|(i, s)| s as usize == i)
+        );
+        assert!(
+            TakeBackCause::ALL
+                .into_iter()
+                .enumerate()
+                .all(|(i, s)| s as usize == i)
+        );
+        for status in Status::ALL {
+            assert_eq!(Finished::of(status).is_some(), status.is_done());
+            if let Some(finished) = Finished::of(status) {
+                assert_eq!(finished.as_str(), status.as_str());
+            }
+        }
+        for outcome in AttemptOutcome::ALL {
+            assert!(Run::of(outcome).is_none_or(|r| r.as_str() == outcome.as_str()));
+        }
+        for reason in Rejected::ALL {
+            let snake = reason.code().replace('-', "_");
+            assert!(LateReason::of(reason).is_none_or(|r| r.as_str() == snake));
+        }
+    }
+}
