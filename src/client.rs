@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use backoff::Backoff;
 pub use error::ClientError;
+pub(crate) use error::is_transient;
 pub use headers::Prefer;
 
 use crate::wire;
@@ -279,6 +280,11 @@ impl Client {
             return Ok(Poll::Unchanged { retry_after: headers::retry_after(&answer.headers) });
         }
         Ok(Poll::Changed(Box::new(answer.snapshot()?)))
+    }
+
+    /// `GET /v1/jobs/{id}`, just the job.
+    pub async fn show(&self, id: &str) -> Result<wire::Job> {
+        self.get(&["jobs", id]).await
     }
 
     /// `GET /v1/jobs/{id}?include=payload`.

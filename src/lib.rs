@@ -3,6 +3,10 @@
 
 pub mod config;
 pub mod domain;
+pub mod engine;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
+pub mod client;
+pub mod worker;
+pub mod cli;

@@ -1,7 +1,7 @@
 //! What the server says about itself: metrics and logs.
 //!
 //! Owns the metric catalogue ([`catalogue`]), the only place where events become numbers
-//! ([`events`]), the closed sets and caps that keep label values bounded ([`labels`]), the text
+//! ([`events`]), the closed sets of label values ([`labels`]), the text
 //! that a scrape reads ([`exposition`]) and the set-up of logs ([`logging`]).
 //!
 //! Invariants:
@@ -23,3 +23,4 @@ mod instruments;
 pub mod labels;
 pub mod logging;
 mod sample;
+mod slots;

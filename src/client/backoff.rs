@@ -14,7 +14,10 @@ const INITIAL: Duration = Duration::from_millis(500);
 
 impl Backoff {
     pub(crate) fn new(max: Duration) -> Self {
-        Self { next: INITIAL.min(max), max }
+        Self {
+            next: INITIAL.min(max),
+            max,
+        }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -37,7 +40,10 @@ impl Backoff {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "spreads clients, which are not the engine")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "spreads clients, which are not the engine"
+)]
 fn unit() -> f64 {
     rand::random()
 }

@@ -36,13 +36,19 @@ impl Client {
             }
             let wait = LONG_POLL.min(left);
             let look = self.job(&id, Some(wait), seen.etag.as_deref());
-            let Some(answer) = bounded(until, look).await else { break };
+            let Some(answer) = bounded(until, look).await else {
+                break;
+            };
             let pause = match answer {
                 Ok(Poll::Changed(next)) => {
                     let only_progress = next.job.status == seen.job.status;
                     seen = *next;
                     on_change(&seen.job);
-                    if only_progress && !seen.job.done { CALM } else { Duration::ZERO }
+                    if only_progress && !seen.job.done {
+                        CALM
+                    } else {
+                        Duration::ZERO
+                    }
                 }
                 Ok(Poll::Unchanged { retry_after }) => early(asked.elapsed(), wait, retry_after),
                 Err(error) if error.is_transient() && heard.elapsed() < self.retry_for => {

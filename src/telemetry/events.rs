@@ -15,10 +15,9 @@ pub use super::sample::{QueueSnapshot, Snapshot};
 
 use super::exposition;
 use super::instruments::{NoQueueInstruments, Process, QueueFamilies, QueueInstruments};
-use super::labels::{
-    self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, Slots, Task,
-};
+use super::labels::{self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, Task};
 use super::sample::{Latest, Monotonic, Row};
+use super::slots::Slots;
 use crate::domain::job::{AttemptOutcome, Status};
 use crate::domain::lease::TakeBackCause;
 use crate::domain::names::Name;

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::catalogue::{self, Kind, Scope, Values};
+use super::super::slots::KEPT_UNUSED;
 use super::*;
 use crate::domain::job::{PendingReason, Tally};
 
@@ -598,7 +599,7 @@ fn an_unused_queue_gives_its_label_back() {
     rig.events
         .submission(Some(&name("old")), Submission::Accepted);
     rig.sample(vec![]);
-    rig.pass(labels::KEPT_UNUSED.as_secs());
+    rig.pass(KEPT_UNUSED.as_secs());
     rig.sample(vec![]);
     let text = rig.events.render();
     assert!(!text.contains("queue=\"old\""));

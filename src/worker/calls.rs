@@ -64,6 +64,12 @@ impl Lane {
         self.on_the_way.is_some()
     }
 
+    /// Whether one request travels in both lanes.
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
+        let id = |lane: &Self| lane.on_the_way.as_ref().map(AbortHandle::id);
+        id(self).is_some() && id(self) == id(other)
+    }
+
     /// When the lane opens; `None` while a request is on the way, which wakes by itself.
     pub(super) fn opens_at(&self) -> Option<Instant> {
         self.on_the_way.is_none().then_some(self.not_before)
@@ -85,11 +91,19 @@ impl Lane {
 
     pub(super) fn went_well(&mut self) {
         if self.failures > 0 {
-            tracing::info!("{} work again after {} failed tries", self.what, self.failures);
+            tracing::info!(
+                "{} work again after {} failed tries",
+                self.what,
+                self.failures
+            );
         }
         self.failures = 0;
         self.backoff.reset();
         self.not_before = Instant::now();
+    }
+
+    pub(super) fn pause(&mut self, span: std::time::Duration) {
+        self.not_before = Instant::now() + span;
     }
 
     /// Told once for a row of failures: an outage is one event.
@@ -98,7 +112,10 @@ impl Lane {
         self.not_before = Instant::now() + delay;
         self.failures += 1;
         if self.failures == 1 {
-            tracing::warn!("{} fail, and will be tried until they work: {why}", self.what);
+            tracing::warn!(
+                "{} fail, and will be tried until they work: {why}",
+                self.what
+            );
         } else {
             tracing::debug!("{} failed {} times: {why}", self.what, self.failures);
         }
@@ -114,7 +131,11 @@ pub(super) fn claim(
     parked: bool,
     held: Vec<String>,
 ) -> Claim {
-    let park = if parked { lease::park(shortest_lease).as_secs_f64() } else { 0.0 };
+    let park = if parked {
+        lease::park(shortest_lease).as_secs_f64()
+    } else {
+        0.0
+    };
     Claim {
         worker_id: config.worker_id.clone(),
         queues: config.queues.clone(),

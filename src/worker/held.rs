@@ -30,7 +30,7 @@ pub(super) enum Stage {
     Unconfirmed(Box<LeasedJob>),
     Running(Work),
     /// The work is over and the server has not taken its outcome yet.
-    Finished(Finished),
+    Finished(Box<Finished>),
     /// The lease is gone, and the work has been told to stop.
     Lost(Work),
 }
@@ -40,6 +40,26 @@ pub(super) struct Work {
     pub(super) task: AbortHandle,
     /// The work is dropped here if it has not stopped by itself.
     pub(super) drop_at: Option<Instant>,
+    /// Whether it was dropped; its end is reported soon.
+    pub(super) dropped: bool,
+}
+
+impl Work {
+    pub(super) fn new(task: AbortHandle) -> Self {
+        Self {
+            task,
+            drop_at: None,
+            dropped: false,
+        }
+    }
+
+    /// Drops the work when its time has come.
+    pub(super) fn drop_when_due(&mut self, now: Instant) {
+        if !self.dropped && self.drop_at.is_some_and(|at| now >= at) {
+            self.task.abort();
+            self.dropped = true;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +67,8 @@ pub(super) struct Finished {
     pub(super) settlement: Settlement,
     pub(super) on_the_way: bool,
     pub(super) tries: u32,
+    /// Whether it was refused along with others, or with a claim, and must now go alone.
+    pub(super) alone: bool,
     /// Whether this is already what replaced an outcome that the server did not take.
     pub(super) replaced: bool,
 }
@@ -84,12 +106,20 @@ impl Held {
         *self.stop.borrow()
     }
 
+    pub(super) fn told_of_its_end(&self) -> bool {
+        matches!(self.told(), Some(Stop::LeaseEnding(_)))
+    }
+
     /// The next moment at which time alone changes something.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Unconfirmed(_) => Some(self.clock.stop_at()),
-            Stage::Running(work) => Some(work.drop_at.unwrap_or_else(|| self.clock.stop_at())),
-            Stage::Lost(work) => work.drop_at,
+            Stage::Running(work) | Stage::Lost(work) if work.dropped => None,
+            Stage::Running(work) if !self.told_of_its_end() => {
+                let stop_at = self.clock.stop_at();
+                Some(work.drop_at.map_or(stop_at, |at| at.min(stop_at)))
+            }
+            Stage::Running(work) | Stage::Lost(work) => work.drop_at,
             Stage::Finished(_) => None,
         }
     }
@@ -140,13 +170,19 @@ impl Leases {
 
     /// The lease of this job that is ours.
     pub(super) fn of_job(&mut self, job_id: &str) -> Option<&mut Held> {
-        self.map.values_mut().find(|h| h.job_id == job_id && h.is_ours())
+        self.map
+            .values_mut()
+            .find(|h| h.job_id == job_id && h.is_ours())
     }
 
     /// For `held`: every job whose lease is ours, also while its outcome is on the way, because
     /// that may never arrive.
     pub(super) fn job_ids(&self) -> Vec<String> {
-        self.map.values().filter(|h| h.is_ours()).map(|h| h.job_id.clone()).collect()
+        self.map
+            .values()
+            .filter(|h| h.is_ours())
+            .map(|h| h.job_id.clone())
+            .collect()
     }
 
     pub(super) fn places_taken(&self) -> usize {

@@ -1,5 +1,7 @@
 //! From an [`Outcome`] to the settlement that the server is told, and back from its verdict.
 
+use std::fmt::Write as _;
+
 use super::Outcome;
 use super::handler::{Stop, cut};
 use crate::wire::{ErrorReport, Problem, Settlement};
@@ -26,7 +28,11 @@ pub(super) fn settlement(
             s.outcome = "completed".into();
             s.result = result;
         }
-        Outcome::Failed { error, retryable, retry_after } => {
+        Outcome::Failed {
+            error,
+            retryable,
+            retry_after,
+        } => {
             s.outcome = "failed".into();
             s.error = Some(fitted(error));
             s.retryable = Some(retryable);
@@ -55,7 +61,7 @@ fn normal(outcome: Outcome, told: Option<Stop>) -> Outcome {
 
 /// An error within the server's limit, so that a long one is shortened and not refused.
 fn fitted(mut error: ErrorReport) -> ErrorReport {
-    error.kind.truncate(error.kind.floor_char_boundary(128));
+    error.kind = cut(&error.kind, 128).to_owned();
     error.message = cut(&error.message, MESSAGE_BYTES).to_owned();
     error.stack = error.stack.map(|s| cut(&s, STACK_BYTES).to_owned());
     error.details = error.details.filter(|d| d.len() <= DETAILS_BYTES);
@@ -76,8 +82,13 @@ pub(super) enum Refusal {
 pub(super) fn refusal(problem: &Problem) -> Refusal {
     match (problem.code.as_str(), problem.status) {
         (
-            "lease-lost" | "lease-expired" | "job-already-finished" | "already-reported"
-            | "no-such-job" | "job-expired" | "job-deleted",
+            "lease-lost"
+            | "lease-expired"
+            | "job-already-finished"
+            | "already-reported"
+            | "no-such-job"
+            | "job-expired"
+            | "job-deleted",
             _,
         )
         | (_, 404 | 410) => Refusal::Gone,
@@ -90,15 +101,17 @@ pub(super) fn refusal(problem: &Problem) -> Refusal {
 /// What is sent in place of an outcome that cannot be taken.
 pub(super) fn unfit(refused: &Settlement, problem: &Problem) -> Settlement {
     let why = problem.detail.as_deref().unwrap_or(&problem.title);
-    let items: String =
-        problem.errors.iter().map(|e| format!("; {}: {}", e.pointer, e.detail)).collect();
+    let mut message = format!(
+        "the server did not take the outcome \"{}\": {why}",
+        refused.outcome
+    );
+    for item in &problem.errors {
+        let _ = write!(message, "; {}: {}", item.pointer, item.detail);
+    }
     let outcome = Outcome::Failed {
         error: ErrorReport {
             kind: "outcome-refused".into(),
-            message: format!(
-                "the server did not take the outcome \"{}\": {why}{items}",
-                refused.outcome
-            ),
+            message,
             ..ErrorReport::default()
         },
         retryable: false,
@@ -112,9 +125,14 @@ pub(super) fn weight(s: &Settlement) -> usize {
     let error = s.error.as_ref().map_or(0, |e| {
         e.message.len()
             + e.stack.as_ref().map_or(0, String::len)
-            + e.details.as_ref().map_or(0, crate::domain::job::RawJson::len)
+            + e.details
+                .as_ref()
+                .map_or(0, crate::domain::job::RawJson::len)
     });
-    256 + error + s.result.as_ref().map_or(0, crate::domain::job::RawJson::len)
+    256 + error
+        + s.result
+            .as_ref()
+            .map_or(0, crate::domain::job::RawJson::len)
 }
 
 #[cfg(test)]
@@ -128,12 +146,21 @@ mod tests {
 
     #[tokio::test]
     async fn cancelled_depends_on_who_asked() {
-        assert_eq!(settled(Outcome::Cancelled, Some(Stop::Cancelled)), "cancelled");
-        assert_eq!(settled(Outcome::Cancelled, Some(Stop::Draining)), "released");
+        assert_eq!(
+            settled(Outcome::Cancelled, Some(Stop::Cancelled)),
+            "cancelled"
+        );
+        assert_eq!(
+            settled(Outcome::Cancelled, Some(Stop::Draining)),
+            "released"
+        );
         let ending = Stop::LeaseEnding(Instant::now());
         assert_eq!(settled(Outcome::Cancelled, Some(ending)), "released");
         assert_eq!(settled(Outcome::Cancelled, None), "failed");
-        assert_eq!(settled(Outcome::Completed(None), Some(Stop::Cancelled)), "completed");
+        assert_eq!(
+            settled(Outcome::Completed(None), Some(Stop::Cancelled)),
+            "completed"
+        );
     }
 
     #[test]
@@ -156,7 +183,11 @@ mod tests {
     #[test]
     fn refusals() {
         let of = |status, code: &str| {
-            refusal(&Problem { status, code: code.into(), ..Problem::default() })
+            refusal(&Problem {
+                status,
+                code: code.into(),
+                ..Problem::default()
+            })
         };
         assert_eq!(of(409, "lease-lost"), Refusal::Gone);
         assert_eq!(of(404, "no-such-job"), Refusal::Gone);

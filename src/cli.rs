@@ -1,0 +1,318 @@
+//! The command line: what it accepts, and how its commands end.
+//!
+//! Each command lives in its own file below and returns an [`ExitCode`]; this file owns the
+//! tree, the options that commands share, and the meaning of the codes:
+//!
+//! - 0: done;
+//! - 1: the job failed, or the server's answer is no;
+//! - 2: the command was not used properly;
+//! - 3: the server could not be reached.
+//!
+//! Answers go to stdout, everything else to stderr; an error is one line with the next step. A
+//! reader that closes stdout early ends the command quietly. Must not know: stores, the engine.
+
+// PLACEHOLDER: to be replaced by `pub mod bench;` when src/cli/bench.rs is there.
+pub mod bench {
+    /// Nothing yet.
+    #[derive(Debug, clap::Args)]
+    pub struct BenchArgs {}
+    /// Says no.
+    pub fn run(_args: BenchArgs) -> std::process::ExitCode {
+        super::output::complain("this build has no bench");
+        std::process::ExitCode::from(super::NO)
+    }
+}
+pub mod check_config;
+mod jobs;
+mod output;
+mod queues;
+mod submit;
+mod work;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{Client, ClientError};
+
+/// The command line's root. `Cli::parse()` and then [`run`].
+#[derive(Debug, Parser)]
+#[command(
+    name = "punctual",
+    version,
+    about = "An observability-first job server",
+    long_about = "An observability-first job server: an honest 202, leases with fencing, and a \
+                  watchdog that says why work is late.\n\n\
+                  Start here:\n  \
+                  punctual serve\n  \
+                  punctual work --queue default --exec sh -c 'cat; echo done >&2'\n  \
+                  punctual submit hello --payload '{\"name\":\"you\"}' --wait",
+    after_long_help = "Exit codes: 0 done; 1 the job failed or the answer is no; 2 usage; \
+                       3 the server could not be reached.",
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(ServeArgs),
+    /// Run a worker that executes a command for each job
+    Work(work::WorkArgs),
+    /// Submit a job, and wait for it if asked to
+    Submit(submit::SubmitArgs),
+    /// List, show, cancel and delete jobs
+    Jobs(jobs::JobsArgs),
+    /// List, show, pause and resume queues
+    Queues(queues::QueuesArgs),
+    /// List workers
+    Workers(workers::WorkersArgs),
+    /// Check a configuration file and print what would be in force
+    CheckConfig(CheckConfigArgs),
+    /// Put a server under load and measure it
+    Bench(bench::BenchArgs),
+}
+
+/// Options of `punctual serve`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    long_about = "Run the server.\n\nWithout a configuration it keeps its jobs in \
+                  ./punctual.db and listens on 127.0.0.1:8080. Every configuration key can also \
+                  be set in the environment, for example PUNCTUAL_WATCHDOG__STUCK_AFTER=2m; \
+                  options given here win over both. SIGTERM drains: the server stops taking work \
+                  and ends once nothing is in flight.",
+    after_long_help = "Examples:\n  punctual serve\n  \
+                       punctual serve --config /etc/punctual.toml\n  \
+                       punctual serve --listen 127.0.0.1:9000 --store sqlite:///var/lib/punctual/jobs.db"
+)]
+pub struct ServeArgs {
+    /// The configuration file [default: ./punctual.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address to listen on, instead of server.listen
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Where jobs are kept, instead of store.url
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Check a configuration file, with the environment, and print what would be in \
+                  force. All errors are reported at once.",
+    after_long_help = "Examples:\n  punctual check-config punctual.toml\n  \
+                       PUNCTUAL_JOBS__LEASE=1m punctual check-config"
+)]
+struct CheckConfigArgs {
+    /// The file [default: ./punctual.toml if it exists, else the defaults]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Where the server is and who asks.
+#[derive(Debug, Clone, Args)]
+struct Connect {
+    /// The server's address
+    #[arg(
+        long,
+        global = true,
+        env = "PUNCTUAL_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        hide_env_values = true
+    )]
+    server: String,
+    /// The environment variable that holds the access token [default: `PUNCTUAL_TOKEN` if it is
+    /// set, else no token]
+    #[arg(long, global = true, value_name = "VAR")]
+    token_env: Option<String>,
+}
+
+const DEFAULT_TOKEN_ENV: &str = "PUNCTUAL_TOKEN";
+
+impl Connect {
+    fn client(&self) -> Result<Client, Failure> {
+        let token = match &self.token_env {
+            Some(name) => Some(std::env::var(name).map_err(|_| {
+                Failure::usage(format!(
+                    "--token-env names {name}, which is not set; export {name}=<token> first"
+                ))
+            })?),
+            None => std::env::var(DEFAULT_TOKEN_ENV).ok().filter(|t| !t.is_empty()),
+        };
+        Ok(Client::new(&self.server, token)?)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Format {
+    /// Print the server's answer as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command did not do what it was asked to: the line for stderr and the exit code.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+const NO: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+
+impl Failure {
+    fn no(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: NO }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: USAGE }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Unreachable(_) => UNREACHABLE,
+            ClientError::Config(_) => USAGE,
+            ClientError::Problem(..) | ClientError::Protocol(_) => NO,
+        };
+        let mut message = error.to_string();
+        if let Some(hint) = hint(&error) {
+            message.push_str("; ");
+            message.push_str(hint);
+        }
+        Self { message, code }
+    }
+}
+
+/// The next step on this command line, beyond what the server's answer says.
+fn hint(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::Unreachable(_) => {
+            Some("start one with `punctual serve`, or name it with --server or PUNCTUAL_URL")
+        }
+        ClientError::Problem(problem, _) => match (problem.code.as_str(), problem.status) {
+            ("no-such-job", _) => Some("`punctual jobs list` shows the jobs that exist"),
+            ("no-such-queue", _) => Some("`punctual queues list` shows the queues that exist"),
+            ("job-not-finished", _) => Some("cancel it first with `punctual jobs cancel`"),
+            ("job-failed", _) => Some("`punctual jobs show` shows its error"),
+            (_, 401) => Some("name the variable that holds your token with --token-env"),
+            (_, 403) => Some("use a token that has the scope"),
+            _ => None,
+        },
+        ClientError::Protocol(_) | ClientError::Config(_) => None,
+    }
+}
+
+/// What a command that went well ends with.
+type Done = Result<ExitCode, Failure>;
+
+/// Runs the command and says how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(args) => return serve(args),
+        Command::CheckConfig(args) => return check_config::run(args.file, args.format.json),
+        Command::Bench(args) => return bench::run(args),
+        Command::Work(args) => work::run(args),
+        Command::Submit(args) => block_on(submit::run(args)),
+        Command::Jobs(args) => block_on(jobs::run(args)),
+        Command::Queues(args) => block_on(queues::run(args)),
+        Command::Workers(args) => block_on(workers::run(args)),
+    };
+    done.unwrap_or_else(|failure| {
+        output::complain(&failure.message);
+        ExitCode::from(failure.code)
+    })
+}
+
+// PLACEHOLDER: to be replaced by `crate::server::serve(args)`.
+fn serve(_args: ServeArgs) -> ExitCode {
+    output::complain("this build has no server");
+    ExitCode::from(NO)
+}
+
+/// For commands that make a few requests: one thread is enough.
+fn block_on(command: impl Future<Output = Done>) -> Done {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::no(format!("cannot start the runtime: {e}; raise the open-file limit")))?
+        .block_on(command)
+}
+
+/// A value parser for humantime durations: `5s`, `1h 30m`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it like 30s, 5m or 1h30m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"punctual").chain(line))
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exec_takes_the_rest_of_the_line() {
+        let line = "work --queue a --queue b --lease 45s --exec grep -c --queue x";
+        let cli = parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        let Command::Work(args) = cli.command else { panic!("not work") };
+        assert_eq!(args.exec, ["grep", "-c", "--queue", "x"]);
+        assert_eq!(args.queue, ["a", "b"]);
+        assert!(parse(&["work", "--queue", "a"]).is_err());
+        assert!(parse(&["work", "--exec", "true"]).is_err());
+        assert!(parse(&["work", "--queue", "a", "--lease", "2h", "--exec", "true"]).is_err());
+    }
+
+    #[test]
+    fn shared_options_go_anywhere() {
+        for line in [
+            ["jobs", "--server", "http://x", "list", "--json"],
+            ["jobs", "list", "--json", "--server", "http://x"],
+        ] {
+            let Command::Jobs(args) = parse(&line).unwrap().command else { panic!("not jobs") };
+            assert_eq!(args.connect.server, "http://x");
+        }
+    }
+
+    #[test]
+    fn wait_takes_an_optional_time() {
+        let waits = |line: &[&str]| match parse(line).unwrap().command {
+            Command::Submit(args) => args.wait,
+            _ => panic!("not submit"),
+        };
+        assert_eq!(waits(&["submit", "k"]), None);
+        assert_eq!(waits(&["submit", "k", "--wait"]), Some(submit::Wait::Forever));
+        let half = std::time::Duration::from_secs(30);
+        assert_eq!(waits(&["submit", "k", "--wait", "30s"]), Some(submit::Wait::For(half)));
+        assert_eq!(waits(&["submit", "--wait=30s", "k"]), Some(submit::Wait::For(half)));
+        assert!(parse(&["submit", "k", "--wait", "soon"]).is_err());
+    }
+
+    #[test]
+    fn failures_say_what_to_do_and_carry_their_code() {
+        let gone = Failure::from(ClientError::Unreachable("cannot reach x".into()));
+        assert_eq!(gone.code, 3);
+        assert!(gone.message.contains("punctual serve"));
+        let bad = Failure::from(Client::new("https://x", None).unwrap_err());
+        assert_eq!(bad.code, 2);
+    }
+}

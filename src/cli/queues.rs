@@ -1,0 +1,188 @@
+//! `punctual queues`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::output::{self, Facts, Now, Table};
+use super::{Connect, Done, Format};
+use crate::domain::time::Timestamp;
+use crate::wire;
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  punctual queues list\n  \
+                       punctual queues pause reports --reason 'printer is broken' --for 1h\n  \
+                       punctual queues resume reports")]
+pub(super) struct QueuesArgs {
+    #[command(subcommand)]
+    command: QueuesCommand,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueuesCommand {
+    /// List queues and what waits in them
+    List {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show one queue
+    Show {
+        /// The queue's name
+        queue: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Stop handing out a queue's jobs; submits are still taken, and what runs goes on
+    Pause {
+        /// The queue's name
+        queue: String,
+        /// Why, for whoever looks at the queue later
+        #[arg(long)]
+        reason: Option<String>,
+        /// Resume by itself at this moment, RFC 3339: 2027-01-01T08:00:00Z
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        until: Option<Timestamp>,
+        /// Resume by itself after this time: 30m, 2h
+        #[arg(long = "for", value_name = "TIME", conflicts_with = "until", value_parser = super::duration)]
+        span: Option<Duration>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Hand out a paused queue's jobs again
+    Resume {
+        /// The queue's name
+        queue: String,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text)
+        .ok_or_else(|| "not an RFC 3339 moment; write it like 2027-01-01T08:00:00Z".to_owned())
+}
+
+pub(super) async fn run(args: QueuesArgs) -> Done {
+    let client = args.connect.client()?;
+    match args.command {
+        QueuesCommand::List { format } => {
+            let list = client.queues().await?;
+            output::show(format.json, &list, || table(&list.queues))
+        }
+        QueuesCommand::Show { queue, format } => one(&client.queue(&queue).await?, format),
+        QueuesCommand::Pause {
+            queue,
+            reason,
+            until,
+            span,
+            format,
+        } => {
+            let until = until.or_else(|| span.map(|span| Now::read().plus(span)));
+            let request = wire::Pause {
+                reason,
+                until: until.map(Timestamp::to_rfc3339),
+            };
+            one(&client.pause(&queue, &request).await?, format)
+        }
+        QueuesCommand::Resume { queue, format } => one(&client.resume(&queue).await?, format),
+    }
+}
+
+fn one(queue: &wire::Queue, format: Format) -> Done {
+    output::show(format.json, queue, || describe(queue, Now::read()))
+}
+
+fn table(queues: &[wire::Queue]) -> String {
+    let mut table = Table::new(&[
+        "QUEUE",
+        ">ELIGIBLE",
+        ">OLDEST",
+        ">RUNNING",
+        ">RETRYING",
+        ">SCHEDULED",
+        ">WORKERS",
+        "STATE",
+    ]);
+    for queue in queues {
+        table.row([
+            queue.name.clone(),
+            queue.jobs.eligible.to_string(),
+            oldest(queue),
+            queue.jobs.running.to_string(),
+            queue.jobs.retry_backoff.to_string(),
+            queue.jobs.scheduled.to_string(),
+            queue.workers.to_string(),
+            if queue.paused {
+                "paused".into()
+            } else {
+                "open".into()
+            },
+        ]);
+    }
+    table.render()
+}
+
+fn oldest(queue: &wire::Queue) -> String {
+    if queue.oldest_pending_age_seconds > 0.0 {
+        output::span(queue.oldest_pending_age_seconds)
+    } else {
+        "-".to_owned()
+    }
+}
+
+fn describe(queue: &wire::Queue, now: Now) -> String {
+    let mut facts = Facts::default();
+    facts.add("queue", &*queue.name);
+    facts.add("state", if queue.paused { "paused" } else { "open" });
+    facts.maybe("paused because", queue.paused_reason.clone());
+    facts.maybe(
+        "paused since",
+        queue.paused_at.as_ref().map(|at| now.moment(at)),
+    );
+    facts.maybe(
+        "paused until",
+        queue.paused_until.as_ref().map(|at| now.moment(at)),
+    );
+    facts.add("eligible", queue.jobs.eligible.to_string());
+    facts.add("oldest waits", oldest(queue));
+    facts.add("running", queue.jobs.running.to_string());
+    facts.add("retrying", queue.jobs.retry_backoff.to_string());
+    facts.add("scheduled", queue.jobs.scheduled.to_string());
+    facts.add("workers", queue.workers.to_string());
+    facts.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_what_waits_and_why() {
+        let queue = wire::Queue {
+            name: "reports".into(),
+            paused: true,
+            paused_reason: Some("printer".into()),
+            jobs: wire::QueueJobs {
+                eligible: 12,
+                running: 3,
+                ..wire::QueueJobs::default()
+            },
+            oldest_pending_age_seconds: 75.0,
+            workers: 2,
+            ..wire::Queue::default()
+        };
+        assert_eq!(
+            table(std::slice::from_ref(&queue)),
+            "QUEUE    ELIGIBLE  OLDEST  RUNNING  RETRYING  SCHEDULED  WORKERS  STATE\n\
+             reports        12   1m15s        3         0          0        2  paused\n"
+        );
+        assert!(describe(&queue, Now::read()).contains("paused because  printer\n"));
+    }
+
+    #[test]
+    fn moments_are_checked() {
+        assert!(moment("2027-01-01T08:00:00Z").is_ok() && moment("tomorrow").is_err());
+    }
+}

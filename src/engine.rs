@@ -1,0 +1,417 @@
+//! The use cases: what clients, workers and operators can do, and the maintenance that keeps it
+//! true.
+//!
+//! The engine owns time (one clock that never runs backwards), randomness, the people who wait
+//! (parked claims and long-polls are woken by commits, with a slow poll as a fallback), presence,
+//! and the periodic tasks. It asks the [`Store`] for transitions, tells [`Events`] what happened,
+//! and answers in the domain's terms.
+//!
+//! Invariants:
+//! - nothing is answered as accepted before the store has committed it;
+//! - a leased job is handed to somebody who is still there, or given back;
+//! - an outage of ours lets no lease run out (see [`reaper`]);
+//! - register first, then check: no wake-up is lost between the two.
+//!
+//! It must not know: HTTP, status codes, SQL, configuration files.
+
+mod aftermath;
+mod clock;
+mod entropy;
+mod jobs;
+mod observed;
+mod operate;
+mod outlook;
+mod presence;
+pub mod reaper;
+mod submit;
+pub mod tasks;
+mod timeline;
+mod upkeep;
+mod waiters;
+mod work;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::defaults::JobDefaults;
+use crate::domain::estimate::{Limits, Medians};
+use crate::domain::id::{IdMint, JobId};
+use crate::domain::job::{JobError, Progress, RawJson, Record, Status};
+use crate::domain::lease::LeaseToken;
+use crate::domain::names::{Name, WorkerId};
+use crate::domain::state::Rejected;
+use crate::domain::time::{Clock, Timestamp};
+use crate::store::Store;
+use crate::telemetry::events::Events;
+
+pub use clock::WallClock;
+pub use entropy::Entropy;
+pub use upkeep::Periods;
+pub use observed::{Health, Observed};
+pub use timeline::TimelineEvent;
+pub use crate::store::{
+    IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue, StoreError,
+};
+
+use presence::Roll;
+use waiters::{ClaimWaiters, JobWaiters};
+
+/// An id younger than this must be somewhere: as a job, or as a tombstone (see `docs/API.md`,
+/// "410 and lost jobs").
+pub const TOMBSTONE_AGE: Duration = Duration::from_secs(86_400);
+
+/// The longest that a request may stay parked: proxies cut at 60 s.
+pub const MAX_WAIT: Duration = Duration::from_secs(50);
+
+/// The most jobs in one claim.
+pub const MAX_CLAIM: usize = 100;
+
+/// The engine's own settings, resolved from configuration.
+pub struct Settings {
+    pub default_jobs: Arc<JobDefaults>,
+    /// Queues with defaults of their own.
+    pub queue_jobs: std::collections::HashMap<String, Arc<JobDefaults>>,
+    pub idempotency_ttl: Duration,
+    /// The largest statistical `Retry-After`.
+    pub retry_after_max: Duration,
+    /// Payload bytes in one claim's answer.
+    pub claim_bytes: usize,
+    /// How often a parked request looks for itself, should a wake-up be lost.
+    pub poll_fallback: Duration,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+/// Cheap to clone; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+    clock: Arc<dyn Clock>,
+    entropy: Entropy,
+    events: Events,
+    settings: Settings,
+    mint: IdMint,
+    medians: Mutex<Medians>,
+    limits: Limits,
+    jobs: JobWaiters,
+    claims: ClaimWaiters,
+    roll: Mutex<Roll>,
+    draining: watch::Sender<bool>,
+    tasks: tasks::Board,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("store", &self.0.store).finish_non_exhaustive()
+    }
+}
+
+/// On whose behalf. Without tokens everybody is `Caller::everyone()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Where new jobs go.
+    pub namespace: Name,
+    /// Whether other namespaces' jobs are visible too.
+    pub all_namespaces: bool,
+    /// Whether force-cancel and the like are allowed; shows in `cancelled_by`.
+    pub operator: bool,
+}
+
+impl Caller {
+    /// The caller of a server without tokens: namespace `default`, and sees all.
+    pub fn everyone() -> Self {
+        Self { namespace: Name::trusted("default"), all_namespaces: true, operator: true }
+    }
+}
+
+/// A validated submission.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub queue: Name,
+    pub kind: Name,
+    pub priority: i32,
+    pub payload: Option<RawJson>,
+    pub run_at: Option<Timestamp>,
+    /// Exclusive with `run_at`.
+    pub delay: Option<Duration>,
+    pub start_by: Option<Timestamp>,
+    pub timeout: Option<Duration>,
+    pub max_attempts: Option<u32>,
+    pub backoff: BackoffOverrides,
+    pub retention: Option<Duration>,
+    pub expected_duration: Option<Duration>,
+    pub metadata: Option<RawJson>,
+    pub tags: Vec<String>,
+    pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
+    pub key: Option<IdempotencyKey>,
+}
+
+/// What a submission says of the back-off; the rest is the queue's.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BackoffOverrides {
+    pub initial: Option<Duration>,
+    pub max: Option<Duration>,
+    pub multiplier: Option<f64>,
+    pub jitter: Option<f64>,
+}
+
+/// How long the answer to a submission may be held back in the hope of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Only when the job is expected to be done within the queue's synchronous window.
+    Adaptive,
+    /// `Prefer: respond-async` alone.
+    Never,
+    /// `Prefer: wait=N`, up to [`MAX_WAIT`].
+    UpTo(Duration),
+}
+
+/// A job as it is now, with the honest moment to ask again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    pub record: Record,
+    /// Whole seconds, at least 1; `None` if and only if the job is done.
+    pub retry_after: Option<u64>,
+}
+
+impl View {
+    pub fn status(&self) -> Status {
+        self.record.job.status()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    pub view: View,
+    /// An earlier submission with the same key made this job.
+    pub replayed: bool,
+}
+
+/// Why a job that was surely ours is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    Expired,
+    Deleted,
+}
+
+/// Why the engine did not do it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    #[error("there is no such job")]
+    NoSuchJob,
+    #[error("the job is gone")]
+    Gone { id: JobId, why: Gone },
+    #[error("there is no such queue")]
+    NoSuchQueue,
+    /// The job is in another state; `status` is the one it is in, where that is known.
+    #[error("not possible in the job's state")]
+    Rejected { id: JobId, rejected: Rejected, status: Option<Status> },
+    #[error("the idempotency key was used with another body")]
+    KeyReused { id: JobId },
+    #[error("the server is shutting down")]
+    Draining,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// `GET /v1/jobs/{id}/result`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResultView {
+    Bytes { content_type: String, body: Vec<u8>, version: u64 },
+    Elsewhere { location: String },
+    NotReady(Box<View>),
+    Failed(JobError),
+    Cancelled,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClaimOrder {
+    pub worker: WorkerId,
+    /// Strict order of preference; at least one.
+    pub queues: Vec<Name>,
+    /// Empty: every kind.
+    pub kinds: Vec<Name>,
+    /// 1 to [`MAX_CLAIM`].
+    pub max_jobs: usize,
+    pub lease: Option<Duration>,
+    pub wait: Duration,
+    pub hostname: Option<String>,
+    pub version: Option<String>,
+    /// How many jobs the worker says that it runs at once.
+    pub concurrency: Option<u32>,
+    pub held: Option<Vec<JobId>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub jobs: Vec<Leased>,
+    /// Jobs of this worker whose cancel is wished.
+    pub cancel: Vec<JobId>,
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub struct BeatOrder {
+    pub id: JobId,
+    pub token: LeaseToken,
+    pub extend: Option<Duration>,
+    pub progress: Option<Progress>,
+    pub checkpoint: Option<RawJson>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beaten {
+    pub expires_at: Timestamp,
+    pub timeout_at: Timestamp,
+    pub cancel_requested: bool,
+    pub cancel_reason: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SettleOrder {
+    pub id: JobId,
+    pub token: LeaseToken,
+    pub report: ReportOrder,
+}
+
+/// What a worker says became of its attempt.
+#[derive(Debug, Clone)]
+pub enum ReportOrder {
+    Completed { result: Option<ResultValue> },
+    /// `attempt` and `at` of the error are filled in by the engine.
+    Failed { error: JobError, retry_after: Option<Duration> },
+    Released { delay: Option<Duration> },
+    Cancelled,
+}
+
+/// The status after the settlement, or why it did not count.
+pub type Settled = Result<Status, Failure>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    pub state: QueueState,
+    pub eligible: u64,
+    pub scheduled: u64,
+    pub retry_backoff: u64,
+    pub running: u64,
+    pub oldest_pending_age: Duration,
+    pub workers: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerView {
+    pub presence: Presence,
+    pub leases: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobsPage {
+    pub jobs: Vec<View>,
+    pub next: Option<i64>,
+}
+
+impl Engine {
+    /// `store` should be wrapped in [`Observed`] with the same `health`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        health: Arc<Health>,
+        clock: Arc<dyn Clock>,
+        entropy: Entropy,
+        events: Events,
+        settings: Settings,
+    ) -> Self {
+        let mint = IdMint::new(store.identity().id_secret.clone());
+        let limits = Limits { statistical: settings.retry_after_max, ..Limits::default() };
+        Self(Arc::new(Inner {
+            store,
+            health,
+            clock,
+            entropy,
+            events,
+            settings,
+            mint,
+            medians: Mutex::new(Medians::default()),
+            limits,
+            jobs: JobWaiters::default(),
+            claims: ClaimWaiters::default(),
+            roll: Mutex::new(Roll::default()),
+            draining: watch::Sender::new(false),
+            tasks: tasks::Board::default(),
+        }))
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    pub fn tasks(&self) -> &tasks::Board {
+        &self.0.tasks
+    }
+
+    pub fn store_backend(&self) -> &'static str {
+        self.0.store.identity().backend
+    }
+
+    /// What a queue's jobs get when their submission is silent.
+    pub fn defaults(&self, queue: &str) -> &Arc<JobDefaults> {
+        self.0.settings.queue_jobs.get(queue).unwrap_or(&self.0.settings.default_jobs)
+    }
+
+    /// From now on submissions and claims are refused, and whoever is parked is answered.
+    pub fn drain(&self) {
+        self.0.draining.send_replace(true);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
+    }
+
+    /// Whether the store answers: the body of `/readyz`.
+    pub fn store_is_degraded(&self) -> bool {
+        self.0.health.is_degraded()
+    }
+
+    /// Commits what is under way and closes the store.
+    pub async fn close(&self) {
+        self.flush_presence().await;
+        self.0.store.close().await;
+    }
+
+    /// The namespace filter of lists.
+    fn scoped(caller: &Caller, filter: ListFilter) -> ListFilter {
+        let namespace = if caller.all_namespaces { None } else { Some(caller.namespace.clone()) };
+        ListFilter { namespace, ..filter }
+    }
+
+    /// An id that this store did not issue, or not in a namespace that the caller sees, is no job.
+    fn verify(&self, caller: &Caller, id: JobId) -> Result<(), Failure> {
+        let secret = self.0.mint.secret();
+        let known = &self.0.store.identity().namespaces;
+        let ours = secret.verify(&id, caller.namespace.as_str())
+            || (caller.all_namespaces && known.iter().any(|n| secret.verify(&id, n.as_str())));
+        if ours { Ok(()) } else { Err(Failure::NoSuchJob) }
+    }
+
+    fn medians(&self) -> MutexGuard<'_, Medians> {
+        self.0.medians.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.0.roll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,94 @@
+//! What follows a committed transition: the metrics count it, the log tells it, whoever waits is
+//! woken. Each transition comes through here exactly once.
+
+use std::time::Duration;
+
+use crate::domain::job::{AttemptOutcome, Phase, Status, Wait};
+use crate::domain::state::Change;
+use crate::store::{Claimed, Transition};
+
+use super::Engine;
+
+impl Engine {
+    pub(super) fn after(&self, t: &Transition) {
+        if t.change == Change::Unchanged {
+            return;
+        }
+        if t.attempt_ended {
+            self.attempt_ended(t);
+        }
+        let events = &self.0.events;
+        match t.change {
+            Change::Retrying(_) => events.retry_scheduled(&t.queue),
+            Change::TakenBack(cause) => {
+                events.lease_taken_back(&t.queue, cause);
+                if t.job.status() == Status::Pending {
+                    events.retry_scheduled(&t.queue);
+                }
+                tracing::warn!(
+                    job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt = t.job.attempt,
+                    cause = cause.as_str(), status = t.job.status().as_str(),
+                    "lease taken back"
+                );
+            }
+            Change::CancelRequested => {
+                if let Some(lease) = t.job.lease() {
+                    self.0.claims.wake_worker(&lease.worker);
+                }
+            }
+            Change::Unchanged
+            | Change::Claimed
+            | Change::Extended
+            | Change::Completed
+            | Change::Failed
+            | Change::Released
+            | Change::Cancelled
+            | Change::Promoted
+            | Change::Deleted => {}
+        }
+        if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
+            events.job_finished(&t.queue, t.job.status(), finished.since(t.job.created_at));
+            tracing::info!(
+                job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt = t.job.attempt,
+                status = t.job.status().as_str(),
+                error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
+                "job finished"
+            );
+        }
+        if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
+            self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+        }
+        self.0.jobs.changed(t.id);
+    }
+
+    fn attempt_ended(&self, t: &Transition) {
+        let Some(attempt) = t.job.history.last() else { return };
+        let run = attempt.ended_at.since(attempt.started_at);
+        self.0.events.attempt_finished(&t.queue, attempt.outcome, run);
+        if attempt.outcome == AttemptOutcome::Completed {
+            self.medians().observe_run(&t.queue, &t.kind, run);
+        }
+    }
+
+    /// A claim's answer: one attempt begins for each job in it.
+    pub(super) fn after_claim(&self, claimed: &Claimed) {
+        for t in claimed.withdrawn.iter().chain(&claimed.missed) {
+            self.after(t);
+        }
+        for leased in &claimed.jobs {
+            let spec = &leased.spec;
+            let wait = leased.job.started_at.map_or(Duration::ZERO, |started| {
+                started.since(leased.eligible_since)
+            });
+            self.0.events.attempt_started(&spec.queue, wait);
+            self.medians().observe_wait(&spec.queue, &spec.kind, wait);
+            self.0.jobs.changed(spec.id);
+            tracing::debug!(
+                job_id = %spec.id, queue = %spec.queue, kind = %spec.kind,
+                attempt = leased.job.attempt, fence = leased.job.fence,
+                worker = leased.job.lease().map(|l| l.worker.as_str()),
+                "lease granted"
+            );
+        }
+    }
+}

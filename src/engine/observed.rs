@@ -1,0 +1,203 @@
+//! A store that is watched: every verb is timed, every failure counted and remembered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::domain::id::JobId;
+use crate::domain::job::{Record, Requester};
+use crate::domain::names::{Name, WorkerId};
+use crate::domain::time::Timestamp;
+use crate::store::{
+    Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
+    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted,
+    Transition, Verdict,
+};
+use crate::telemetry::events::Events;
+use crate::telemetry::labels::Operation;
+
+/// What the latest verbs said about the store.
+#[derive(Debug, Default)]
+pub struct Health {
+    degraded: AtomicBool,
+    outage: AtomicBool,
+}
+
+impl Health {
+    fn failed(&self) {
+        self.degraded.store(true, Ordering::Relaxed);
+        self.outage.store(true, Ordering::Relaxed);
+    }
+
+    fn succeeded(&self) {
+        self.degraded.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the latest verb failed.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Whether any verb failed since the last call: leases may have gone without heartbeats.
+    pub fn take_outage(&self) -> bool {
+        self.outage.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub struct Observed<S> {
+    inner: S,
+    events: Events,
+    health: Arc<Health>,
+}
+
+impl<S: Store> Observed<S> {
+    pub const fn new(inner: S, events: Events, health: Arc<Health>) -> Self {
+        Self { inner, events, health }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "times the store at its edge")]
+    async fn watch<T>(
+        &self,
+        operation: Operation,
+        verb: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let outcome = verb.await;
+        let error = outcome.as_ref().err().map(StoreError::class);
+        self.events.store_operation(operation, started.elapsed(), error);
+        match &outcome {
+            Ok(_) => self.health.succeeded(),
+            // Closing is our own doing.
+            Err(StoreError::Closed) => {}
+            Err(_) => self.health.failed(),
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Observed<S> {
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
+        self.watch(Operation::Submit, self.inner.submit(jobs, now)).await
+    }
+
+    async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {
+        self.watch(Operation::Get, self.inner.get(id, payload)).await
+    }
+
+    async fn result(&self, id: JobId) -> Result<Found<ResultBody>> {
+        self.watch(Operation::Result, self.inner.result(id)).await
+    }
+
+    async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page> {
+        self.watch(Operation::List, self.inner.list(filter, before, limit)).await
+    }
+
+    async fn cancel(
+        &self,
+        id: JobId,
+        by: Requester,
+        reason: Option<String>,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<Verdict> {
+        self.watch(Operation::Cancel, self.inner.cancel(id, by, reason, force, now)).await
+    }
+
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict> {
+        self.watch(Operation::Delete, self.inner.delete(id, tombstone, now)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest, now: Timestamp) -> Result<Claimed> {
+        self.watch(Operation::Claim, self.inner.claim(request, now)).await
+    }
+
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>> {
+        self.watch(Operation::Heartbeat, self.inner.heartbeat(beats, now)).await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settle>,
+        claim: Option<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Verdict>, Option<Claimed>)> {
+        self.watch(Operation::Settle, self.inner.settle(settlements, claim, now)).await
+    }
+
+    async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>> {
+        self.watch(Operation::Withdraw, self.inner.withdraw(leases, now)).await
+    }
+
+    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>> {
+        self.watch(Operation::Goodbye, self.inner.goodbye(worker, now)).await
+    }
+
+    async fn take_back(
+        &self,
+        limit: u32,
+        spread: Vec<f64>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>> {
+        self.watch(Operation::TakeBack, self.inner.take_back(limit, spread, now)).await
+    }
+
+    async fn promote(&self, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>> {
+        self.watch(Operation::Promote, self.inner.promote(limit, now)).await
+    }
+
+    async fn extend_leases(&self, now: Timestamp) -> Result<u64> {
+        self.watch(Operation::ExtendLeases, self.inner.extend_leases(now)).await
+    }
+
+    async fn expire(
+        &self,
+        limit: u32,
+        tombstone: Duration,
+        key_ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Retired> {
+        self.watch(Operation::Expire, self.inner.expire(limit, tombstone, key_ttl, now)).await
+    }
+
+    async fn sample(&self, now: Timestamp) -> Result<Sample> {
+        self.watch(Operation::Sample, self.inner.sample(now)).await
+    }
+
+    async fn recount(&self) -> Result<Recount> {
+        self.watch(Operation::Recount, self.inner.recount()).await
+    }
+
+    async fn pause(
+        &self,
+        queue: Name,
+        reason: Option<String>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<QueueState> {
+        self.watch(Operation::Pause, self.inner.pause(queue, reason, until, now)).await
+    }
+
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
+        self.watch(Operation::Resume, self.inner.resume(queue, now)).await
+    }
+
+    async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()> {
+        self.watch(Operation::Presence, self.inner.record_presence(seen, now)).await
+    }
+
+    async fn workers(&self) -> Result<Vec<(Presence, u64)>> {
+        self.watch(Operation::Workers, self.inner.workers()).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,44 @@
+//! The honest moment to ask again: what the engine knows, put to the pure estimator.
+
+use crate::domain::estimate::{Estimate, Outlook, Standstill};
+use crate::domain::job::Record;
+
+use super::{Engine, View};
+
+impl Engine {
+    pub(super) fn view(&self, record: Record) -> View {
+        let retry_after = self
+            .estimate(&record)
+            .map(|e| e.retry_after_seconds(record.spec.id.unit(), &self.0.limits));
+        View { record, retry_after }
+    }
+
+    fn estimate(&self, record: &Record) -> Option<Estimate> {
+        let spec = &record.spec;
+        let now = self.now();
+        let (run, wait) = {
+            let medians = self.medians();
+            (
+                medians.run(&spec.queue, &spec.kind, spec.expected_duration),
+                medians.wait(&spec.queue, &spec.kind),
+            )
+        };
+        let outlook = Outlook {
+            standstill: record
+                .queue_paused
+                .then(|| Standstill::Since(record.job.eligible_at.min(now))),
+            idle_worker: self.0.claims.is_waited_for(&spec.queue, &spec.kind),
+            ..Outlook::default()
+        };
+        Estimate::of(&record.job, &outlook, run, wait, now)
+    }
+
+    /// Whether holding back the answer to a fresh submission promises its result.
+    pub(super) fn worth_holding(&self, record: &Record) -> bool {
+        let spec = &record.spec;
+        let window = self.defaults(spec.queue.as_str()).sync_window;
+        let samples = self.medians().run_samples(&spec.queue, &spec.kind);
+        let idle = self.0.claims.is_waited_for(&spec.queue, &spec.kind);
+        self.estimate(record).is_some_and(|e| e.worth_holding(window, samples, idle))
+    }
+}

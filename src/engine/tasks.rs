@@ -1,0 +1,177 @@
+//! The driver of maintenance: idempotent steps, run periodically and on signal, each with its
+//! last result kept, restarted when they panic, and known to hang when they hang.
+//!
+//! A task is a name, a period and a function without input. One board lists them all; metrics,
+//! `/v1/tasks` and readiness read it, so a new task gets all three by being registered.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::domain::time::Timestamp;
+use crate::telemetry::labels::TaskOutcome;
+
+use super::Engine;
+
+/// A run that takes longer than this many periods, and at least [`HUNG_FLOOR`], hangs.
+const HUNG_PERIODS: u32 = 20;
+const HUNG_FLOOR: Duration = Duration::from_secs(30);
+
+/// What a step says of itself: one line for people, or why it failed.
+pub type StepResult = Result<String, String>;
+type Step = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = StepResult> + Send>> + Send + Sync>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskStatus {
+    pub name: &'static str,
+    pub interval: Duration,
+    pub last_run: Option<Timestamp>,
+    pub last_success: Option<Timestamp>,
+    pub outcome: Option<TaskOutcome>,
+    /// What the last run said.
+    pub detail: Option<String>,
+    pub took: Option<Duration>,
+    pub restarts: u64,
+    /// Since when the run under way has been going.
+    pub running_for: Option<Duration>,
+}
+
+impl TaskStatus {
+    fn hangs(&self) -> bool {
+        let limit = (self.interval * HUNG_PERIODS).max(HUNG_FLOOR);
+        self.running_for.is_some_and(|d| d > limit)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    status: TaskStatus,
+    run_began: Option<Instant>,
+}
+
+/// The tasks and how they fare.
+#[derive(Debug, Default)]
+pub struct Board {
+    entries: Mutex<BTreeMap<&'static str, Entry>>,
+    drivers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Board {
+    pub fn statuses(&self) -> Vec<TaskStatus> {
+        self.lock()
+            .values()
+            .map(|e| TaskStatus {
+                running_for: e.run_began.map(|began| began.elapsed()),
+                ..e.status.clone()
+            })
+            .collect()
+    }
+
+    /// Names of tasks whose run has been going for far too long.
+    pub fn hung(&self) -> Vec<&'static str> {
+        self.statuses().into_iter().filter(TaskStatus::hangs).map(|s| s.name).collect()
+    }
+
+    /// Ends every driver, at the latest after the step that it is in.
+    pub async fn stop(&self) {
+        let drivers = std::mem::take(
+            &mut *self.drivers.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for driver in &drivers {
+            driver.abort();
+        }
+        for driver in drivers {
+            drop(driver.await);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, name: &'static str, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            change(entry);
+        }
+    }
+}
+
+impl Engine {
+    /// Registers `step` and runs it now and then every `interval`.
+    pub fn start_task<F, Fut>(&self, name: &'static str, interval: Duration, step: F)
+    where
+        F: Fn(Engine) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = StepResult> + Send + 'static,
+    {
+        let status = TaskStatus {
+            name,
+            interval,
+            last_run: None,
+            last_success: None,
+            outcome: None,
+            detail: None,
+            took: None,
+            restarts: 0,
+            running_for: None,
+        };
+        self.0.tasks.lock().insert(name, Entry { status, run_began: None });
+        self.0.events.task_registered(name, interval);
+        let weak = Arc::downgrade(&self.0);
+        let step: Step = {
+            let weak = weak.clone();
+            Arc::new(move || match weak.upgrade() {
+                Some(inner) => Box::pin(step(Engine(inner))),
+                None => Box::pin(async { Err("the engine is gone".to_owned()) }),
+            })
+        };
+        let driver = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let Some(inner) = weak.upgrade() else { return };
+                Engine(inner).run_step(name, &step).await;
+            }
+        });
+        self.0.tasks.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+    }
+
+    /// One run, in a task of its own so that a panic ends the run and not the driver.
+    #[expect(clippy::disallowed_methods, reason = "times the run")]
+    async fn run_step(&self, name: &'static str, step: &Step) {
+        let began = Instant::now();
+        self.0.tasks.update(name, |e| e.run_began = Some(began));
+        let outcome = tokio::spawn(step()).await;
+        let took = began.elapsed();
+        let now = self.now();
+        let (label, detail) = match outcome {
+            Ok(Ok(detail)) => (TaskOutcome::Ok, detail),
+            Ok(Err(error)) => {
+                tracing::warn!(task = name, error, "maintenance failed; it is tried again");
+                (TaskOutcome::Error, error)
+            }
+            Err(join) => {
+                tracing::error!(task = name, error = %join, "maintenance panicked; it is restarted");
+                self.0.events.task_restarted(name);
+                (TaskOutcome::Panic, "panicked; see the log".to_owned())
+            }
+        };
+        self.0.events.task_run(name, label, took, now);
+        self.0.tasks.update(name, |e| {
+            e.run_began = None;
+            e.status.last_run = Some(now);
+            e.status.took = Some(took);
+            e.status.detail = Some(detail);
+            e.status.outcome = Some(label);
+            match label {
+                TaskOutcome::Ok => e.status.last_success = Some(now),
+                TaskOutcome::Panic => e.status.restarts += 1,
+                TaskOutcome::Error => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,345 @@
+//! What workers do: claim, heartbeat, settle, say goodbye.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::domain::id::JobId;
+use crate::domain::job::{JobError, Status};
+use crate::domain::lease::LeaseToken;
+use crate::domain::names::WorkerId;
+use crate::domain::state::Rejected;
+use crate::domain::time::Timestamp;
+use crate::store::{Beat, ClaimRequest, Claimed, Leased, Outcome, Result as StoreResult, Settle, StoreError, Verdict};
+use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
+
+use super::waiters::ClaimTicket;
+use super::{
+    BeatOrder, Beaten, Caller, ClaimOrder, Engine, Failure, Grant, MAX_CLAIM, MAX_WAIT,
+    ReportOrder, SettleOrder, Settled,
+};
+
+impl Engine {
+    /// Leases what there is, or stays parked until there is something, a lease of this worker is
+    /// to be cancelled, `wait` has passed, or the server drains.
+    pub async fn claim(&self, _caller: &Caller, order: ClaimOrder) -> Result<Grant, Failure> {
+        if self.is_draining() {
+            return Err(Failure::Draining);
+        }
+        self.saw_claim(&order);
+        let received_at = self.now();
+        let ticket = self.park(&order);
+        let mut held = order.held.clone();
+        if let Some(ticket) = &ticket {
+            ticket.about_to_look();
+        }
+        let claimed = self.lease(self.request(&order, held.take(), received_at)).await?;
+        let told = self.has_untold(&order.worker, &claimed.cancel);
+        match ticket {
+            Some(ticket) if claimed.jobs.is_empty() && !told => {
+                self.wait_for_work(&order, ticket, received_at).await
+            }
+            Some(_) | None => Ok(self.grant(&order, claimed)),
+        }
+    }
+
+    fn park<'a>(&'a self, order: &ClaimOrder) -> Option<ClaimTicket<'a>> {
+        (!order.wait.is_zero()).then(|| {
+            self.0.claims.park(order.worker.clone(), &order.queues, order.kinds.clone())
+        })
+    }
+
+    async fn wait_for_work(
+        &self,
+        order: &ClaimOrder,
+        ticket: ClaimTicket<'_>,
+        received_at: Timestamp,
+    ) -> Result<Grant, Failure> {
+        let mut draining = self.0.draining.subscribe();
+        let end = tokio::time::sleep(order.wait.min(MAX_WAIT));
+        tokio::pin!(end);
+        loop {
+            if *draining.borrow_and_update() {
+                return Ok(self.grant(order, Claimed::default()));
+            }
+            let mut last = false;
+            tokio::select! {
+                () = ticket.woken() => {}
+                () = tokio::time::sleep(self.0.settings.poll_fallback) => {}
+                () = &mut end => last = true,
+                _ = draining.changed() => continue,
+            }
+            ticket.about_to_look();
+            // A parked worker is there, for all that it says nothing.
+            self.saw_worker(&order.worker);
+            let claimed = self.lease(self.request(order, None, received_at)).await?;
+            let told = self.has_untold(&order.worker, &claimed.cancel);
+            if last || told || !claimed.jobs.is_empty() {
+                return Ok(self.grant(order, claimed));
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        order: &ClaimOrder,
+        held: Option<Vec<JobId>>,
+        received_at: Timestamp,
+    ) -> ClaimRequest {
+        ClaimRequest {
+            worker: order.worker.clone(),
+            queues: order.queues.clone(),
+            kinds: order.kinds.clone(),
+            tokens: self.0.entropy.tokens(order.max_jobs.clamp(1, MAX_CLAIM)),
+            lease: order.lease,
+            default_leases: order
+                .queues
+                .iter()
+                .map(|q| self.defaults(q.as_str()).lease)
+                .collect(),
+            max_bytes: self.0.settings.claim_bytes,
+            held,
+            received_at,
+        }
+    }
+
+    /// Counts a claim's answer, once for each queue that it named.
+    fn grant(&self, order: &ClaimOrder, claimed: Claimed) -> Grant {
+        for (at, queue) in order.queues.iter().enumerate() {
+            let outcome = if claimed.jobs.iter().any(|l| l.spec.queue == *queue) {
+                ClaimOutcome::Leased
+            } else if claimed.paused.get(at) == Some(&true) {
+                ClaimOutcome::Paused
+            } else {
+                ClaimOutcome::Empty
+            };
+            self.0.events.claim_request(queue, outcome);
+        }
+        Grant { jobs: claimed.jobs, cancel: claimed.cancel, now: self.now() }
+    }
+
+    /// Claims in a task of its own, so that a caller who leaves in the middle cannot leave leases
+    /// behind that nobody received.
+    async fn lease(&self, request: ClaimRequest) -> Result<Claimed, Failure> {
+        let queues = request.queues.clone();
+        let engine = self.clone();
+        let now = self.now();
+        let claimed = self
+            .hand_over(async move { engine.0.store.claim(request, now).await }, |c| Some(c))
+            .await;
+        claimed.map_err(|error| {
+            for queue in &queues {
+                self.0.events.claim_request(queue, ClaimOutcome::Error);
+            }
+            Failure::from(error)
+        })
+    }
+
+    async fn hand_over<T: Send + 'static>(
+        &self,
+        verb: impl Future<Output = StoreResult<T>> + Send + 'static,
+        leases: impl Fn(&T) -> Option<&Claimed> + Copy + Send + 'static,
+    ) -> StoreResult<T> {
+        let (give, take) = oneshot::channel();
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let outcome = verb.await;
+            if let Some(claimed) = outcome.as_ref().ok().and_then(leases) {
+                engine.after_claim(claimed);
+            }
+            let parcel = Parcel { outcome: Some(outcome), engine: engine.clone(), leases };
+            // If nobody is there to take it, dropping it gives the leases back.
+            drop(give.send(parcel));
+        });
+        let mut parcel = take.await.map_err(|_| StoreError::Closed)?;
+        parcel.outcome.take().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Extends leases. The outer failure means that nothing was extended and the worker must try
+    /// again: an outage of ours is never told as a lost lease.
+    pub async fn heartbeat(
+        &self,
+        _caller: &Caller,
+        worker: Option<WorkerId>,
+        beats: Vec<BeatOrder>,
+    ) -> Result<Vec<Result<Beaten, Failure>>, Failure> {
+        if let Some(worker) = &worker {
+            self.saw_worker(worker);
+        }
+        let ids: Vec<JobId> = beats.iter().map(|b| b.id).collect();
+        let beats = beats
+            .into_iter()
+            .map(|b| Beat {
+                id: b.id,
+                token: b.token.hash(),
+                extend: b.extend,
+                progress: b.progress,
+                checkpoint: b.checkpoint,
+            })
+            .collect();
+        let verdicts = self.0.store.heartbeat(beats, self.now()).await?;
+        Ok(ids.into_iter().zip(verdicts).map(|(id, v)| self.beaten(id, v)).collect())
+    }
+
+    fn beaten(&self, id: JobId, verdict: Verdict) -> Result<Beaten, Failure> {
+        let t = verdict.map_err(|rejected| self.refused(id, rejected))?;
+        self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
+        self.after(&t);
+        let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
+        self.saw_worker(&lease.worker);
+        Ok(Beaten {
+            expires_at: lease.expires_at,
+            timeout_at: lease.timeout_at,
+            cancel_requested: t.job.cancel.is_some(),
+            cancel_reason: t.job.cancel.and_then(|c| c.reason),
+        })
+    }
+
+    fn refused(&self, id: JobId, rejected: Option<Rejected>) -> Failure {
+        match rejected {
+            None => Failure::NoSuchJob,
+            Some(rejected) => {
+                self.0.events.late_report(None, rejected);
+                tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
+                Failure::Rejected { id, rejected, status: None }
+            }
+        }
+    }
+
+    /// Settles leases and claims the next jobs in one commit. The claim waits, if it may, only
+    /// after the settlements are committed.
+    pub async fn settle(
+        &self,
+        _caller: &Caller,
+        settlements: Vec<SettleOrder>,
+        claim: Option<ClaimOrder>,
+    ) -> Result<(Vec<Settled>, Option<Grant>), Failure> {
+        let received_at = self.now();
+        // While draining, work that is done is taken and no more is handed out.
+        let claim = claim.filter(|_| !self.is_draining());
+        if let Some(order) = &claim {
+            self.saw_claim(order);
+        }
+        let ids: Vec<JobId> = settlements.iter().map(|s| s.id).collect();
+        let settlements: Vec<Settle> =
+            settlements.into_iter().map(|s| self.settlement(s)).collect();
+        let ticket = claim.as_ref().and_then(|order| self.park(order));
+        if let Some(ticket) = &ticket {
+            ticket.about_to_look();
+        }
+        let request =
+            claim.as_ref().map(|order| self.request(order, order.held.clone(), received_at));
+        let engine = self.clone();
+        let now = received_at;
+        let (verdicts, claimed) = self
+            .hand_over(
+                async move {
+                    let outcome = engine.0.store.settle(settlements, request, now).await?;
+                    for transition in outcome.0.iter().flatten() {
+                        engine.after(transition);
+                    }
+                    Ok(outcome)
+                },
+                |outcome: &(Vec<Verdict>, Option<Claimed>)| outcome.1.as_ref(),
+            )
+            .await?;
+        let any_refused = verdicts.iter().any(Result::is_err);
+        let settled = ids
+            .into_iter()
+            .zip(verdicts)
+            .map(|(id, verdict)| match verdict {
+                Ok(t) => Ok(self.settled_status(&t)),
+                Err(rejected) => Err(self.refused(id, rejected)),
+            })
+            .collect();
+        let grant = match (claim, claimed) {
+            (Some(order), Some(claimed)) => {
+                let told = self.has_untold(&order.worker, &claimed.cancel);
+                match ticket {
+                    // A refused settlement is news that the worker must not wait for.
+                    Some(ticket) if claimed.jobs.is_empty() && !told && !any_refused => {
+                        Some(self.wait_for_work(&order, ticket, received_at).await.unwrap_or(
+                            Grant { jobs: Vec::new(), cancel: Vec::new(), now: self.now() },
+                        ))
+                    }
+                    Some(_) | None => Some(self.grant(&order, claimed)),
+                }
+            }
+            (Some(_) | None, _) => None,
+        };
+        Ok((settled, grant))
+    }
+
+    fn settled_status(&self, t: &crate::store::Transition) -> Status {
+        if let Some(attempt) = t.job.history.last()
+            && let Some(worker) = WorkerId::parse(&attempt.worker)
+        {
+            self.saw_worker(&worker);
+        }
+        t.job.status()
+    }
+
+    fn settlement(&self, order: SettleOrder) -> Settle {
+        let outcome = match order.report {
+            ReportOrder::Completed { result } => Outcome::Completed { result },
+            ReportOrder::Failed { error, retry_after } => Outcome::Failed {
+                error: JobError { at: self.now(), ..error },
+                retry_after,
+                unit: self.0.entropy.unit(),
+            },
+            ReportOrder::Released { delay } => Outcome::Released { delay },
+            ReportOrder::Cancelled => Outcome::Cancelled,
+        };
+        Settle { id: order.id, token: LeaseToken::hash(&order.token), outcome }
+    }
+
+    /// The worker leaves: its leases go back at once, uncounted.
+    pub async fn goodbye(&self, _caller: &Caller, worker: WorkerId) -> Result<(), Failure> {
+        let withdrawn = self.0.store.goodbye(worker.clone(), self.now()).await?;
+        self.forget_worker(&worker);
+        tracing::info!(%worker, released = withdrawn.len(), "worker said goodbye");
+        for t in &withdrawn {
+            self.after(t);
+        }
+        Ok(())
+    }
+
+    fn withdraw_unreceived(&self, jobs: &[Leased]) {
+        let leases: Vec<(JobId, u64)> = jobs.iter().map(|l| (l.spec.id, l.job.fence)).collect();
+        if leases.is_empty() {
+            return;
+        }
+        let engine = self.clone();
+        tokio::spawn(async move {
+            tracing::info!(jobs = leases.len(), "a claim's caller left: its leases are given back");
+            // Should this fail too, the leases run out and the reaper takes them back.
+            for attempt in 0..3 {
+                match engine.0.store.withdraw(leases.clone(), engine.now()).await {
+                    Ok(withdrawn) => {
+                        withdrawn.iter().for_each(|t| engine.after(t));
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "leases could not be given back yet"),
+                }
+                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+            }
+        });
+    }
+}
+
+/// A claim's answer on its way to the caller; leases that are not taken out are given back.
+struct Parcel<T, F: Fn(&T) -> Option<&Claimed>> {
+    outcome: Option<StoreResult<T>>,
+    engine: Engine,
+    leases: F,
+}
+
+impl<T, F: Fn(&T) -> Option<&Claimed>> Drop for Parcel<T, F> {
+    fn drop(&mut self) {
+        if let Some(Ok(value)) = &self.outcome
+            && let Some(claimed) = (self.leases)(value)
+        {
+            self.engine.withdraw_unreceived(&claimed.jobs);
+        }
+    }
+}

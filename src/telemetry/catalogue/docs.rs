@@ -1,0 +1,90 @@
+//! The catalogue as a page for people.
+
+use std::fmt::Write as _;
+
+use super::{ALL, Group, Kind, Metric, Unit, Values};
+
+/// `docs/METRICS.md`.
+pub fn docs_markdown() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for group in Group::ALL {
+        let _ = writeln!(out, "\n## {}", group.title());
+        for metric in ALL.iter().filter(|m| m.group == group) {
+            describe(&mut out, metric);
+        }
+    }
+    out
+}
+
+fn describe(out: &mut String, metric: &Metric) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "\n### `{}`\n\n{}\n",
+        metric.name,
+        markdown(metric.help)
+    );
+    let _ = write!(out, "- **Type:** {}", metric.kind.as_str());
+    if metric.unit != Unit::None {
+        let _ = write!(out, ", in {}", metric.unit.as_str());
+    }
+    let _ = writeln!(out, "\n- **Scope:** {}", metric.scope.as_str());
+    for label in metric.labels {
+        let _ = writeln!(
+            out,
+            "- **Label `{}`:** {}",
+            label.name,
+            values_markdown(label.values)
+        );
+    }
+    if let Kind::Histogram(buckets) = metric.kind {
+        let bounds: Vec<_> = buckets.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "- **Buckets:** {}", bounds.join(", "));
+    }
+    let _ = writeln!(out, "- **Read it:** {}", metric.read);
+}
+
+fn values_markdown(values: Values) -> String {
+    match values {
+        Values::Queue { none: false } => "the queue, or `_other` beyond the cap".to_owned(),
+        Values::Queue { none: true } => "the queue, or `_other` beyond the cap, or `_none` when \
+            the request was refused before its queue was known"
+            .to_owned(),
+        Values::Closed(values) => values
+            .iter()
+            .map(|v| format!("`{v}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Values::StatusCode => "the status code, `100` to `599`".to_owned(),
+        Values::Fixed(what) => what.to_owned(),
+    }
+}
+
+/// HELP is plain text; an underscore at the start of a word would begin emphasis.
+fn markdown(help: &str) -> String {
+    help.replace('_', "\\_")
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Generated from src/telemetry/catalogue.rs; change it there and run `UPDATE=1 cargo test --test generated`. -->
+
+`GET /metrics` serves every metric below in the Prometheus text format, version 0.0.4.
+
+**Scope** says how the series of several replicas combine:
+
+- **process**: events of that process. Add replicas with `sum`.
+- **store**: facts about the shared store, the same on every replica. Combine with `max`, never `sum`.
+- **liveness**: moments and periods of that process's own work. Compare with `time()`.
+
+A scrape never touches the store. Metrics of scope *store* come from a sample that is taken every few seconds; ages grow between
+samples. After three missed samples they are withheld until the next sample, and `punctual_state_sample_timestamp_seconds` tells since when.
+
+Series exist at 0 before they count: for every closed label value, and for every queue from the moment that it is declared in the
+configuration or first seen. The `queue` label is capped (100 by default): declared queues always have their label, further ones as
+long as there is room, and the rest are counted together as `_other`. An undeclared queue gives its label back after a day without
+use. A job id, a worker or an error text is never a label.
+
+In the expressions below `…` stands for the metric's name.
+";
