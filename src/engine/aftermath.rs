@@ -48,17 +48,27 @@ impl Engine {
         }
         if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
             events.job_finished(&t.queue, t.job.status(), finished.since(t.job.created_at));
-            tracing::info!(
-                job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt = t.job.attempt,
-                status = t.job.status().as_str(),
-                error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
-                "job finished"
-            );
+            self.tell_end(t);
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
             self.0.claims.wake(&t.queue, Some(&t.kind), 1);
         }
         self.0.jobs.changed(t.id);
+    }
+
+    /// Good news is for those who ask (`RUST_LOG=punctual=debug`): a line for each completed job
+    /// would cost as much as the job.
+    fn tell_end(&self, t: &Transition) {
+        let (status, attempt) = (t.job.status().as_str(), t.job.attempt);
+        if t.job.status() == Status::Completed {
+            tracing::debug!(job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status, "job finished");
+            return;
+        }
+        tracing::info!(
+            job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status,
+            error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
+            "job finished"
+        );
     }
 
     fn attempt_ended(&self, t: &Transition) {

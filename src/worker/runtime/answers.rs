@@ -44,7 +44,6 @@ impl<H: Handler> Runtime<H> {
                 }
                 match answer {
                     Ok(answer) => {
-                        self.settlements.went_well();
                         self.settled(&keys, answer.results);
                         let granted = (answer.jobs, answer.cancel, answer.directive);
                         self.granted(sent, granted, with_claim);
@@ -65,7 +64,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    pub(super) fn claimed(&mut self, sent: Instant, answer: Result<Granted, ClientError>) {
+    fn claimed(&mut self, sent: Instant, answer: Result<Granted, ClientError>) {
         match answer {
             Ok(granted) => self.granted(sent, granted, true),
             Err(error) if error.is_transient() || is_internal(&error) => {
@@ -79,7 +78,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    pub(super) fn granted(
+    fn granted(
         &mut self,
         sent: Instant,
         (jobs, cancel, directive): Granted,
@@ -97,14 +96,17 @@ impl<H: Handler> Runtime<H> {
         self.obey(&directive);
     }
 
-    pub(super) fn obey(&mut self, directive: &str) {
+    fn obey(&mut self, directive: &str) {
         if directive == "drain" && self.leaving.is_none() {
             tracing::info!("the server asks this worker to leave");
             self.leave(Instant::now() + self.config.grace, None);
         }
     }
 
-    pub(super) fn take_on(&mut self, job: wire::LeasedJob, sent: Instant) {
+    fn take_on(&mut self, job: wire::LeasedJob, sent: Instant) {
+        if let Some(key) = self.leases.key_of_job(&job.job_id) {
+            self.superseded(key);
+        }
         let length = Duration::try_from_secs_f64(job.lease_seconds)
             .ok()
             .filter(|length| *length >= MIN_LEASE)
@@ -124,7 +126,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    pub(super) fn start(&mut self, key: Key) {
+    fn start(&mut self, key: Key) {
         if self.leaving.is_some() {
             return self.finish(key, Outcome::Released);
         }
@@ -148,7 +150,7 @@ impl<H: Handler> Runtime<H> {
         held.stage = Stage::Running(Work::new(task));
     }
 
-    pub(super) fn cancel(&mut self, job_id: &str) {
+    fn cancel(&mut self, job_id: &str) {
         let Some(held) = self.leases.of_job(job_id) else {
             return;
         };
@@ -163,7 +165,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    pub(super) fn beaten(
+    fn beaten(
         &mut self,
         sent: Instant,
         sent_progress: Vec<(Key, Option<wire::ProgressReport>)>,
@@ -223,7 +225,26 @@ impl<H: Handler> Runtime<H> {
         self.obey(&answer.directive);
     }
 
-    pub(super) fn start_confirmed(&mut self, key: Key) {
+    /// A new lease of the same job says that this one is over: settled, when its outcome is on
+    /// the way, and lost otherwise.
+    fn superseded(&mut self, key: Key) {
+        let Some(held) = self.leases.get(key) else {
+            return;
+        };
+        match &held.stage {
+            Stage::Finished(f) if f.on_the_way => self.settled_one(key),
+            Stage::Finished(_) => {
+                self.leases.remove(key);
+                self.summary.lost += 1;
+            }
+            Stage::Unconfirmed(_) | Stage::Running(_) | Stage::Lost(_) => {
+                let problem = wire::Problem { code: "lease-lost".into(), ..wire::Problem::default() };
+                self.lose(key, &problem);
+            }
+        }
+    }
+
+    fn start_confirmed(&mut self, key: Key) {
         if let Some(Held {
             stage: Stage::Unconfirmed(_),
             ..
@@ -234,7 +255,7 @@ impl<H: Handler> Runtime<H> {
     }
 
     /// The lease is gone. An outcome that is being sent gets its own verdict.
-    pub(super) fn lose(&mut self, key: Key, problem: &wire::Problem) {
+    fn lose(&mut self, key: Key, problem: &wire::Problem) {
         let Some(held) = self.leases.get(key) else {
             return;
         };

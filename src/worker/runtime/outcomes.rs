@@ -64,8 +64,9 @@ impl<H: Handler> Runtime<H> {
                 later = Some(no_verdict());
             }
         }
-        if let Some(problem) = later {
-            self.settlements.failed(&problem.title, None);
+        match later {
+            Some(problem) => self.settlements.failed(&problem.title, None),
+            None => self.settlements.went_well(),
         }
     }
 
@@ -87,7 +88,7 @@ impl<H: Handler> Runtime<H> {
         tracing::debug!(job_id = %f.settlement.job_id, outcome = %f.settlement.outcome, "settled");
     }
 
-    pub(super) fn refused(&mut self, key: Key, problem: &wire::Problem) -> Refusal {
+    fn refused(&mut self, key: Key, problem: &wire::Problem) -> Refusal {
         let verdict = outcome::refusal(problem);
         let Some(held) = self.leases.get(key) else {
             return verdict;
@@ -112,13 +113,13 @@ impl<H: Handler> Runtime<H> {
         verdict
     }
 
-    pub(super) fn put_all_back(&mut self, keys: &[Key], alone: bool) {
+    fn put_all_back(&mut self, keys: &[Key], alone: bool) {
         for key in keys {
             self.put_back(*key, alone);
         }
     }
 
-    pub(super) fn put_back(&mut self, key: Key, alone: bool) {
+    fn put_back(&mut self, key: Key, alone: bool) {
         if let Some(Held {
             stage: Stage::Finished(f),
             ..

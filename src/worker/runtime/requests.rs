@@ -26,7 +26,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    pub(super) fn send_claim(&mut self, free: usize) {
+    fn send_claim(&mut self, free: usize) {
         let held = self.leases.job_ids();
         let claim = calls::claim(&self.config, free, self.shortest_lease, true, held);
         let config = Arc::clone(&self.config);
@@ -42,7 +42,7 @@ impl<H: Handler> Runtime<H> {
 
     /// Sends the outcomes that wait, and with them the claim for the places that they leave. A
     /// claim that is parked already stays so.
-    pub(super) fn send_settlements(&mut self, now: Instant) {
+    fn send_settlements(&mut self, now: Instant) {
         let held = self.leases.job_ids();
         let (mut keys, mut settlements) = (Vec::new(), Vec::new());
         let (mut bytes, mut alone) = (0, false);
@@ -100,7 +100,7 @@ impl<H: Handler> Runtime<H> {
         self.settlements.occupy(task);
     }
 
-    pub(super) fn send_heartbeats(&mut self) {
+    fn send_heartbeats(&mut self) {
         let (mut leases, mut sent_progress) = (Vec::new(), Vec::new());
         let mut patience = Duration::from_secs(10);
         let mut ours: Vec<_> = self

@@ -1,0 +1,258 @@
+//! The composition root and the life of a server: open, start, serve, drain, close.
+//!
+//! Everything is wired here and nowhere else. Order matters: the store is opened (and locked)
+//! before anything listens; maintenance starts before the first request, so that leases are
+//! extended before one can be taken back; on the way out the listener stays open while what is in
+//! flight is answered, and the store is closed last.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::ServeArgs;
+use crate::config::{Config, ConfigErrors, Override, StoreUrl};
+use crate::domain::names::Name;
+use crate::engine::{self, Engine, Entropy, Health, Observed, Periods, WallClock};
+use crate::http;
+use crate::store::sqlite::{Durability, OpenError, Options, SqliteStore};
+use crate::telemetry::events::{Events, Settings as TelemetrySettings};
+use crate::telemetry::logging::{self, LogFormat};
+
+/// Payload bytes in one claim's answer.
+const CLAIM_BYTES: usize = 16 << 20;
+
+/// Parked requests look for themselves this often, should a wake-up ever be lost.
+const POLL_FALLBACK: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen")]
+    Listen { addr: SocketAddr, reason: String },
+    #[error("cannot start: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+impl StartError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(2),
+            Self::Store(_) | Self::Listen { .. } | Self::Runtime(_) => ExitCode::from(1),
+        }
+    }
+}
+
+/// `punctual serve`: until SIGTERM or SIGINT.
+pub fn serve(args: &ServeArgs) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("punctual: {line}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn run(args: &ServeArgs) -> Result<(), StartError> {
+    let flags: Vec<Override<'_>> = [
+        args.listen.clone().map(|value| ("--listen", "server.listen", value)),
+        args.store.clone().map(|value| ("--store", "store.url", value)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(flag, key, value)| Override { flag, key, value })
+    .collect();
+    let config = Config::load_with(args.config.as_deref(), crate::config::environment(), &flags)?;
+    let format = match config.telemetry.log_format {
+        crate::config::LogFormat::Text => LogFormat::Text,
+        crate::config::LogFormat::Json => LogFormat::Json,
+    };
+    logging::init(format).map_err(|e| std::io::Error::other(e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::start(&config).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.shut_down(again).await;
+        Ok(())
+    })
+}
+
+/// A running server. Tests start as many as they like in one process.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    engine: Engine,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+    in_flight: http::serve::InFlight,
+    grace: Duration,
+}
+
+impl Server {
+    /// Opens the store, starts maintenance and listens.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let (engine, path) = open_engine(config).await?;
+        let addr = config.server.listen;
+        let listener = TcpListener::bind(addr)
+            .await
+            .map_err(|e| StartError::Listen { addr, reason: e.to_string() })?;
+        let addr = listener.local_addr()?;
+        engine.start_tasks(Periods {
+            reaper: config.tasks.reaper,
+            scheduler: config.tasks.scheduler,
+            sampler: config.tasks.sampler,
+            retention: config.tasks.retention,
+            reconcile: config.tasks.reconcile,
+        });
+        let router = http::router(engine.clone(), http_settings(config, addr));
+        let (stop, stopped) = watch::channel(false);
+        let in_flight = http::serve::InFlight::default();
+        let serving = tokio::spawn(http::serve::serve(
+            listener,
+            router,
+            http::serve::Options {
+                header_timeout: config.server.header_timeout,
+                max_connections: config.server.max_connections,
+            },
+            in_flight.clone(),
+            wait_for(stopped),
+        ));
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"), store = %path, config = %config.hash(),
+            "listening on http://{addr}"
+        );
+        Ok(Self { addr, engine, stop, serving, in_flight, grace: config.server.shutdown_grace })
+    }
+
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Refuses new work at once, answers what is in flight for up to the grace (`hurry` ends it
+    /// early), then closes the store. Nothing that was accepted is lost by any of it.
+    pub async fn shut_down(self, hurry: impl Future<Output = ()>) {
+        tracing::info!(grace = ?self.grace, "draining: no new work; again to end at once");
+        self.engine.drain();
+        let all_answered = async {
+            tokio::select! {
+                () = self.in_flight.none() => true,
+                () = tokio::time::sleep(self.grace) => false,
+                () = hurry => false,
+            }
+        };
+        if !all_answered.await {
+            tracing::warn!("ending with requests in flight");
+        }
+        self.stop.send_replace(true);
+        drop(self.serving.await);
+        self.engine.tasks().stop().await;
+        self.engine.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn wait_for(mut flag: watch::Receiver<bool>) {
+    // An error means that the server is gone, which is the same.
+    drop(flag.wait_for(|stop| *stop).await);
+}
+
+async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
+    let StoreUrl::Sqlite(path) = &config.store.url;
+    let declared: Vec<Name> = config.queues().map(|(name, _)| name.clone()).collect();
+    let events = Events::new(TelemetrySettings {
+        queues: config.limits.queues,
+        kinds: config.limits.kinds,
+        declared_queues: declared,
+        version: env!("CARGO_PKG_VERSION"),
+        store: "sqlite",
+        config_hash: config.hash(),
+        sampler_period: config.tasks.sampler,
+    });
+    let entropy = Entropy::from_system();
+    let options = Options {
+        path: path.clone(),
+        durability: match config.store.durability {
+            crate::config::Durability::Full => Durability::Full,
+            crate::config::Durability::Normal => Durability::Normal,
+        },
+        inline_result_bytes: config.jobs.inline_result_bytes,
+        key_ttl: config.jobs.idempotency_ttl,
+        fresh_secret: entropy.secret(),
+        now: WallClock::wall(),
+        observer: {
+            let events = events.clone();
+            Arc::new(move |jobs| events.commit_batch(jobs))
+        },
+    };
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(options))
+        .await
+        .map_err(std::io::Error::other)??;
+    let clock = Arc::new(WallClock::new(crate::store::Store::identity(&store).last_seen));
+    let health = Arc::new(Health::default());
+    let observed = Observed::new(store, events.clone(), Arc::clone(&health));
+    let settings = engine::Settings {
+        default_jobs: Arc::clone(&config.jobs.defaults),
+        queue_jobs: config
+            .queues()
+            .map(|(name, defaults)| (name.to_string(), Arc::clone(defaults)))
+            .collect::<HashMap<_, _>>(),
+        idempotency_ttl: config.jobs.idempotency_ttl,
+        retry_after_max: config.jobs.retry_after.max,
+        claim_bytes: CLAIM_BYTES,
+        poll_fallback: POLL_FALLBACK,
+    };
+    let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, settings);
+    Ok((engine, shown(path)))
+}
+
+fn shown(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
+    let retention = config.jobs.defaults.retention;
+    http::Settings {
+        public_url: config.server.public_url.clone(),
+        loopback_only: addr.ip().is_loopback() && config.auth.mode == crate::config::AuthMode::Tokens,
+        durability: match config.store.durability {
+            crate::config::Durability::Full => "full",
+            crate::config::Durability::Normal => "normal",
+        },
+        body_timeout: config.server.body_timeout,
+        max_payload_bytes: config.jobs.max_payload_bytes,
+        inline_result_bytes: config.jobs.inline_result_bytes,
+        max_result_bytes: config.jobs.max_result_bytes,
+        result_hosts: config.jobs.result_hosts.clone(),
+        sync_window: config.jobs.defaults.sync_window,
+        idempotency_ttl: config.jobs.idempotency_ttl,
+        retention,
+    }
+}
