@@ -13,7 +13,7 @@
 
 // PLACEHOLDER: to be replaced by `pub mod bench;` when src/cli/bench.rs is there.
 pub mod bench {
-    /// Nothing yet.
+    /// Put a server under load and measure it
     #[derive(Debug, clap::Args)]
     pub struct BenchArgs {}
     /// Says no.
@@ -61,27 +61,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server
     Serve(ServeArgs),
-    /// Run a worker that executes a command for each job
     Work(work::WorkArgs),
-    /// Submit a job, and wait for it if asked to
     Submit(submit::SubmitArgs),
-    /// List, show, cancel and delete jobs
     Jobs(jobs::JobsArgs),
-    /// List, show, pause and resume queues
     Queues(queues::QueuesArgs),
-    /// List workers
     Workers(workers::WorkersArgs),
-    /// Check a configuration file and print what would be in force
     CheckConfig(CheckConfigArgs),
-    /// Put a server under load and measure it
     Bench(bench::BenchArgs),
 }
 
 /// Options of `punctual serve`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
+    about = "Run the server",
     long_about = "Run the server.\n\nWithout a configuration it keeps its jobs in \
                   ./punctual.db and listens on 127.0.0.1:8080. Every configuration key can also \
                   be set in the environment, for example PUNCTUAL_WATCHDOG__STUCK_AFTER=2m; \
@@ -105,6 +98,7 @@ pub struct ServeArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Check a configuration file and print what would be in force",
     long_about = "Check a configuration file, with the environment, and print what would be in \
                   force. All errors are reported at once.",
     after_long_help = "Examples:\n  punctual check-config punctual.toml\n  \
@@ -130,9 +124,13 @@ struct Connect {
         hide_env_values = true
     )]
     server: String,
-    /// The environment variable that holds the access token [default: `PUNCTUAL_TOKEN` if it is
-    /// set, else no token]
-    #[arg(long, global = true, value_name = "VAR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "VAR",
+        help = "The environment variable that holds the access token [default: PUNCTUAL_TOKEN if \
+                it is set, else no token]"
+    )]
     token_env: Option<String>,
 }
 
@@ -146,7 +144,9 @@ impl Connect {
                     "--token-env names {name}, which is not set; export {name}=<token> first"
                 ))
             })?),
-            None => std::env::var(DEFAULT_TOKEN_ENV).ok().filter(|t| !t.is_empty()),
+            None => std::env::var(DEFAULT_TOKEN_ENV)
+                .ok()
+                .filter(|t| !t.is_empty()),
         };
         Ok(Client::new(&self.server, token)?)
     }
@@ -172,11 +172,17 @@ const UNREACHABLE: u8 = 3;
 
 impl Failure {
     fn no(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: NO }
+        Self {
+            message: message.into(),
+            code: NO,
+        }
     }
 
     fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: USAGE }
+        Self {
+            message: message.into(),
+            code: USAGE,
+        }
     }
 }
 
@@ -199,9 +205,6 @@ impl From<ClientError> for Failure {
 /// The next step on this command line, beyond what the server's answer says.
 fn hint(error: &ClientError) -> Option<&'static str> {
     match error {
-        ClientError::Unreachable(_) => {
-            Some("start one with `punctual serve`, or name it with --server or PUNCTUAL_URL")
-        }
         ClientError::Problem(problem, _) => match (problem.code.as_str(), problem.status) {
             ("no-such-job", _) => Some("`punctual jobs list` shows the jobs that exist"),
             ("no-such-queue", _) => Some("`punctual queues list` shows the queues that exist"),
@@ -211,7 +214,7 @@ fn hint(error: &ClientError) -> Option<&'static str> {
             (_, 403) => Some("use a token that has the scope"),
             _ => None,
         },
-        ClientError::Protocol(_) | ClientError::Config(_) => None,
+        ClientError::Unreachable(_) | ClientError::Protocol(_) | ClientError::Config(_) => None,
     }
 }
 
@@ -247,7 +250,11 @@ fn block_on(command: impl Future<Output = Done>) -> Done {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::no(format!("cannot start the runtime: {e}; raise the open-file limit")))?
+        .map_err(|e| {
+            Failure::no(format!(
+                "cannot start the runtime: {e}; raise the open-file limit"
+            ))
+        })?
         .block_on(command)
 }
 
@@ -259,6 +266,7 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
     use clap::CommandFactory as _;
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
@@ -274,7 +282,9 @@ mod tests {
     fn exec_takes_the_rest_of_the_line() {
         let line = "work --queue a --queue b --lease 45s --exec grep -c --queue x";
         let cli = parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-        let Command::Work(args) = cli.command else { panic!("not work") };
+        let Command::Work(args) = cli.command else {
+            panic!("not work")
+        };
         assert_eq!(args.exec, ["grep", "-c", "--queue", "x"]);
         assert_eq!(args.queue, ["a", "b"]);
         assert!(parse(&["work", "--queue", "a"]).is_err());
@@ -288,22 +298,35 @@ mod tests {
             ["jobs", "--server", "http://x", "list", "--json"],
             ["jobs", "list", "--json", "--server", "http://x"],
         ] {
-            let Command::Jobs(args) = parse(&line).unwrap().command else { panic!("not jobs") };
+            let Command::Jobs(args) = parse(&line).unwrap().command else {
+                panic!("not jobs")
+            };
             assert_eq!(args.connect.server, "http://x");
         }
     }
 
     #[test]
     fn wait_takes_an_optional_time() {
-        let waits = |line: &[&str]| match parse(line).unwrap().command {
-            Command::Submit(args) => args.wait,
-            _ => panic!("not submit"),
+        let waits = |line: &[&str]| {
+            let Command::Submit(args) = parse(line).unwrap().command else {
+                panic!("not submit")
+            };
+            args.wait
         };
         assert_eq!(waits(&["submit", "k"]), None);
-        assert_eq!(waits(&["submit", "k", "--wait"]), Some(submit::Wait::Forever));
+        assert_eq!(
+            waits(&["submit", "k", "--wait"]),
+            Some(submit::Wait::Forever)
+        );
         let half = std::time::Duration::from_secs(30);
-        assert_eq!(waits(&["submit", "k", "--wait", "30s"]), Some(submit::Wait::For(half)));
-        assert_eq!(waits(&["submit", "--wait=30s", "k"]), Some(submit::Wait::For(half)));
+        assert_eq!(
+            waits(&["submit", "k", "--wait", "30s"]),
+            Some(submit::Wait::For(half))
+        );
+        assert_eq!(
+            waits(&["submit", "--wait=30s", "k"]),
+            Some(submit::Wait::For(half))
+        );
         assert!(parse(&["submit", "k", "--wait", "soon"]).is_err());
     }
 
@@ -311,7 +334,12 @@ mod tests {
     fn failures_say_what_to_do_and_carry_their_code() {
         let gone = Failure::from(ClientError::Unreachable("cannot reach x".into()));
         assert_eq!(gone.code, 3);
-        assert!(gone.message.contains("punctual serve"));
+        let problem = wire::Problem {
+            status: 401,
+            ..wire::Problem::default()
+        };
+        let stranger = Failure::from(ClientError::Problem(Box::new(problem), None));
+        assert!(stranger.code == 1 && stranger.message.contains("--token-env"));
         let bad = Failure::from(Client::new("https://x", None).unwrap_err());
         assert_eq!(bad.code, 2);
     }

@@ -9,6 +9,7 @@ use crate::wire;
 
 #[derive(Debug, Args)]
 #[command(
+    about = "List, show, cancel and delete jobs",
     after_long_help = "Examples:\n  punctual jobs list --status failed --kind report.render\n  \
                        punctual jobs show JOB\n  punctual jobs timeline JOB\n  \
                        punctual jobs result JOB > report.pdf"
@@ -82,14 +83,20 @@ struct ListArgs {
     /// pending, running, completed, failed or cancelled
     #[arg(long)]
     status: Option<String>,
+    /// Its kind
     #[arg(long)]
     kind: Option<String>,
+    /// Its queue
     #[arg(long)]
     queue: Option<String>,
+    /// One of its tags
     #[arg(long)]
     tag: Option<String>,
-    /// Why it waits: queued, scheduled, `retry_backoff`, `queue_paused`, `no_workers` …
-    #[arg(long, value_name = "REASON")]
+    #[arg(
+        long,
+        value_name = "REASON",
+        help = "Why it waits: queued, scheduled, retry_backoff, queue_paused, no_workers …"
+    )]
     pending_reason: Option<String>,
     /// The type of its error: exit-1, lease-expired …
     #[arg(long, value_name = "TYPE")]

@@ -10,9 +10,12 @@ use crate::domain::time::Timestamp;
 use crate::wire;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  punctual queues list\n  \
+#[command(
+    about = "List, show, pause and resume queues",
+    after_long_help = "Examples:\n  punctual queues list\n  \
                        punctual queues pause reports --reason 'printer is broken' --for 1h\n  \
-                       punctual queues resume reports")]
+                       punctual queues resume reports"
+)]
 pub(super) struct QueuesArgs {
     #[command(subcommand)]
     command: QueuesCommand,

@@ -16,6 +16,7 @@ use crate::wire;
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Submit a job, and wait for it if asked to",
     long_about = "Submit a job.\n\nPrints the job. With --wait, follows it to its end (with \
                   progress, when stderr is a terminal) and prints its result; a job that failed \
                   or was cancelled, or is not done in time, is exit code 1.\n\nA submission \

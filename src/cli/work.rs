@@ -1,5 +1,6 @@
 //! `punctual work`: a worker that executes a command for each job.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::worker::{self, Exec, MAX_CONCURRENCY, Phase, WorkerConfig};
 
 #[derive(Debug, Args)]
 #[command(
+    about = "Run a worker that executes a command for each job",
     long_about = "Run a worker that executes a command for each job.\n\n\
                   The command gets the payload as JSON on stdin and PUNCTUAL_JOB_ID, \
                   PUNCTUAL_ROOT_JOB_ID, PUNCTUAL_KIND, PUNCTUAL_QUEUE, PUNCTUAL_ATTEMPT and \
@@ -144,6 +146,7 @@ fn log_to_stderr() {
     // Someone who has set up logging before has it as they want it.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_target(false)
         .try_init();

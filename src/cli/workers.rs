@@ -7,7 +7,10 @@ use super::{Connect, Done, Format};
 use crate::wire;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  punctual workers list\n  punctual workers list --json")]
+#[command(
+    about = "List workers",
+    after_long_help = "Examples:\n  punctual workers list\n  punctual workers list --json"
+)]
 pub(super) struct WorkersArgs {
     #[command(subcommand)]
     command: WorkersCommand,

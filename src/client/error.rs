@@ -113,7 +113,7 @@ pub(super) fn unreachable(base: &str, patience: Duration, error: &reqwest::Error
         root_cause(error)
     };
     ClientError::Unreachable(format!(
-        "cannot reach {base}: {why}; check the address and that the server is running"
+        "cannot reach {base}: {why}; start the server (`punctual serve`) or correct the address"
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{Registry, TextEncoder};
 
-/// The `Content-Type` of [`text`].
+/// The `Content-Type` of what [`Events::render`](super::events::Events::render) returns.
 pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every family of `registry`, sorted by name, label values escaped.

@@ -238,7 +238,7 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 25] = [
+pub const ROUTES: [&str; 27] = [
     "/",
     "/livez",
     "/metrics",
@@ -246,6 +246,7 @@ pub const ROUTES: [&str; 25] = [
     "/v1/claims",
     "/v1/heartbeats",
     "/v1/jobs",
+    "/v1/jobs/batch",
     "/v1/jobs/{id}",
     "/v1/jobs/{id}/cancel",
     "/v1/jobs/{id}/cancelled",
@@ -261,6 +262,7 @@ pub const ROUTES: [&str; 25] = [
     "/v1/queues/{q}/pause",
     "/v1/queues/{q}/resume",
     "/v1/settlements",
+    "/v1/tasks",
     "/v1/workers",
     "/v1/workers/{id}/goodbye",
     UNMATCHED,

@@ -168,11 +168,10 @@ impl Leases {
         self.map.is_empty()
     }
 
-    /// The lease of this job that is ours.
-    pub(super) fn of_job(&mut self, job_id: &str) -> Option<&mut Held> {
-        self.map
-            .values_mut()
-            .find(|h| h.job_id == job_id && h.is_ours())
+    /// The lease of this job that is ours; there is at most one.
+    pub(super) fn key_of_job(&self, job_id: &str) -> Option<Key> {
+        let of_job = |(_, held): &(Key, &Held)| held.job_id == job_id && held.is_ours();
+        self.iter().find(of_job).map(|(key, _)| key)
     }
 
     /// For `held`: every job whose lease is ours, also while its outcome is on the way, because

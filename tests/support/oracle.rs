@@ -137,7 +137,7 @@ fn cancel(force: bool) -> Event {
 }
 
 /// `spread` is zero: a store spreads only large crowds.
-const TAKE_BACK: Event = Event::TakeBack {
+pub(crate) const TAKE_BACK: Event = Event::TakeBack {
     spread: Duration::ZERO,
 };
 

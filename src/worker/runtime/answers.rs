@@ -78,12 +78,7 @@ impl<H: Handler> Runtime<H> {
         }
     }
 
-    fn granted(
-        &mut self,
-        sent: Instant,
-        (jobs, cancel, directive): Granted,
-        claimed: bool,
-    ) {
+    fn granted(&mut self, sent: Instant, (jobs, cancel, directive): Granted, claimed: bool) {
         if claimed {
             self.claims.went_well();
         }
@@ -151,7 +146,8 @@ impl<H: Handler> Runtime<H> {
     }
 
     fn cancel(&mut self, job_id: &str) {
-        let Some(held) = self.leases.of_job(job_id) else {
+        let key = self.leases.key_of_job(job_id);
+        let Some(held) = key.and_then(|key| self.leases.get(key)) else {
             return;
         };
         match held.stage {
@@ -238,7 +234,10 @@ impl<H: Handler> Runtime<H> {
                 self.summary.lost += 1;
             }
             Stage::Unconfirmed(_) | Stage::Running(_) | Stage::Lost(_) => {
-                let problem = wire::Problem { code: "lease-lost".into(), ..wire::Problem::default() };
+                let problem = wire::Problem {
+                    code: "lease-lost".into(),
+                    ..wire::Problem::default()
+                };
                 self.lose(key, &problem);
             }
         }

@@ -1,0 +1,155 @@
+//! The HTTP API: from bytes to the engine's terms and back.
+//!
+//! Owns the routes, the strict reading of requests, the one shape of each answer, and every status
+//! code ([`problem`]). A handler is four steps: read the head, read the body, ask the engine, show
+//! the answer; nothing here decides what becomes of a job.
+//!
+//! Invariants:
+//! - a request is understood whole or refused whole, with everything that is wrong with it at once;
+//! - every refusal, also the router's own and a panic's, is an RFC 9457 problem with a stable code
+//!   and the request's id; what went wrong inside is logged once, at [`observe`], and never shown;
+//! - a payload's bytes are handed on as they came;
+//! - status 200 to a submission means "use the result"; everything else accepted is 202.
+//!
+//! It must not know: stores, SQL, configuration files, who starts and stops it.
+
+mod body;
+mod canonical;
+mod fields;
+mod headers;
+mod jobs;
+mod limits;
+mod links;
+mod listing;
+mod observe;
+mod operators;
+mod ops;
+mod problem;
+mod query;
+mod respond;
+pub mod serve;
+mod settle;
+mod show;
+mod strict;
+mod submission;
+mod values;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::engine::{Caller, Engine};
+
+pub use serve::{InFlight, serve};
+
+use observe::RequestIds;
+use problem::Problem;
+
+/// What the API needs to know beside the engine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Scheme and host without a trailing slash; `None`: links come from the `Host` header.
+    pub public_url: Option<String>,
+    /// Whether only loopback names are accepted as `Host`, so that a web page which rebinds its
+    /// own name to this machine is refused.
+    pub loopback_only: bool,
+    /// Of one job. Default 1 MiB.
+    pub max_payload_bytes: usize,
+    /// Results up to this size appear in the job. Default 64 KiB. Only shown: the store decides.
+    pub inline_result_bytes: usize,
+    /// Default 16 MiB.
+    pub max_result_bytes: usize,
+    /// Hosts that `result_location` may name; empty: any.
+    pub result_hosts: Vec<String>,
+    /// The least life of an idempotency key; only shown. Default 24 h.
+    pub idempotency_ttl: Duration,
+    /// What a 202 promises; only shown: `full` or `normal`.
+    pub durability: &'static str,
+    /// From headers to the end of the body. Default 30 s.
+    pub body_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            loopback_only: true,
+            max_payload_bytes: 1 << 20,
+            inline_result_bytes: 64 << 10,
+            max_result_bytes: 16 << 20,
+            result_hosts: Vec::new(),
+            idempotency_ttl: Duration::from_secs(86_400),
+            durability: "full",
+            body_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What every handler gets. Cheap to clone.
+#[derive(Clone)]
+struct Api(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    settings: Settings,
+    everyone: Arc<Caller>,
+    request_ids: RequestIds,
+}
+
+impl Api {
+    fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Who asks. There are no tokens yet, so it is always everyone.
+    #[expect(clippy::unnecessary_wraps, reason = "tokens will be refused here")]
+    fn caller(&self, _headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+        Ok(Arc::clone(&self.0.everyone))
+    }
+}
+
+/// The API over `engine`.
+pub fn router(engine: Engine, settings: Settings) -> Router {
+    let everyone = Arc::new(Caller::everyone());
+    let request_ids = RequestIds::new();
+    let api = Api(Arc::new(Shared { engine, settings, everyone, request_ids }));
+    Router::new()
+        .route("/", get(ops::root))
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .route("/v1/meta", get(ops::meta))
+        .route("/v1/jobs", post(jobs::submit).get(listing::list))
+        .route("/v1/jobs/batch", post(jobs::submit_batch))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route("/v1/jobs/{id}/result", get(jobs::result))
+        .route("/v1/jobs/{id}/timeline", get(jobs::timeline))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/heartbeat", post(work::heartbeat))
+        .route("/v1/jobs/{id}/complete", post(settle::complete))
+        .route("/v1/jobs/{id}/fail", post(settle::fail))
+        .route("/v1/jobs/{id}/release", post(settle::release))
+        .route("/v1/jobs/{id}/cancelled", post(settle::cancelled))
+        .route("/v1/claims", post(work::claim))
+        .route("/v1/heartbeats", post(work::heartbeats))
+        .route("/v1/settlements", post(settle::settlements))
+        .route("/v1/workers", get(operators::workers))
+        .route("/v1/workers/{id}/goodbye", post(work::goodbye))
+        .route("/v1/queues", get(operators::queues))
+        .route("/v1/queues/{q}", get(operators::queue))
+        .route("/v1/queues/{q}/pause", post(operators::pause))
+        .route("/v1/queues/{q}/resume", post(operators::resume))
+        .route("/v1/tasks", get(operators::tasks))
+        .fallback(ops::no_such_route)
+        .layer(from_fn_with_state(api.clone(), observe::observe))
+        .with_state(api)
+}

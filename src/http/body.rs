@@ -1,0 +1,214 @@
+//! Reads request bodies: the right media type, not too large, not too slow.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+
+use super::Api;
+use super::limits;
+use super::problem::{Code, Problem};
+
+/// How much of a refused body is still read, so that its sender gets to see the answer instead
+/// of a broken connection; and for how long.
+const DISCARD_BYTES: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// The body of a request that must have one.
+pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if !body.is_end_stream() || headers.contains_key(CONTENT_TYPE) {
+        media_type_is_json(headers)?;
+    }
+    bytes(headers, body, api.settings().body_timeout).await
+}
+
+/// The body of a request that may go without.
+pub(super) async fn read_if_any(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<Bytes>, Problem> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    read(api, headers, body).await.map(Some)
+}
+
+fn media_type_is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let detail = match given {
+        Some(text) if is_json(text) => match headers.get(CONTENT_ENCODING) {
+            None => return Ok(()),
+            Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"identity") => return Ok(()),
+            Some(_) => "the body must not be compressed; leave Content-Encoding out".to_owned(),
+        },
+        Some(text) => format!("the body is sent as {text:?}; send JSON as application/json"),
+        None => "Content-Type is missing; send JSON as application/json".to_owned(),
+    };
+    let problem = Problem::new(Code::UnsupportedMediaType, detail);
+    // RFC 9110 section 15.5.16: Accept names what would do.
+    Err(problem.header(ACCEPT, HeaderValue::from_static("application/json")))
+}
+
+fn is_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    essence.eq_ignore_ascii_case("application/json")
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                let value = value.trim().trim_matches('"');
+                value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")
+            }
+            Some(_) | None => true,
+        })
+}
+
+async fn bytes(headers: &HeaderMap, mut body: Body, patience: Duration) -> Result<Bytes, Problem> {
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|n| n > limits::BODY_BYTES) {
+        // Whoever waits for 100 Continue has sent nothing yet.
+        if !headers.contains_key(EXPECT) {
+            discard(body).await;
+        }
+        return Err(too_large());
+    }
+    match tokio::time::timeout(patience, collect(&mut body)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Cut::TooLarge)) => {
+            discard(body).await;
+            Err(too_large())
+        }
+        Ok(Err(Cut::Broken(error))) => {
+            Err(Problem::new(Code::BadRequest, format!("the body broke off: {error}")))
+        }
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s", patience.as_secs_f64());
+            let close = HeaderValue::from_static("close");
+            Err(Problem::new(Code::RequestTimeout, detail).header(CONNECTION, close))
+        }
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::too_large("the request body", limits::BODY_BYTES)
+}
+
+enum Cut {
+    TooLarge,
+    Broken(axum::Error),
+}
+
+/// Most bodies are one frame, which is not copied.
+async fn collect(body: &mut Body) -> Result<Bytes, Cut> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Cut::Broken)?.into_data() else { continue };
+        if first.len() + all.len() + data.len() > limits::BODY_BYTES {
+            return Err(Cut::TooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+async fn discard(mut body: Body) {
+    let read = async {
+        let mut left = DISCARD_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(size) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Either way the answer follows.
+    drop(tokio::time::timeout(DISCARD_TIME, read).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use std::convert::Infallible;
+
+    fn chunks(sizes: &[usize]) -> Body {
+        let frames: Vec<Result<Bytes, Infallible>> =
+            sizes.iter().map(|n| Ok(Bytes::from(vec![b'x'; *n]))).collect();
+        Body::from_stream(stream::iter(frames))
+    }
+
+    async fn status(headers: &HeaderMap, body: Body) -> Result<usize, u16> {
+        let read = bytes(headers, body, Duration::from_secs(5)).await;
+        read.map(|b| b.len()).map_err(|p| p.code().status())
+    }
+
+    #[test]
+    fn only_plain_json_will_do() {
+        for good in
+            ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""]
+        {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in
+            ["", "text/json", "application/problem+json", "application/json; charset=latin1", "json"]
+        {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn says_what_would_do() {
+        let refused = media_type_is_json(&HeaderMap::new()).unwrap_err().render("r");
+        assert_eq!(refused.status(), 415);
+        assert_eq!(refused.headers()[ACCEPT], "application/json");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        assert!(media_type_is_json(&headers).is_ok());
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        assert!(media_type_is_json(&headers).is_err());
+    }
+
+    #[tokio::test]
+    async fn bodies_are_joined_and_bounded() {
+        let none = HeaderMap::new();
+        assert_eq!(status(&none, Body::empty()).await, Ok(0));
+        assert_eq!(status(&none, Body::from("abc")).await, Ok(3));
+        assert_eq!(status(&none, chunks(&[1, 2, 0, 3])).await, Ok(6));
+        let max = limits::BODY_BYTES;
+        assert_eq!(status(&none, chunks(&[max / 2, max / 2])).await, Ok(max));
+        assert_eq!(status(&none, chunks(&[max, 1])).await, Err(413));
+        assert_eq!(status(&none, chunks(&[max / 2; 20])).await, Err(413));
+    }
+
+    #[tokio::test]
+    async fn an_announced_size_is_believed_when_it_is_too_large() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(limits::BODY_BYTES + 1));
+        assert_eq!(status(&headers, Body::from("a")).await, Err(413));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(1));
+        let max = limits::BODY_BYTES;
+        assert_eq!(status(&headers, chunks(&[max, max])).await, Err(413), "and not when it lies");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        assert_eq!(status(&HeaderMap::new(), never).await, Err(408));
+    }
+}

@@ -1,0 +1,474 @@
+//! Request headers, read by their own rules. Pure: bytes in, meaning out.
+//!
+//! A header that steers the exchange and cannot be understood is either refused
+//! (`Idempotency-Key`: guessing would make two jobs) or ignored (everything else: RFC 9110 asks
+//! for that).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::http::header::{HOST, IF_NONE_MATCH};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+
+use super::limits;
+use crate::engine::MAX_WAIT;
+
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const SUNSET: HeaderName = HeaderName::from_static("sunset");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The key of `Idempotency-Key`; `Err` says what is wrong with it. A structured-field string
+/// (RFC 8941) or the bare characters; both name the same key.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err("is there twice; send it once");
+    }
+    let text = value.to_str().map_err(|_| "may hold printable ASCII only")?.trim();
+    let key = match text.strip_prefix('"') {
+        Some(rest) => unquote(rest)?,
+        None if text.contains('"') => return Err("has a quote that is not closed"),
+        None => Cow::Borrowed(text),
+    };
+    key_is_valid(&key)?;
+    Ok(Some(key.into_owned()))
+}
+
+/// The rule for keys, wherever they come from.
+pub(super) fn key_is_valid(key: &str) -> Result<(), &'static str> {
+    if key.is_empty() {
+        Err("is empty; send 1 to 255 characters")
+    } else if key.len() > limits::IDEMPOTENCY_KEY_BYTES {
+        Err("is longer than 255 characters")
+    } else if !key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        Err("may hold printable ASCII only")
+    } else {
+        Ok(())
+    }
+}
+
+/// The string whose opening quote has been read.
+fn unquote(rest: &str) -> Result<Cow<'_, str>, &'static str> {
+    const OPEN: &str = "has a quote that is not closed";
+    if let Some(plain) = rest.strip_suffix('"')
+        && !plain.contains(['"', '\\'])
+    {
+        return Ok(Cow::Borrowed(plain));
+    }
+    let mut out = String::with_capacity(rest.len());
+    let mut chars = rest.chars();
+    loop {
+        match chars.next().ok_or(OPEN)? {
+            '"' if chars.as_str().is_empty() => return Ok(Cow::Owned(out)),
+            '"' => return Err("has characters after its closing quote"),
+            '\\' => match chars.next().ok_or(OPEN)? {
+                c @ ('"' | '\\') => out.push(c),
+                _ => return Err("has a backslash before something other than a quote"),
+            },
+            c => out.push(c),
+        }
+    }
+}
+
+/// `Prefer` (RFC 7240): what the client would like, as far as it is understood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Prefer {
+    pub(super) respond_async: bool,
+    /// At most [`MAX_WAIT`].
+    pub(super) wait: Option<Duration>,
+}
+
+impl Prefer {
+    /// Of each preference the first instance counts, in several headers as in one.
+    pub(super) fn read(headers: &HeaderMap) -> Self {
+        let mut prefer = Self::default();
+        let mut waits = false;
+        let values = headers.get_all(PREFER).iter().filter_map(|v| v.to_str().ok());
+        for preference in values.flat_map(|v| unquoted_split(v, ',')) {
+            let token = unquoted_split(preference, ';').next().unwrap_or_default();
+            let (name, value) = match token.split_once('=') {
+                Some((name, value)) => (name.trim(), value.trim()),
+                None => (token.trim(), ""),
+            };
+            if name.eq_ignore_ascii_case("respond-async") {
+                prefer.respond_async |= matches!(value, "" | "\"\"");
+            } else if name.eq_ignore_ascii_case("wait") && !waits {
+                waits = true;
+                let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+                prefer.wait = whole_seconds(bare.unwrap_or(value)).map(|w| w.min(MAX_WAIT));
+            }
+        }
+        prefer
+    }
+
+    /// The value of `Preference-Applied` where both preferences are honoured.
+    pub(super) fn applied(self) -> Option<HeaderValue> {
+        match (self.respond_async, self.wait) {
+            (false, None) => None,
+            (true, None) => Some(HeaderValue::from_static("respond-async")),
+            (false, Some(_)) => self.applied_wait(),
+            (true, Some(wait)) => {
+                HeaderValue::try_from(format!("respond-async, wait={}", wait.as_secs())).ok()
+            }
+        }
+    }
+
+    /// The same where only `wait` has a meaning.
+    pub(super) fn applied_wait(self) -> Option<HeaderValue> {
+        HeaderValue::try_from(format!("wait={}", self.wait?.as_secs())).ok()
+    }
+}
+
+fn whole_seconds(text: &str) -> Option<Duration> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // More digits than fit still mean "long".
+    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
+}
+
+/// Splits at `at` where it is not inside a quoted string.
+fn unquoted_split(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == at && !quoted
+    })
+}
+
+/// `If-None-Match` against weak tags that are a job's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    /// `*`: whatever there is.
+    Anything,
+    /// The latest of the versions named; versions only rise, so no other can match.
+    Version(u64),
+}
+
+impl Known {
+    pub(super) fn read(headers: &HeaderMap) -> Self {
+        let mut latest = None;
+        for tag in tags(headers) {
+            if tag == "*" {
+                return Self::Anything;
+            }
+            let version = opaque(tag).and_then(|t| t.parse::<u64>().ok());
+            latest = latest.max(version);
+        }
+        latest.map_or(Self::Nothing, Self::Version)
+    }
+
+    pub(super) fn is(self, version: u64) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Anything => true,
+            Self::Version(known) => known == version,
+        }
+    }
+}
+
+/// Whether `If-None-Match` names the tag whose characters between the quotes are `text`.
+pub(super) fn none_match(headers: &HeaderMap, text: &str) -> bool {
+    tags(headers).any(|tag| tag == "*" || opaque(tag) == Some(text))
+}
+
+fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| unquoted_split(v, ',')).map(str::trim).filter(|t| !t.is_empty())
+}
+
+/// Weak comparison looks at the characters between the quotes only.
+fn opaque(tag: &str) -> Option<&str> {
+    tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The W3C trace context of the request, if it is valid: `traceparent` and `tracestate`.
+pub(super) fn trace_context(headers: &HeaderMap) -> (Option<String>, Option<String>) {
+    let Some(parent) = single(headers, &TRACEPARENT).and_then(traceparent) else {
+        return (None, None);
+    };
+    let states: Vec<&str> =
+        headers.get_all(TRACESTATE).iter().filter_map(|v| v.to_str().ok()).collect();
+    let state = states.join(",");
+    let fits = !state.trim().is_empty() && state.len() <= limits::TRACESTATE_BYTES;
+    (Some(parent), fits.then_some(state))
+}
+
+/// In version 00. A later version is read by the fields of 00 that it starts with, as the
+/// standard asks.
+fn traceparent(text: &str) -> Option<String> {
+    let hex = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let mut parts = text.trim().splitn(5, '-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let lengths = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
+    let valid = lengths
+        && [version, trace, span, flags].into_iter().all(hex)
+        && version != "ff"
+        && (version != "00" || parts.next().is_none())
+        && trace.bytes().any(|b| b != b'0')
+        && span.bytes().any(|b| b != b'0');
+    valid.then(|| format!("00-{trace}-{span}-{flags}"))
+}
+
+/// The client's `X-Request-Id`, if it may be repeated: up to 128 visible ASCII characters.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let text = single(headers, &X_REQUEST_ID)?;
+    let fits = (1..=limits::REQUEST_ID_BYTES).contains(&text.len());
+    let visible = text.bytes().all(|b| b.is_ascii_graphic());
+    (fits && visible).then(|| headers.get(X_REQUEST_ID).cloned()).flatten()
+}
+
+/// The header's text, if it is there exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() { None } else { value.to_str().ok() }
+}
+
+/// The host that the request names, with its port; `Err` says what is wrong. `None` only before
+/// HTTP/1.1. An address in the request line counts instead of `Host` (RFC 9112 section 3.2.2).
+pub(super) fn host<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Option<&'a str>, &'static str> {
+    if headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err("is there twice; send it once");
+    }
+    let named = headers.get(HOST);
+    if named.is_none() && version >= Version::HTTP_11 && uri.authority().is_none() {
+        return Err("is missing");
+    }
+    let text = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => match named {
+            Some(value) => value.to_str().map_err(|_| "is not a host name")?,
+            None => return Ok(None),
+        },
+    };
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    if text.is_empty() || !text.bytes().all(safe) {
+        return Err("is not a host name");
+    }
+    Ok(Some(text))
+}
+
+/// Whether `host` is a name of this machine that no web page can point elsewhere.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    match bare.parse::<std::net::IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => {
+            let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                (HeaderName::from_static(name), value)
+            })
+            .collect()
+    }
+
+    fn key(value: &str) -> Result<Option<String>, &'static str> {
+        idempotency_key(&map(&[("idempotency-key", value)]))
+    }
+
+    #[test]
+    fn quoted_and_bare_keys_are_the_same() {
+        for text in ["abc", "\"abc\"", "  abc ", " \"abc\" "] {
+            assert_eq!(key(text), Ok(Some("abc".into())), "{text}");
+        }
+        assert_eq!(key(r#""a\"b\\c""#), Ok(Some(r#"a"b\c"#.into())));
+        assert_eq!(key("a b"), Ok(Some("a b".into())));
+        assert_eq!(key(r"a\b"), Ok(Some(r"a\b".into())));
+        assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn unusable_keys_are_refused() {
+        let long = "k".repeat(256);
+        for text in
+            ["", "\"\"", "\"abc", "abc\"", "a\"b", "\"a\"b\"", "\"a\\", "\"a\\x\"", "é", "a\tb", &long]
+        {
+            assert!(key(text).is_err(), "{text:?}");
+        }
+        assert!(key(&"k".repeat(255)).is_ok());
+        let twice = map(&[("idempotency-key", "a"), ("idempotency-key", "a")]);
+        assert!(idempotency_key(&twice).is_err());
+    }
+
+    fn prefer(values: &[&str]) -> (bool, Option<u64>) {
+        let pairs: Vec<_> = values.iter().map(|v| ("prefer", *v)).collect();
+        let p = Prefer::read(&map(&pairs));
+        (p.respond_async, p.wait.map(|w| w.as_secs()))
+    }
+
+    #[test]
+    fn preferences() {
+        assert_eq!(prefer(&[]), (false, None));
+        assert_eq!(prefer(&["respond-async"]), (true, None));
+        assert_eq!(prefer(&["Respond-Async, WAIT=10"]), (true, Some(10)));
+        assert_eq!(prefer(&["wait=10", "respond-async"]), (true, Some(10)));
+        assert_eq!(prefer(&["wait=5, wait=9"]), (false, Some(5)));
+        assert_eq!(prefer(&["wait=5", "wait=9"]), (false, Some(5)));
+        assert_eq!(prefer(&["wait = \"7\" ; q=1, x"]), (false, Some(7)));
+        assert_eq!(prefer(&["wait=600"]), (false, Some(50)));
+        assert_eq!(prefer(&["wait=99999999999999999999999"]), (false, Some(50)));
+        assert_eq!(prefer(&["handling=lenient; a=\", wait=3\", wait=4"]), (false, Some(4)));
+        for bad in ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "wait=5s, wait=5", "=,;,\""] {
+            assert_eq!(prefer(&[bad]), (false, None), "{bad}");
+        }
+    }
+
+    #[test]
+    fn says_what_was_applied() {
+        let read = |v: &str| Prefer::read(&map(&[("prefer", v)]));
+        assert_eq!(read("x").applied(), None);
+        assert_eq!(read("respond-async").applied().unwrap(), "respond-async");
+        assert_eq!(read("wait=99, respond-async").applied().unwrap(), "respond-async, wait=50");
+        assert_eq!(read("wait=2").applied().unwrap(), "wait=2");
+        assert_eq!(read("wait=2, respond-async").applied_wait().unwrap(), "wait=2");
+        assert_eq!(read("respond-async").applied_wait(), None);
+    }
+
+    #[test]
+    fn entity_tags() {
+        let known = |v: &str| Known::read(&map(&[("if-none-match", v)]));
+        assert_eq!(known("W/\"3\""), Known::Version(3));
+        assert_eq!(known("\"3\""), Known::Version(3));
+        assert_eq!(known("\"a,b\", W/\"3\" , W/\"12\""), Known::Version(12));
+        assert_eq!(known("*"), Known::Anything);
+        for nothing in ["", "3", "\"x\"", "W/3", "\"3", "w/\"3\""] {
+            assert_eq!(known(nothing), Known::Nothing, "{nothing}");
+        }
+        assert!(Known::Version(3).is(3) && !Known::Version(3).is(4) && Known::Anything.is(9));
+        let headers = map(&[("if-none-match", "\"a\""), ("if-none-match", "W/\"b\"")]);
+        assert!(none_match(&headers, "a") && none_match(&headers, "b"));
+        assert!(!none_match(&headers, "c"));
+    }
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn trace_contexts() {
+        let context = |parent: &str| trace_context(&map(&[("traceparent", parent)])).0;
+        assert_eq!(context(PARENT).as_deref(), Some(PARENT));
+        assert_eq!(context(&format!("01{}-extra", &PARENT[2..])).as_deref(), Some(PARENT));
+        for bad in [
+            "",
+            "00",
+            &PARENT[..54],
+            &format!("{PARENT}-extra"),
+            &PARENT.to_uppercase(),
+            &format!("ff{}", &PARENT[2..]),
+            &PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            &PARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            &PARENT.replace("-01", "-zz"),
+        ] {
+            assert_eq!(context(bad), None, "{bad}");
+        }
+        let both = map(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(trace_context(&both).1.as_deref(), Some("a=1,b=2"));
+        assert_eq!(trace_context(&map(&[("tracestate", "a=1")])), (None, None));
+        let twice = map(&[("traceparent", PARENT), ("traceparent", PARENT)]);
+        assert_eq!(trace_context(&twice).0, None);
+    }
+
+    #[test]
+    fn request_ids() {
+        let id = |v: &str| request_id(&map(&[("x-request-id", v)]));
+        assert_eq!(id("abc-1").unwrap(), "abc-1");
+        for bad in ["", "a b", "é", &"x".repeat(129)] {
+            assert_eq!(id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let of = |uri: &str, headers: &HeaderMap| {
+            host(Version::HTTP_11, &uri.parse().unwrap(), headers).map(|h| h.map(str::to_owned))
+        };
+        let a = map(&[("host", "a.example:80")]);
+        assert_eq!(of("/x", &a), Ok(Some("a.example:80".into())));
+        assert_eq!(of("http://b.example/x", &a), Ok(Some("b.example".into())));
+        assert!(of("/x", &HeaderMap::new()).is_err());
+        assert!(of("/x", &map(&[("host", "a"), ("host", "a")])).is_err());
+        for bad in ["", "a>b", "user@host", "a/b", "a b"] {
+            assert!(of("/x", &map(&[("host", bad)])).is_err(), "{bad}");
+        }
+        let old = host(Version::HTTP_10, &Uri::from_static("/"), &map(&[])).map(Option::is_none);
+        assert_eq!(old, Ok(true));
+    }
+
+    #[test]
+    fn loopback_names() {
+        for ours in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "[::1]", "a.localhost:3"]
+        {
+            assert!(is_loopback(ours), "{ours}");
+        }
+        for other in
+            ["example.com", "127.0.0.1.evil.com", "localhost.evil.com", "10.0.0.1", "[::2]", "", "0.0.0.0"]
+        {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_printable_key_survives_quoting(text in "[ -~]{1,255}") {
+            let quoted = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+            prop_assert_eq!(key(&quoted), Ok(Some(text)));
+        }
+
+        #[test]
+        fn a_key_read_is_a_valid_key(text in "[ -~\"\\\\]{0,300}") {
+            if let Ok(Some(read)) = key(&text) {
+                prop_assert!(key_is_valid(&read).is_ok());
+            }
+        }
+
+        #[test]
+        fn preferences_never_panic_and_are_bounded(text in "[ -~\"\\\\;,=]{0,80}") {
+            let read = Prefer::read(&map(&[("prefer", &text)]));
+            prop_assert!(read.wait.is_none_or(|w| w <= MAX_WAIT));
+        }
+
+        #[test]
+        fn a_tag_matches_itself_in_any_list(version: u64, other in 0u64..9) {
+            let list = format!("W/\"{}\" ,\"x\", W/\"{version}\"", other.min(version));
+            prop_assert!(Known::read(&map(&[("if-none-match", &list)])).is(version));
+        }
+
+        #[test]
+        fn a_valid_traceparent_is_kept(trace in "[0-9a-f]{31}[1-9]", span in "[0-9a-f]{15}[1-9]") {
+            let text = format!("00-{trace}-{span}-01");
+            prop_assert_eq!(traceparent(&text), Some(text));
+        }
+    }
+}

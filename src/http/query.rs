@@ -1,0 +1,104 @@
+//! Query strings, read as strictly as bodies: a filter that is silently ignored lies.
+
+use axum::extract::Query as Pairs;
+use axum::http::Uri;
+
+use super::problem::{Code, Problem};
+
+/// The parameters, until each has been taken.
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl Query {
+    pub(super) fn read(uri: &Uri) -> Result<Self, Problem> {
+        let pairs = match uri.query() {
+            None | Some("") => Vec::new(),
+            Some(_) => {
+                Pairs::<Vec<(String, String)>>::try_from_uri(uri)
+                    .map_err(|_| invalid("is not application/x-www-form-urlencoded"))?
+                    .0
+            }
+        };
+        Ok(Self { pairs, known: Vec::new() })
+    }
+
+    /// The parameter, if it is there; once.
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        self.known.push(name);
+        let Some(found) = self.pairs.iter().position(|(n, _)| n == name) else { return Ok(None) };
+        let value = self.pairs.swap_remove(found).1;
+        if self.pairs.iter().any(|(n, _)| n == name) {
+            return Err(invalid(&format!("has {name} twice")));
+        }
+        Ok(Some(value))
+    }
+
+    /// The parameter as `read` understands it; `rule` says what would do.
+    pub(super) fn value<T>(
+        &mut self,
+        name: &'static str,
+        rule: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match read(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(invalid(&format!("has {name}={text:?}, which must be {rule}"))),
+        }
+    }
+
+    /// Refuses what was not asked for.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.pairs.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let known = self.known.join(", ");
+                Err(invalid(&format!("has the unknown parameter {name:?}; known are {known}")))
+            }
+        }
+    }
+}
+
+pub(super) fn invalid(why: &str) -> Problem {
+    Problem::new(Code::InvalidQuery, format!("the query {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query::read(&format!("/x?{text}").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn takes_each_once_and_refuses_the_rest() {
+        let mut q = query("a=1&b=x%20y");
+        assert_eq!(q.value("a", "a number", |t| t.parse::<u32>().ok()).unwrap(), Some(1));
+        assert_eq!(q.text("b").unwrap().as_deref(), Some("x y"));
+        assert_eq!(q.text("c").unwrap(), None);
+        assert!(q.finish().is_ok());
+
+        assert!(query("a=1&a=2").text("a").is_err());
+        let mut q = query("a=1&limt=5");
+        q.text("a").unwrap();
+        q.text("limit").unwrap();
+        let problem = q.finish().unwrap_err();
+        assert_eq!(problem.detail(), "the query has the unknown parameter \"limt\"; known are a, limit");
+    }
+
+    #[test]
+    fn no_query_is_empty() {
+        for uri in ["/x", "/x?"] {
+            assert!(Query::read(&uri.parse().unwrap()).unwrap().finish().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_would_do() {
+        let problem = query("limit=x").value("limit", "1 to 9", |t| t.parse::<u8>().ok()).unwrap_err();
+        assert_eq!(problem.detail(), "the query has limit=\"x\", which must be 1 to 9");
+    }
+}
