@@ -11,17 +11,7 @@
 //! Answers go to stdout, everything else to stderr; an error is one line with the next step. A
 //! reader that closes stdout early ends the command quietly. Must not know: stores, the engine.
 
-// PLACEHOLDER: to be replaced by `pub mod bench;` when src/cli/bench.rs is there.
-pub mod bench {
-    /// Put a server under load and measure it
-    #[derive(Debug, clap::Args)]
-    pub struct BenchArgs {}
-    /// Says no.
-    pub fn run(_args: BenchArgs) -> std::process::ExitCode {
-        super::output::complain("this build has no bench");
-        std::process::ExitCode::from(super::NO)
-    }
-}
+pub mod bench;
 pub mod check_config;
 mod jobs;
 mod output;

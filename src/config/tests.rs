@@ -1,5 +1,6 @@
 use super::keys::SECTIONS;
 use super::*;
+use crate::domain::job::Policy;
 
 fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
     let owned: Vec<_> = pairs

@@ -112,7 +112,7 @@ impl SqliteStore {
         })
             .map_err(|e| unusable(e.to_string()))?;
         let log = open::suffixed(path, "-wal");
-        checkpoint::start(checkpointer, dirtied, writer.clone(), move || wal_pages(&log))
+        checkpoint::start(checkpointer, dirtied, writer.downgrade(), move || wal_pages(&log))
             .map_err(|e| unusable(e.to_string()))?;
         Ok(Self {
             identity,

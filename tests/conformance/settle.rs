@@ -241,7 +241,6 @@ async fn what_is_there_instead_of_a_result() {
     for_each_store(|w| async move {
         let leased = running(&w, 3).await;
         let waiting = w.submit(w.job(at(2)), at(2)).await;
-        let not_completed = |status| async move { status };
         let status = |body: ResultBody| match body {
             ResultBody::NotCompleted(it) => it,
             other => panic!("{other:?}"),
@@ -259,7 +258,6 @@ async fn what_is_there_instead_of_a_result() {
         assert_eq!((is, error), (Status::Cancelled, None));
         let unknown = w.store().result(w.id(START)).await.unwrap();
         assert_eq!(unknown, Found::Absent(Absence::Unknown));
-        drop(not_completed);
     })
     .await;
 }

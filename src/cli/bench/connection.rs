@@ -146,14 +146,16 @@ impl Connection {
             .map_err(|_| cannot("no answer within 5 s".to_owned()))?
             .map_err(|e| cannot(e.to_string()))?;
         stream.set_nodelay(true).map_err(|e| cannot(e.to_string()))?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| cannot(e.to_string()))?;
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| cannot(e.to_string()))?;
         Ok(Self { target: Arc::clone(target), sender, driver: Some(Box::pin(driver)) })
     }
 
     /// As many connections as asked for.
-    pub(crate) async fn open_many(target: &Arc<Target>, count: usize) -> Result<Vec<Self>, Failure> {
+    pub(crate) async fn open_many(
+        target: &Arc<Target>,
+        count: usize,
+    ) -> Result<Vec<Self>, Failure> {
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
             all.push(Self::open(target).await?);

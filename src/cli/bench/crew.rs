@@ -1,9 +1,8 @@
 //! Workers that do nothing but claim and settle, as fast as the server lets them.
 //!
 //! Each worker has one connection. It settles what it holds and claims the next in one call; when
-//! there was nothing to claim it parks a claim. It ends when the goal is reached, or the queue is
-//! empty and the goal is known to be out of reach, or time is over; what it holds then is settled
-//! first, so a scenario leaves no lease behind.
+//! there was nothing to claim it parks a claim. It ends when as many jobs as there are were done, or
+//! time is over; what it holds then is settled first, so a scenario leaves no lease behind.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -211,9 +210,9 @@ impl Worker {
         loop {
             let answered: Answered<'_> = json(&answer.body)?;
             self.take(&answered.results);
-            let over = now() >= self.crew.until;
+            let over = now() >= self.crew.until || self.crew.is_finished();
             answer = if answered.jobs.is_empty() {
-                if over || self.crew.is_finished() {
+                if over {
                     break;
                 }
                 self.park().await?
@@ -316,8 +315,7 @@ mod tests {
             ..wire::Claim::default()
         };
         let raw = serde_json::value::to_raw_value(&claim).unwrap();
-        let settlements =
-            [Settlement { job_id: "j", lease_token: "t\"", outcome: "completed" }];
+        let settlements = [Settlement { job_id: "j", lease_token: "t\"", outcome: "completed" }];
         let sent = Settling { worker_id: "w", settlements: &settlements, claim: Some(&raw) };
         let read: wire::Settlements = serde_json::from_slice(&bytes_of(&sent).unwrap()).unwrap();
         assert_eq!(read.claim, Some(claim));
@@ -333,7 +331,10 @@ mod tests {
                 wire::SettlementResult { job_id: "a".into(), ok: true, ..Default::default() },
                 wire::SettlementResult {
                     job_id: "b".into(),
-                    problem: Some(wire::Problem { code: "lease-lost".into(), ..Default::default() }),
+                    problem: Some(wire::Problem {
+                        code: "lease-lost".into(),
+                        ..Default::default()
+                    }),
                     ..Default::default()
                 },
             ],

@@ -33,7 +33,9 @@ impl Machine {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo");
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name"));
-        let known = |text: &str| if text.is_empty() { "unknown".to_owned() } else { printable(text) };
+        let known = |text: &str| {
+            if text.is_empty() { "unknown".to_owned() } else { printable(text) }
+        };
         Self {
             date: Now::read().plus(Duration::ZERO).to_rfc3339(),
             version: known(&meta.version),
@@ -176,8 +178,17 @@ impl Report {
 
     pub(crate) fn text(&self) -> String {
         let mut table = Table::new(&[
-            "SCENARIO", ">CONNS", ">RATE/s", ">p50 ms", ">p99 ms", ">p99.9 ms", ">SERVER us/req",
-            ">us/job", ">CLIENT us/req", ">RSS MB", "NOTE",
+            "SCENARIO",
+            ">CONNS",
+            ">RATE/s",
+            ">p50 ms",
+            ">p99 ms",
+            ">p99.9 ms",
+            ">SERVER us/req",
+            ">us/job",
+            ">CLIENT us/req",
+            ">RSS MB",
+            "NOTE",
         ]);
         for row in &self.rows {
             let q = row.latency_microseconds;

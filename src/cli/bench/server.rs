@@ -19,6 +19,8 @@ use crate::cli::Failure;
 /// How long a server may take to be ready, and to end.
 const START: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(15);
+/// How long after a lost connection a dying server may take to be seen as dead.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Reads `http://host:port` and makes sure that it is where load may go.
@@ -52,7 +54,8 @@ pub(crate) async fn find(
 /// Host and port, the port always written.
 fn authority(url: &str) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::usage(format!("--server {url}: {why}"));
-    let uri: hyper::Uri = url.parse().map_err(|_| wrong("not a URL; write http://127.0.0.1:8080"))?;
+    let uri: hyper::Uri =
+        url.parse().map_err(|_| wrong("not a URL; write http://127.0.0.1:8080"))?;
     if uri.scheme_str() != Some("http") {
         return Err(wrong("only http:// is spoken here; bench the server itself, not its proxy"));
     }
@@ -141,10 +144,10 @@ impl Spawned {
     }
 
     /// What there is to say when the server stopped answering: how it ended and its last words.
-    pub(crate) fn last_words(&mut self) -> String {
-        let ended = match self.child.try_wait() {
-            Ok(Some(status)) => format!("; our server ended with {status}"),
-            Ok(None) | Err(_) => String::new(),
+    pub(crate) async fn last_words(&mut self) -> String {
+        let ended = match timeout(LAST_WORDS, self.child.wait()).await {
+            Ok(Ok(status)) => format!("; our server ended with {status}"),
+            Ok(Err(_)) | Err(_) => String::new(),
         };
         ended + &tail(&self.log)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::writer::Writer;
+use super::writer::WeakWriter;
 
 /// How often the log is copied while there are commits.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ pub(super) fn signal() -> (SyncSender<()>, Receiver<()>) {
 pub(super) fn start(
     conn: Connection,
     dirty: Receiver<()>,
-    writer: Writer,
+    writer: WeakWriter,
     wal_pages: impl Fn() -> i64 + Send + 'static,
 ) -> std::io::Result<()> {
     std::thread::Builder::new()
@@ -47,7 +47,7 @@ pub(super) fn start(
         .map(drop)
 }
 
-fn run(conn: &Connection, dirty: &Receiver<()>, writer: &Writer, wal_pages: &dyn Fn() -> i64) {
+fn run(conn: &Connection, dirty: &Receiver<()>, writer: &WeakWriter, wal_pages: &dyn Fn() -> i64) {
     loop {
         if dirty.recv().is_err() {
             return;

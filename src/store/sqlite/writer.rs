@@ -138,14 +138,29 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    pub(super) fn finish_checkpoint(&self) {
-        drop(self.queue.try_send(Message::Checkpoint));
+    /// For the checkpointer, which must not keep the writer alive.
+    pub(super) fn downgrade(&self) -> WeakWriter {
+        WeakWriter { queue: self.queue.downgrade() }
     }
 
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.queue.send(Message::Close(done)).await.is_ok() {
             drop(closed.await);
+        }
+    }
+}
+
+/// Reaches the writer while somebody else still does.
+pub(super) struct WeakWriter {
+    queue: mpsc::WeakSender<Message>,
+}
+
+impl WeakWriter {
+    pub(super) fn finish_checkpoint(&self) {
+        if let Some(queue) = self.queue.upgrade() {
+            // A full inbox has better to do; the log is asked about again soon.
+            drop(queue.try_send(Message::Checkpoint));
         }
     }
 }
