@@ -214,9 +214,9 @@ type Done = Result<ExitCode, Failure>;
 /// Runs the command and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
-        Command::Serve(args) => return serve(args),
+        Command::Serve(args) => return crate::server::serve(&args),
         Command::CheckConfig(args) => return check_config::run(args.file, args.format.json),
-        Command::Bench(args) => return bench::run(args),
+        Command::Bench(args) => return bench::run(&args),
         Command::Work(args) => work::run(args),
         Command::Submit(args) => block_on(submit::run(args)),
         Command::Jobs(args) => block_on(jobs::run(args)),
@@ -227,12 +227,6 @@ pub fn run(cli: Cli) -> ExitCode {
         output::complain(&failure.message);
         ExitCode::from(failure.code)
     })
-}
-
-// PLACEHOLDER: to be replaced by `crate::server::serve(args)`.
-fn serve(_args: ServeArgs) -> ExitCode {
-    output::complain("this build has no server");
-    ExitCode::from(NO)
 }
 
 /// For commands that make a few requests: one thread is enough.

@@ -163,7 +163,7 @@ impl Server {
         self.engine.drain();
         let all_answered = async {
             tokio::select! {
-                () = self.in_flight.none() => true,
+                () = self.in_flight.wait_for_zero() => true,
                 () = tokio::time::sleep(self.grace) => false,
                 () = hurry => false,
             }
@@ -238,7 +238,6 @@ fn shown(path: &Path) -> String {
 }
 
 fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
-    let retention = config.jobs.defaults.retention;
     http::Settings {
         public_url: config.server.public_url.clone(),
         loopback_only: addr.ip().is_loopback() && config.auth.mode == crate::config::AuthMode::Tokens,
@@ -251,8 +250,6 @@ fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
         inline_result_bytes: config.jobs.inline_result_bytes,
         max_result_bytes: config.jobs.max_result_bytes,
         result_hosts: config.jobs.result_hosts.clone(),
-        sync_window: config.jobs.defaults.sync_window,
         idempotency_ttl: config.jobs.idempotency_ttl,
-        retention,
     }
 }

@@ -25,6 +25,7 @@ mod report;
 mod scenarios;
 mod server;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use hyper::StatusCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::connection::{Call, Connection, Target};
 use self::report::{Machine, Report};
@@ -161,9 +163,10 @@ impl BenchArgs {
     fn plan(&self) -> Vec<Scenario> {
         let mut plan = Vec::new();
         for scenario in &self.scenarios {
-            match scenario {
-                Scenario::All => plan.extend(Scenario::MEASURED),
-                one => plan.push(*one),
+            if *scenario == Scenario::All {
+                plan.extend(Scenario::MEASURED);
+            } else {
+                plan.push(*scenario);
             }
         }
         plan
@@ -186,14 +189,14 @@ impl BenchArgs {
 }
 
 /// Measures, prints, and says how it went: see the command's help for the codes.
-pub fn run(args: BenchArgs) -> ExitCode {
+pub fn run(args: &BenchArgs) -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| {
             Failure::no(format!("cannot start the runtime: {e}; raise the open-file limit"))
         })
-        .and_then(|runtime| runtime.block_on(until_interrupted(&args)));
+        .and_then(|runtime| runtime.block_on(until_interrupted(args)));
     done.unwrap_or_else(|failure| {
         output::complain(&failure.message);
         ExitCode::from(failure.code)
@@ -203,10 +206,18 @@ pub fn run(args: BenchArgs) -> ExitCode {
 /// An interrupt unwinds like any failure, so that our server and its store go away.
 async fn until_interrupted(args: &BenchArgs) -> Done {
     args.check()?;
+    let signals = |e| Failure::no(format!("cannot listen for signals: {e}; try again"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     tokio::select! {
-        done = measure_all(args) => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::no("interrupted; nothing was left behind")),
+        done = measure_all(args) => return done,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    if std::io::stderr().is_terminal() {
+        output::note("");
+    }
+    Err(Failure::no("interrupted; what was measured so far is dropped"))
 }
 
 async fn measure_all(args: &BenchArgs) -> Done {

@@ -125,7 +125,8 @@ impl Writer<'_> {
             self.value(None);
             self.eat(b',');
             self.out.push(b',');
-            let skipped = skip.is_some_and(|s| self.out[name.clone()] == *format!("\"{s}\"").as_bytes());
+            let skipped =
+                skip.is_some_and(|s| self.out[name.clone()] == *format!("\"{s}\"").as_bytes());
             if skipped {
                 self.out.truncate(from);
             } else {
@@ -151,6 +152,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
+    use std::fmt::Write as _;
 
     fn same(a: &str, b: &str) -> bool {
         fingerprint(a, None) == fingerprint(b, None)
@@ -217,7 +219,7 @@ mod tests {
         let text = |s: &str, out: &mut String| {
             out.push('"');
             for unit in s.encode_utf16() {
-                out.push_str(&format!("\\u{unit:04x}"));
+                write!(out, "\\u{unit:04x}").unwrap();
             }
             out.push('"');
         };

@@ -70,7 +70,11 @@ impl Errors {
     pub(super) fn add(&mut self, at: &At<'_>, wrong: Wrong) {
         if self.items.len() < limits::ERRORS_SHOWN {
             let pointer = at.to_string();
-            self.items.push(ProblemItem { pointer, code: wrong.code.to_owned(), detail: wrong.detail });
+            self.items.push(ProblemItem {
+                pointer,
+                code: wrong.code.to_owned(),
+                detail: wrong.detail,
+            });
         } else {
             self.more += 1;
         }
@@ -134,12 +138,9 @@ pub(super) fn object<'a, R>(
     errors: &mut Errors,
     read: impl FnOnce(&mut Fields<'a, '_>) -> R,
 ) -> Option<R> {
-    let members = match serde_json::from_str::<Members<'a>>(text) {
-        Ok(Members(members)) => members,
-        Err(_) => {
-            errors.add(&at, Wrong::kind("an object", text));
-            return None;
-        }
+    let Ok(Members(members)) = serde_json::from_str::<Members<'a>>(text) else {
+        errors.add(&at, Wrong::kind("an object", text));
+        return None;
     };
     let mut fields = Fields { members, known: Vec::new(), at, errors };
     let out = read(&mut fields);
@@ -185,13 +186,8 @@ impl<'a> Fields<'a, '_> {
         name: &'static str,
         read: impl FnOnce(&'a str) -> Read<T>,
     ) -> Option<T> {
-        match self.take(name) {
-            Some(text) => self.read(name, text, read),
-            None => {
-                self.wrong(name, "required", "is required");
-                None
-            }
-        }
+        self.demand(name);
+        self.optional(name, read)
     }
 
     /// The object inside, if it is there and is one.
@@ -259,6 +255,12 @@ impl<'a> Fields<'a, '_> {
 
     pub(super) fn too_large(&mut self, name: &str, max: usize) {
         self.errors.too_large(&At::Member(&self.at, name), max);
+    }
+
+    /// Lets every member be that was not asked for: which there may be depends on one that is
+    /// wrong.
+    pub(super) fn pass_over(&mut self) {
+        self.members.clear();
     }
 
     fn refuse_the_rest(&mut self) {
@@ -376,11 +378,10 @@ mod tests {
     fn only_objects_have_members() {
         for (text, kind) in [("[]", "an array"), ("1", "a number"), ("\"a\"", "a string")] {
             let found = errors(text, |_| ());
-            assert_eq!(found, [(
-                String::new(),
-                "type".to_owned(),
-                format!("must be an object, not {kind}")
-            )]);
+            assert_eq!(
+                found,
+                [(String::new(), "type".to_owned(), format!("must be an object, not {kind}"))]
+            );
         }
     }
 
@@ -412,6 +413,8 @@ mod tests {
 
     #[test]
     fn names_with_escapes_are_the_same_names() {
-        assert!(codes(r#"{"\u006bind":"a"}"#, |f| drop(f.required("kind", values::text))).is_empty());
+        assert!(
+            codes(r#"{"\u006bind":"a"}"#, |f| drop(f.required("kind", values::text))).is_empty()
+        );
     }
 }

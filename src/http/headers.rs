@@ -270,13 +270,11 @@ pub(super) fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();
     let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    match bare.parse::<std::net::IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => {
-            let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        }
+    if let Ok(address) = bare.parse::<std::net::IpAddr>() {
+        return address.is_loopback();
     }
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -312,9 +310,10 @@ mod tests {
     #[test]
     fn unusable_keys_are_refused() {
         let long = "k".repeat(256);
-        for text in
-            ["", "\"\"", "\"abc", "abc\"", "a\"b", "\"a\"b\"", "\"a\\", "\"a\\x\"", "é", "a\tb", &long]
-        {
+        for text in [
+            "", "\"\"", "\"abc", "abc\"", "a\"b", "\"a\"b\"", "\"a\\", "\"a\\x\"", "é", "a\tb",
+            &long,
+        ] {
             assert!(key(text).is_err(), "{text:?}");
         }
         assert!(key(&"k".repeat(255)).is_ok());
@@ -421,20 +420,32 @@ mod tests {
         for bad in ["", "a>b", "user@host", "a/b", "a b"] {
             assert!(of("/x", &map(&[("host", bad)])).is_err(), "{bad}");
         }
-        let old = host(Version::HTTP_10, &Uri::from_static("/"), &map(&[])).map(Option::is_none);
-        assert_eq!(old, Ok(true));
+        let slash = Uri::from_static("/");
+        assert_eq!(host(Version::HTTP_10, &slash, &HeaderMap::new()), Ok(None));
     }
 
     #[test]
     fn loopback_names() {
-        for ours in
-            ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "[::1]", "a.localhost:3"]
-        {
+        for ours in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]:80",
+            "[::1]",
+            "a.localhost:3",
+        ] {
             assert!(is_loopback(ours), "{ours}");
         }
-        for other in
-            ["example.com", "127.0.0.1.evil.com", "localhost.evil.com", "10.0.0.1", "[::2]", "", "0.0.0.0"]
-        {
+        for other in [
+            "example.com",
+            "127.0.0.1.evil.com",
+            "localhost.evil.com",
+            "10.0.0.1",
+            "[::2]",
+            "",
+            "0.0.0.0",
+        ] {
             assert!(!is_loopback(other), "{other}");
         }
     }

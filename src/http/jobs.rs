@@ -33,7 +33,7 @@ use crate::wire;
 /// The id in the path. One in another form is no job's.
 pub(super) struct Id(pub(super) JobId);
 
-impl<S: Sync> FromRequestParts<S> for Id {
+impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -58,10 +58,8 @@ impl From<Problem> for Refused {
 impl Refused {
     /// Counts it: each submission has exactly one outcome, and the engine counts the others.
     fn counted(self, api: &Api) -> Problem {
-        let outcome = match self.problem.code() {
-            Code::PayloadTooLarge => Outcome::TooLarge,
-            _ => Outcome::Invalid,
-        };
+        let too_large = self.problem.code() == Code::PayloadTooLarge;
+        let outcome = if too_large { Outcome::TooLarge } else { Outcome::Invalid };
         for _ in 0..self.jobs.max(1) {
             api.engine().events().submission(self.queue.as_ref(), outcome);
         }
@@ -80,10 +78,7 @@ fn setting(api: &Api, parts: &Parts) -> Setting {
 }
 
 /// `POST /v1/jobs`.
-pub(super) async fn submit(
-    State(api): State<Api>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.headers)?;
     let prefer = Prefer::read(&parts.headers);
@@ -112,7 +107,7 @@ pub(super) async fn submit(
 
 async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Refused> {
     let key = headers::idempotency_key(&parts.headers).map_err(|why| {
-        let detail = format!("{} {why}", headers::IDEMPOTENCY_KEY);
+        let detail = format!("Idempotency-Key {why}");
         Problem::new(Code::InvalidIdempotencyKey, detail)
     })?;
     let bytes = body::read(api, &parts.headers, body).await?;
@@ -161,13 +156,14 @@ fn set_course(response: &mut Response, view: &View) {
 
 fn links(response: &mut Response, id: JobId, status: Status, base: &Base) {
     let url = base.job(id);
-    let mut link = format!("<{url}>; rel=\"monitor\"");
-    if status == Status::Completed {
-        link.push_str(&format!(", <{url}/result>; rel=\"/rels/result\""));
-    }
-    if !status.is_done() {
-        link.push_str(&format!(", <{url}/cancel>; rel=\"/rels/cancel\""));
-    }
+    let monitor = format!("<{url}>; rel=\"monitor\"");
+    let link = match status {
+        Status::Completed => format!("{monitor}, <{url}/result>; rel=\"/rels/result\""),
+        Status::Pending | Status::Running => {
+            format!("{monitor}, <{url}/cancel>; rel=\"/rels/cancel\"")
+        }
+        Status::Failed | Status::Cancelled => monitor,
+    };
     respond::set(response, LINK, link);
 }
 
@@ -272,8 +268,7 @@ fn asked(uri: &Uri, prefer: Prefer) -> Result<Asked, Problem> {
     let mut query = Query::read(uri)?;
     let wait = wait(prefer, &mut query)?;
     let payload = query.value("include", "payload", |t| (t == "payload").then_some(()))?;
-    let redirect =
-        query.value("on_completed", "redirect", |t| (t == "redirect").then_some(()))?;
+    let redirect = query.value("on_completed", "redirect", |t| (t == "redirect").then_some(()))?;
     query.finish()?;
     Ok(Asked { wait, payload: payload.is_some(), redirect: redirect.is_some() })
 }
@@ -444,8 +439,7 @@ mod tests {
     #[test]
     fn what_a_read_may_ask_for() {
         let ask = |query: &str, wait: Option<u64>| {
-            let prefer =
-                Prefer { respond_async: false, wait: wait.map(Duration::from_secs) };
+            let prefer = Prefer { respond_async: false, wait: wait.map(Duration::from_secs) };
             asked(&format!("/v1/jobs/x{query}").parse().unwrap(), prefer)
         };
         let plain = ask("", None).ok().unwrap();
@@ -455,7 +449,9 @@ mod tests {
         assert!(all.payload && all.redirect);
         assert_eq!(ask("?wait=9", Some(2)).ok().unwrap().wait, Duration::from_secs(2));
         assert_eq!(ask("?wait=900", None).ok().unwrap().wait, MAX_WAIT);
-        for bad in ["?wait=-1", "?wait=x", "?include=all", "?on_completed=no", "?wat=1", "?wait=NaN"] {
+        for bad in
+            ["?wait=-1", "?wait=x", "?include=all", "?on_completed=no", "?wat=1", "?wait=NaN"]
+        {
             assert!(ask(bad, None).is_err(), "{bad}");
         }
     }

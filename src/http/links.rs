@@ -1,10 +1,10 @@
 //! Absolute addresses of what the API shows.
 
-use axum::http::request::Parts;
 use axum::http::HeaderValue;
+use axum::http::request::Parts;
 
-use super::headers;
 use super::Settings;
+use super::headers;
 use crate::domain::id::JobId;
 
 /// Scheme and host, without a trailing slash: as configured, else as the client wrote them.

@@ -114,12 +114,11 @@ mod tests {
 
     #[test]
     fn filters() {
-        let all = ask(
-            "status=failed&kind=a.b&queue=q&tag=x%20y&pending_reason=queued&error_type=boom\
+        let all =
+            ask("status=failed&kind=a.b&queue=q&tag=x%20y&pending_reason=queued&error_type=boom\
              &created_after=2030-01-01T00:00:00Z&created_before=2030-01-02T00:00:00%2B01:00\
-             &finished_after=2030-01-01T00:00:00Z&limit=1000",
-        )
-        .unwrap();
+             &finished_after=2030-01-01T00:00:00Z&limit=1000")
+            .unwrap();
         assert_eq!(all.filter.status, Some(Status::Failed));
         assert_eq!(all.filter.tag.as_deref(), Some("x y"));
         assert_eq!((all.limit, all.before), (1000, None));

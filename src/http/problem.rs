@@ -9,7 +9,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::headers;
 use super::links::Base;
 use super::respond;
 use super::show;
@@ -159,6 +158,7 @@ impl Problem {
         self.0.code
     }
 
+    #[cfg(test)]
     pub(super) fn detail(&self) -> &str {
         &self.0.detail
     }
@@ -229,7 +229,8 @@ impl Problem {
     pub(super) fn not_ready(view: &View, base: &Base) -> Self {
         let id = view.record.spec.id;
         let status = view.status().as_str();
-        let detail = format!("the job is {status}; ask again after Retry-After, or use Prefer: wait");
+        let detail =
+            format!("the job is {status}; ask again after Retry-After, or use Prefer: wait");
         let mut problem = Self::new(Code::ResultNotReady, detail).about(id);
         problem.0.retry = view.retry_after.map(Retry::Seconds);
         problem.header(LINK, base.monitor(id))
@@ -281,12 +282,14 @@ impl Problem {
 
     /// The answer itself.
     pub(super) fn render(mut self, request_id: &str) -> Response {
-        let status = StatusCode::from_u16(self.0.code.status())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let extra = std::mem::take(&mut self.0.headers);
         let checks = std::mem::take(&mut self.0.checks);
         let retry = self.0.retry.map(|retry| match retry {
-            Retry::Soon => 1 + request_id.bytes().fold(0u64, |h, b| h * 31 % 8_191 + u64::from(b)) % 5,
+            Retry::Soon => {
+                1 + request_id.bytes().fold(0u64, |h, b| h * 31 % 8_191 + u64::from(b)) % 5
+            }
             Retry::Seconds(n) => n,
         });
         let draining = self.0.code == Code::ServerDraining;
@@ -313,8 +316,8 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::default();
-        *response.status_mut() = StatusCode::from_u16(self.0.code.status())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.extensions_mut().insert(self);
         response
     }
@@ -328,11 +331,8 @@ impl From<Failure> for Problem {
             Failure::Gone { id, why } => gone(id, why),
             Failure::Rejected { id, rejected, status } => refused(id, rejected, status),
             Failure::KeyReused { id } => {
-                let detail = format!(
-                    "{} named another body before, which made this job; send that body, or take a \
-                     new key for new work",
-                    headers::IDEMPOTENCY_KEY
-                );
+                let detail = "the key named another body before, which made this job; send that \
+                              body, or take a new key for new work";
                 Self::new(Code::IdempotencyKeyReused, detail).about(id)
             }
             Failure::Draining => {
@@ -361,10 +361,10 @@ impl From<Failure> for Problem {
 
 fn gone(id: JobId, why: Gone) -> Problem {
     let (code, detail) = match why {
-        Gone::Expired => (Code::JobExpired, "its retention has passed"),
-        Gone::Deleted => (Code::JobDeleted, "it was finished and then deleted"),
+        Gone::Expired => (Code::JobExpired, "the job's retention has passed"),
+        Gone::Deleted => (Code::JobDeleted, "the job was finished, and then deleted"),
     };
-    let detail = format!("the job existed, and {detail}; do not repeat its work blindly");
+    let detail = format!("{detail}; do not repeat its work blindly");
     let mut problem = Problem::new(code, detail).about(id);
     problem.0.created_at = Some(id.created_at().to_rfc3339());
     problem
@@ -428,8 +428,7 @@ mod tests {
             let mut seen = BTreeSet::new();
             for i in 0..50 {
                 let response = problem.clone().render(&format!("id-{i}"));
-                let after: u64 =
-                    response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+                let after: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
                 assert!((1..=5).contains(&after));
                 seen.insert(after);
             }

@@ -86,7 +86,10 @@ mod tests {
         q.text("a").unwrap();
         q.text("limit").unwrap();
         let problem = q.finish().unwrap_err();
-        assert_eq!(problem.detail(), "the query has the unknown parameter \"limt\"; known are a, limit");
+        assert_eq!(
+            problem.detail(),
+            "the query has the unknown parameter \"limt\"; known are a, limit"
+        );
     }
 
     #[test]
@@ -98,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_says_what_would_do() {
-        let problem = query("limit=x").value("limit", "1 to 9", |t| t.parse::<u8>().ok()).unwrap_err();
+        let problem =
+            query("limit=x").value("limit", "1 to 9", |t| t.parse::<u8>().ok()).unwrap_err();
         assert_eq!(problem.detail(), "the query has limit=\"x\", which must be 1 to 9");
     }
 }

@@ -2,7 +2,10 @@
 
 use super::links::Base;
 use crate::domain::job::{Job, JobError, PendingReason, Phase, RawJson, Record, Status, Wait};
-use crate::engine::{Beaten, Grant, Leased, Presence, QueueView, TimelineEvent, View, WorkerView, tasks};
+use crate::domain::time::Timestamp;
+use crate::engine::{
+    Beaten, Grant, Leased, Presence, QueueView, TimelineEvent, View, WorkerView, tasks,
+};
 use crate::wire;
 
 /// Workers are told to go on; there is no reason to send one away yet.
@@ -46,11 +49,11 @@ pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
             | Phase::Failed
             | Phase::Cancelled => None,
         },
-        start_by: job.start_by.map(|t| t.to_rfc3339()),
-        started_at: job.started_at.map(|t| t.to_rfc3339()),
+        start_by: job.start_by.map(Timestamp::to_rfc3339),
+        started_at: job.started_at.map(Timestamp::to_rfc3339),
         updated_at: job.updated_at.to_rfc3339(),
-        finished_at: job.finished_at.map(|t| t.to_rfc3339()),
-        expires_at: job.expires_at.map(|t| t.to_rfc3339()),
+        finished_at: job.finished_at.map(Timestamp::to_rfc3339),
+        expires_at: job.expires_at.map(Timestamp::to_rfc3339),
         progress: job.progress.as_ref().map(|p| wire::JobProgress {
             percent: p.percent,
             message: p.message.clone(),
@@ -192,8 +195,8 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
         name: state.name.as_str().to_owned(),
         paused: state.paused_at.is_some(),
         paused_reason: state.paused_reason,
-        paused_until: state.paused_until.map(|t| t.to_rfc3339()),
-        paused_at: state.paused_at.map(|t| t.to_rfc3339()),
+        paused_until: state.paused_until.map(Timestamp::to_rfc3339),
+        paused_at: state.paused_at.map(Timestamp::to_rfc3339),
         jobs: wire::QueueJobs { eligible, scheduled, retry_backoff, running },
         oldest_pending_age_seconds: view.oldest_pending_age.as_secs_f64(),
         workers: view.workers,
@@ -219,8 +222,8 @@ pub(super) fn task(status: tasks::TaskStatus) -> wire::Task {
     wire::Task {
         task: status.name.to_owned(),
         interval_seconds: status.interval.as_secs_f64(),
-        last_run_at: status.last_run.map(|t| t.to_rfc3339()),
-        last_success_at: status.last_success.map(|t| t.to_rfc3339()),
+        last_run_at: status.last_run.map(Timestamp::to_rfc3339),
+        last_success_at: status.last_success.map(Timestamp::to_rfc3339),
         outcome: status.outcome.map(|o| o.as_str().to_owned()),
         detail: status.detail,
         duration_seconds: status.took.map(|d| d.as_secs_f64()),

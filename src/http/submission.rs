@@ -136,9 +136,9 @@ mod tests {
 
     fn job(text: &str) -> Result<Submission, Vec<String>> {
         let mut errors = Errors::default();
-        let read = object(text, At::Root, &mut errors, |f| super::read(f, &setting())).flatten();
+        let found = object(text, At::Root, &mut errors, |f| read(f, &setting())).flatten();
         match errors.problem() {
-            None => Ok(read.unwrap()),
+            None => Ok(found.unwrap()),
             Some(problem) => {
                 let items = problem.wire(None).errors;
                 Err(items.into_iter().map(|e| format!("{} {}", e.pointer, e.code)).collect())
@@ -155,14 +155,12 @@ mod tests {
 
     #[test]
     fn the_longest_job() {
-        let job = job(
-            r#"{"kind":"a","queue":"q","payload": { "x" : [1.0] } ,"priority":-100,
+        let job = job(r#"{"kind":"a","queue":"q","payload": { "x" : [1.0] } ,"priority":-100,
                 "run_at":"2030-06-01T00:00:00Z","start_by":"2030-06-02T00:00:00Z",
                 "timeout_seconds":1.5,"max_attempts":100,
                 "backoff":{"initial_seconds":0.1,"max_seconds":9,"multiplier":1,"jitter":0},
                 "retention_seconds":60,"expected_duration_seconds":0.25,
-                "metadata":{"tenant":"acme"},"tags":["b","a","b"]}"#,
-        )
+                "metadata":{"tenant":"acme"},"tags":["b","a","b"]}"#)
         .unwrap();
         assert_eq!(job.payload.unwrap().as_str(), r#"{ "x" : [1.0] }"#, "as it was sent");
         assert_eq!(job.tags, ["b", "a"]);
@@ -172,7 +170,10 @@ mod tests {
 
     #[test]
     fn null_is_a_payload_and_nothing_else_is_null() {
-        assert_eq!(job(r#"{"kind":"a","payload":null}"#).unwrap().payload.unwrap().as_str(), "null");
+        assert_eq!(
+            job(r#"{"kind":"a","payload":null}"#).unwrap().payload.unwrap().as_str(),
+            "null"
+        );
         for member in ["queue", "priority", "tags", "metadata", "backoff", "run_at"] {
             let text = format!(r#"{{"kind":"a","{member}":null}}"#);
             assert_eq!(job(&text).unwrap_err(), [format!("/{member} type")]);
@@ -192,7 +193,10 @@ mod tests {
             (r#""max_attempts":1.0"#, "/max_attempts type"),
             (r#""max_attemps":3"#, "/max_attemps unknown"),
             (r#""timeout_seconds":0"#, "/timeout_seconds range"),
-            (r#""backoff":{"initial_seconds":9,"max_seconds":1}"#, "/backoff/initial_seconds range"),
+            (
+                r#""backoff":{"initial_seconds":9,"max_seconds":1}"#,
+                "/backoff/initial_seconds range",
+            ),
             (r#""tags":[""]"#, "/tags/0 length"),
             (r#""idempotency_key":"k""#, "/idempotency_key unknown"),
         ] {
@@ -213,7 +217,7 @@ mod tests {
     fn a_large_payload_is_not_merely_wrong() {
         let text = format!(r#"{{"payload":"{}"}}"#, "x".repeat(63));
         let mut errors = Errors::default();
-        object(&text, At::Root, &mut errors, |f| super::read(f, &setting()));
+        object(&text, At::Root, &mut errors, |f| read(f, &setting()));
         assert_eq!(errors.problem().unwrap().code().status(), 413);
     }
 }

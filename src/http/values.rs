@@ -135,23 +135,24 @@ pub(super) fn moment(raw: &str) -> Read<Timestamp> {
 
 /// A queue or a filter of kinds.
 pub(super) fn name(raw: &str) -> Read<Name> {
-    Name::parse(&text(raw)?)
-        .ok_or_else(|| Wrong::new("pattern", format!("must be {NAME_RULE}")))
+    Name::parse(&text(raw)?).ok_or_else(|| Wrong::new("pattern", format!("must be {NAME_RULE}")))
 }
 
 /// A kind that clients may use.
 pub(super) fn kind(raw: &str) -> Read<Name> {
     let name = name(raw)?;
     if is_reserved_kind(name.as_str()) {
-        return Err(Wrong::new("pattern", "must not start with system: those are the server's own"));
+        return Err(Wrong::new(
+            "pattern",
+            "must not start with system: those are the server's own",
+        ));
     }
     Ok(name)
 }
 
 pub(super) fn worker(raw: &str) -> Read<WorkerId> {
-    WorkerId::parse(&text(raw)?).ok_or_else(|| {
-        Wrong::new("length", "must have 1 to 512 bytes and no control characters")
-    })
+    WorkerId::parse(&text(raw)?)
+        .ok_or_else(|| Wrong::new("length", "must have 1 to 512 bytes and no control characters"))
 }
 
 pub(super) fn token(raw: &str) -> Read<LeaseToken> {
@@ -259,9 +260,13 @@ mod tests {
         assert_eq!(read("0"), Ok(Duration::ZERO));
         assert_eq!(read("-0.0"), Ok(Duration::ZERO));
         assert_eq!(read("604800"), Ok(limits::WEEK));
-        for (text, expected) in
-            [("-1", "range"), ("604800.1", "range"), ("1e308", "range"), ("\"5\"", "type"), ("[]", "type")]
-        {
+        for (text, expected) in [
+            ("-1", "range"),
+            ("604800.1", "range"),
+            ("1e308", "range"),
+            ("\"5\"", "type"),
+            ("[]", "type"),
+        ] {
             assert_eq!(code(read(text)), expected, "{text}");
         }
     }
@@ -297,7 +302,9 @@ mod tests {
     fn locations() {
         let any = location(&[]);
         assert!(any("\"https://s3.example/x?sig=1\"").is_ok());
-        for bad in ["http://a/x", "https:///x", "ftp://a", "//a", "a", "https://u@a/", "javascript:1"] {
+        for bad in
+            ["http://a/x", "https:///x", "ftp://a", "//a", "a", "https://u@a/", "javascript:1"]
+        {
             assert_eq!(code(any(&format!("\"{bad}\""))), "format", "{bad}");
         }
         let hosts = ["a.example".to_owned()];

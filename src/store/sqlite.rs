@@ -75,6 +75,9 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     inline_limit: usize,
     key_ttl: Duration,
+    // In this order: the writer's end ends the checkpointer, and then the file is unlocked.
+    _writing: writer::Joined,
+    _checkpointing: writer::Joined,
     _lock: open::Lock,
 }
 
@@ -86,7 +89,7 @@ impl fmt::Debug for SqliteStore {
 
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    free: Semaphore,
+    free: Arc<Semaphore>,
     path: PathBuf,
 }
 
@@ -107,23 +110,27 @@ impl SqliteStore {
             .map_err(|e| unusable(e.to_string()))?;
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
         let (dirty, dirtied) = checkpoint::signal();
-        let writer = writer::start(conn, options.observer, move || {
+        // Dropped in the opposite order if what follows fails.
+        let (writing, writer) = writer::start(conn, options.observer, move || {
             let _ = dirty.try_send(());
         })
             .map_err(|e| unusable(e.to_string()))?;
         let log = open::suffixed(path, "-wal");
-        checkpoint::start(checkpointer, dirtied, writer.downgrade(), move || wal_pages(&log))
-            .map_err(|e| unusable(e.to_string()))?;
+        let checkpointing =
+            checkpoint::start(checkpointer, dirtied, writer.downgrade(), move || wal_pages(&log))
+                .map_err(|e| unusable(e.to_string()))?;
         Ok(Self {
             identity,
             writer,
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
-                free: Semaphore::new(READERS),
+                free: Arc::new(Semaphore::new(READERS)),
                 path: options.path,
             }),
             inline_limit: options.inline_result_bytes,
             key_ttl: options.key_ttl,
+            _writing: writing,
+            _checkpointing: checkpointing,
             _lock: lock,
         })
     }
@@ -133,10 +140,12 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        let readers = Arc::clone(&self.readers);
-        let _permit = readers.free.acquire().await.map_err(|_| StoreError::Closed)?;
-        let pool = Arc::clone(&readers);
+        let pool = Arc::clone(&self.readers);
+        let permit =
+            Arc::clone(&pool.free).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         tokio::task::spawn_blocking(move || {
+            // Held until the read is over, also when nobody waits for it any more.
+            let _permit = permit;
             let idle = pool.lock().pop();
             // One was lost if a read panicked.
             let conn = match idle {

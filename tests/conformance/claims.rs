@@ -13,13 +13,7 @@ use crate::stores::{
     START, World, at, counts, for_each_store, ids, json, name, report, secs, worker,
 };
 
-async fn submit(
-    w: &World,
-    queue: &str,
-    kind: &str,
-    priority: i32,
-    bytes: usize,
-) -> JobId {
+async fn submit(w: &World, queue: &str, kind: &str, priority: i32, bytes: usize) -> JobId {
     let new = w.job_with(START, |n| {
         n.spec.queue = name(queue);
         n.spec.kind = name(kind);
@@ -154,10 +148,7 @@ async fn a_missed_start_neither_blocks_nor_reorders() {
         let record = w.record(missed).await;
         assert_eq!(record.job.status(), Status::Failed);
         assert_eq!(record.job.error.unwrap().kind, "start-deadline-exceeded");
-        assert_eq!(
-            w.tallies("q", at(6)).await,
-            counts(&[(Tally::Running, 3), (Tally::Failed, 2)])
-        );
+        assert_eq!(w.tallies("q", at(6)).await, counts(&[(Tally::Running, 3), (Tally::Failed, 2)]));
         w.counters_are_exact().await;
     })
     .await;
@@ -308,11 +299,8 @@ async fn a_lease_granted_since_the_request_came_in_is_not_lost() {
         w.submit_many(2, START).await;
         let before = w.take_one(at(1)).await;
         let _since = w.take_one(at(5)).await;
-        let request = ClaimRequest {
-            held: Some(Vec::new()),
-            received_at: at(5),
-            ..w.ask(&["q"], 0, at(6))
-        };
+        let request =
+            ClaimRequest { held: Some(Vec::new()), received_at: at(5), ..w.ask(&["q"], 0, at(6)) };
         let claimed = w.claim(request, at(6)).await;
         let withdrawn: Vec<_> = claimed.withdrawn.iter().map(|t| t.id).collect();
         assert_eq!(withdrawn, [before.spec.id]);

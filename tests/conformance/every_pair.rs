@@ -69,7 +69,10 @@ impl Pair<'_> {
         let id = world.submit(new, start).await;
         let mut job = self.situation.fresh.clone();
         for (step, at) in &self.situation.path {
-            job = fire(world, id, &job, step, *at).await?.map_err(|r| format!("{step:?}: {r:?}"))?.job;
+            job = fire(world, id, &job, step, *at)
+                .await?
+                .map_err(|r| format!("{step:?}: {r:?}"))?
+                .job;
         }
         // One that waits behind it in line, for seeing who keeps their place.
         let witness = world.submit(another_kind(world.job(now)), now).await;
@@ -77,17 +80,14 @@ impl Pair<'_> {
         let outcome = fire(world, id, &job, event, now).await?;
         let after = outcome.as_ref().map_or_else(|_| job.clone(), |a| a.job.clone());
         let mut expected = vec![(Tally::Queued, 1)];
-        match outcome {
-            Ok(Applied { change: Change::Deleted, .. }) => {
-                let why = if *event == Event::Delete { Absence::Deleted } else { Absence::Expired };
-                same("absence", &world.found(id).await, &Found::Absent(why))?;
-            }
-            Ok(_) | Err(_) => {
-                let record = world.record(id).await;
-                same("record", &record.job, &after)?;
-                same("spec", &record.spec, &spec)?;
-                expected.push((Tally::of(&after.phase), 1));
-            }
+        if let Ok(Applied { change: Change::Deleted, .. }) = outcome {
+            let why = if *event == Event::Delete { Absence::Deleted } else { Absence::Expired };
+            same("absence", &world.found(id).await, &Found::Absent(why))?;
+        } else {
+            let record = world.record(id).await;
+            same("record", &record.job, &after)?;
+            same("spec", &record.spec, &spec)?;
+            expected.push((Tally::of(&after.phase), 1));
         }
         same("tallies", &world.tallies("q", now).await, &counts(&expected))?;
         world.counters_are_exact().await;
@@ -169,7 +169,8 @@ async fn fire(
             verdict(job, &verdicts, &wanted)?;
         }
         Event::Complete { token } => {
-            settle(world, id, job, *token, Outcome::Completed { result: None }, &wanted, now).await?;
+            settle(world, id, job, *token, Outcome::Completed { result: None }, &wanted, now)
+                .await?;
         }
         Event::Fail { token, error, retry_after, unit } => {
             let outcome =

@@ -57,17 +57,24 @@ async fn every_filter_across_live_and_finished() {
                 change(new);
             })
         };
-        let completed_job = w.submit(make(0, &|n| n.spec.tags = vec!["red".into(), "blue".into()]), at(0)).await;
+        let completed_job =
+            w.submit(make(0, &|n| n.spec.tags = vec!["red".into(), "blue".into()]), at(0)).await;
         let failed_job = w.submit(make(1, &|n| n.spec.kind = name("z")), at(1)).await;
         let backoff = w.submit(make(2, &|n| n.spec.tags = vec!["red".into()]), at(2)).await;
         let running = w.submit(make(3, &|n| n.spec.namespace = name("shop")), at(3)).await;
         let leased = w.claim(w.ask(&["a"], 9, at(5)), at(5)).await.jobs;
         assert_eq!(leased.len(), 4);
         let cancelled = w.submit(make(6, &|_| {}), at(6)).await;
-        let queued = w.submit(make(7, &|n| n.spec.tags = vec!["re".into(), "d\"'%_".into()]), at(7)).await;
+        let queued =
+            w.submit(make(7, &|n| n.spec.tags = vec!["re".into(), "d\"'%_".into()]), at(7)).await;
         let paused = w.submit(make(8, &|n| n.spec.queue = name("b")), at(8)).await;
         let scheduled = w
-            .submit(make(9, &|n| n.job = Job::accepted(at(9), Some(at(900)), None, 3, Policy::default())), at(9))
+            .submit(
+                make(9, &|n| {
+                    n.job = Job::accepted(at(9), Some(at(900)), None, 3, Policy::default());
+                }),
+                at(9),
+            )
             .await;
         w.settle(&leased[0], completed("1"), at(20)).await;
         w.settle(&leased[1], failed("smtp.refused", false), at(21)).await;
@@ -75,7 +82,8 @@ async fn every_filter_across_live_and_finished() {
         w.store().cancel(cancelled, Requester::Client, None, false, at(23)).await.unwrap().unwrap();
         w.store().pause(name("b"), None, None, at(24)).await.unwrap();
 
-        let all = [scheduled, paused, queued, cancelled, running, backoff, failed_job, completed_job];
+        let all =
+            [scheduled, paused, queued, cancelled, running, backoff, failed_job, completed_job];
         let none = ListFilter::default;
         assert_eq!(named(&w, none()).await, all);
         let status = |s| ListFilter { status: Some(s), ..none() };
@@ -107,7 +115,8 @@ async fn every_filter_across_live_and_finished() {
         let namespace = ListFilter { namespace: Some(name("shop")), ..none() };
         assert_eq!(named(&w, namespace).await, [running]);
         // The ends are not included.
-        let between = ListFilter { created_after: Some(at(1)), created_before: Some(at(7)), ..none() };
+        let between =
+            ListFilter { created_after: Some(at(1)), created_before: Some(at(7)), ..none() };
         assert_eq!(named(&w, between).await, [cancelled, running, backoff]);
         let finished = ListFilter { finished_after: Some(at(20)), ..none() };
         assert_eq!(named(&w, finished).await, [cancelled, failed_job]);
@@ -161,7 +170,8 @@ async fn the_last_page_has_no_successor_that_holds_anything() {
 #[tokio::test]
 async fn one_pages_work_is_bounded_not_its_yield() {
     for_each_store(|w| async move {
-        let wanted = w.submit(w.job_with(START, |n| n.spec.tags = vec!["rare".into()]), START).await;
+        let wanted =
+            w.submit(w.job_with(START, |n| n.spec.tags = vec!["rare".into()]), START).await;
         w.submit_many(11_000, START).await;
         let filter = ListFilter { tag: Some("rare".to_owned()), ..ListFilter::default() };
         let (mut empty, mut before) = (0, None);

@@ -54,10 +54,7 @@ async fn one_limit_covers_lost_leases_and_missed_starts() {
             sizes.push(step.len());
         }
         assert_eq!(sizes, [4, 2]);
-        assert_eq!(
-            w.tallies("q", at(31)).await,
-            counts(&[(Tally::Queued, 3), (Tally::Failed, 3)])
-        );
+        assert_eq!(w.tallies("q", at(31)).await, counts(&[(Tally::Queued, 3), (Tally::Failed, 3)]));
         w.counters_are_exact().await;
     })
     .await;
@@ -116,13 +113,8 @@ async fn a_late_heartbeat_before_the_reaper_saves_the_lease() {
     for_each_store(|w| async move {
         let id = w.submit(w.job(START), START).await;
         let leased = w.take_one(at(1)).await;
-        let beat = Beat {
-            id,
-            token: leased.token.hash(),
-            extend: None,
-            progress: None,
-            checkpoint: None,
-        };
+        let beat =
+            Beat { id, token: leased.token.hash(), extend: None, progress: None, checkpoint: None };
         assert!(w.store().heartbeat(vec![beat], at(40)).await.unwrap()[0].is_ok());
         assert!(w.store().take_back(10, vec![], at(41)).await.unwrap().is_empty());
         assert_eq!(w.store().take_back(10, vec![], at(70)).await.unwrap().len(), 1);
@@ -135,7 +127,10 @@ async fn a_cancels_grace_ends_the_lease() {
     for_each_store(|w| async move {
         let policy = Policy { cancel_grace: secs(10), ..Policy::default() };
         let id = w
-            .submit(w.job_with(START, |n| n.job = Job::accepted(START, None, None, 3, policy)), START)
+            .submit(
+                w.job_with(START, |n| n.job = Job::accepted(START, None, None, 3, policy)),
+                START,
+            )
             .await;
         let leased = w.take_one(at(1)).await;
         w.store().cancel(id, Requester::Client, None, false, at(2)).await.unwrap().unwrap();
@@ -216,7 +211,10 @@ async fn due_jobs_are_promoted_within_the_limit_and_go_behind() {
         w.submit(other, START).await;
         let first = w.submit(w.job(at(1)), at(1)).await;
         assert!(w.store().promote(100, at(9)).await.unwrap().is_empty());
-        assert_eq!(w.tallies("q", at(9)).await, counts(&[(Tally::Queued, 1), (Tally::Scheduled, 5)]));
+        assert_eq!(
+            w.tallies("q", at(9)).await,
+            counts(&[(Tally::Queued, 1), (Tally::Scheduled, 5)])
+        );
 
         let mut promoted = Vec::new();
         for _ in 0..4 {
@@ -226,7 +224,10 @@ async fn due_jobs_are_promoted_within_the_limit_and_go_behind() {
         assert_eq!(promoted, [2, 2, 1, 0]);
         assert_eq!(ids(&w.take(10, at(20)).await), [first, line[3], line[2], line[1], line[0]]);
         assert_eq!(w.take(10, at(20)).await.len(), 0);
-        assert_eq!(w.tallies("q", at(20)).await, counts(&[(Tally::Running, 5), (Tally::Scheduled, 1)]));
+        assert_eq!(
+            w.tallies("q", at(20)).await,
+            counts(&[(Tally::Running, 5), (Tally::Scheduled, 1)])
+        );
         w.counters_are_exact().await;
     })
     .await;
@@ -296,8 +297,8 @@ async fn withdrawing_passes_over_leases_that_moved_on() {
         let again = w.take_one(at(2)).await;
         assert_eq!((again.spec.id, again.job.fence), (jobs[1], 2));
         let unknown = w.id(START);
-        let leases = vec![(unknown, 1), (jobs[0], 1), (jobs[1], 1), (jobs[2], 1), (jobs[2], 1)];
-        let gone = w.store().withdraw(leases, at(3)).await.unwrap();
+        let wanted = vec![(unknown, 1), (jobs[0], 1), (jobs[1], 1), (jobs[2], 1), (jobs[2], 1)];
+        let gone = w.store().withdraw(wanted, at(3)).await.unwrap();
         assert_eq!(gone.iter().map(|t| t.id).collect::<Vec<_>>(), [jobs[2]]);
         assert_eq!(
             w.tallies("q", at(3)).await,

@@ -18,7 +18,8 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             resumed_at: None,
         };
         assert_eq!(state, expected);
-        let state = w.store().pause(name("q"), Some("two".to_owned()), Some(at(99)), at(2)).await.unwrap();
+        let state =
+            w.store().pause(name("q"), Some("two".to_owned()), Some(at(99)), at(2)).await.unwrap();
         expected.paused_reason = Some("two".to_owned());
         expected.paused_until = Some(at(99));
         assert_eq!(state, expected);
@@ -90,7 +91,10 @@ async fn workers_are_one_row_each_with_their_leases() {
         news.hostname = None;
         news.version = Some("1.2".to_owned());
         w.store().record_presence(vec![news.clone()], at(9)).await.unwrap();
-        w.store().record_presence(vec![Presence { last_seen: at(5), ..news.clone() }], at(9)).await.unwrap();
+        w.store()
+            .record_presence(vec![Presence { last_seen: at(5), ..news.clone() }], at(9))
+            .await
+            .unwrap();
         let workers = w.store().workers().await.unwrap();
         assert!(workers.contains(&(news, 2)), "{workers:?}");
 

@@ -1,9 +1,7 @@
 //! Closing, crashing and opening again: nothing that was answered is lost.
 
 use punctual::domain::job::Status;
-use punctual::store::{
-    Absence, ListFilter, Outcome, Presence, StoreError, Submitted,
-};
+use punctual::store::{Absence, ListFilter, Outcome, Presence, StoreError, Submitted};
 
 use crate::stores::{
     DAY, START, Settings, World, at, completed, for_each_store, for_each_store_with, ids, json,
@@ -72,7 +70,8 @@ async fn identity_stays_and_time_does_not_go_back() {
         let first = w.store().identity().clone();
         assert_eq!((first.created_at, first.last_seen), (START, START));
         assert_eq!(first.namespaces, [name("default")]);
-        let probe = punctual::domain::id::IdMint::new(first.id_secret.clone()).mint(START, "default", 7);
+        let probe =
+            punctual::domain::id::IdMint::new(first.id_secret.clone()).mint(START, "default", 7);
         w.submit(w.job_with(at(50), |n| n.spec.namespace = name("shop")), at(50)).await;
         w.store().sample(at(99)).await.unwrap();
         // An earlier moment than the latest does not turn it back.
@@ -119,11 +118,8 @@ async fn a_lease_outlives_the_server() {
         w.crash(at(2));
         assert!(w.take(1, at(2)).await.is_empty());
         assert_eq!(w.store().extend_leases(at(100)).await.unwrap(), 1);
-        let (verdicts, _) = w
-            .store()
-            .settle(vec![report(&leased, completed("2"))], None, at(101))
-            .await
-            .unwrap();
+        let (verdicts, _) =
+            w.store().settle(vec![report(&leased, completed("2"))], None, at(101)).await.unwrap();
         assert!(verdicts[0].is_ok());
         assert_eq!(w.record(id).await.job.status(), Status::Completed);
         assert_eq!(w.record(id).await.result.unwrap().inline, Some(json("2")));
@@ -172,6 +168,34 @@ async fn what_was_answered_before_closing_is_kept_and_nothing_is_half_done() {
             }
         }
         w.counters_are_exact().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_nobody_waits_for_is_over_before_the_store_opens_again() {
+    for_each_store(|mut w| async move {
+        for round in 0..10u64 {
+            let now = at(round);
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..30 {
+                let (new, store) = (w.job(now), w.share());
+                tasks.spawn(async move { drop(store.submit(vec![new], now).await) });
+            }
+            tokio::task::yield_now().await;
+            // Their callers are gone; some of their work is under way, some has not begun.
+            tasks.shutdown().await;
+            w.crash(now);
+            let before = w.total(now).await;
+            w.counters_are_exact().await;
+            w.submit_many(1, now).await;
+            assert_eq!(w.total(now).await, before + 1, "nothing came after the opening");
+        }
+        let line = ids(&w.take(1_000, at(99)).await);
+        let listed = w.store().list(ListFilter::default(), None, 1_000).await.unwrap();
+        let mut submitted: Vec<_> = listed.jobs.iter().map(|r| r.spec.id).collect();
+        submitted.reverse();
+        assert_eq!(line, submitted, "no two jobs have the same place in line");
     })
     .await;
 }

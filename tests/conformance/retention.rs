@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use punctual::domain::job::{Job, Policy, Requester, Retention, Tally};
 use punctual::domain::state::{Change, Rejected};
-use punctual::store::{Absence, Found, Outcome};
+use punctual::store::{Absence, Found, Outcome, ResultBody};
 
 use crate::stores::{
     DAY, START, Settings, at, completed, counts, for_each_store, for_each_store_with, name, secs,
@@ -38,8 +38,7 @@ async fn finished_jobs_go_in_bounded_steps() {
 #[tokio::test]
 async fn each_outcome_has_its_own_retention() {
     for_each_store(|w| async move {
-        let retention =
-            Retention { completed: secs(10), failed: secs(20), cancelled: secs(30) };
+        let retention = Retention { completed: secs(10), failed: secs(20), cancelled: secs(30) };
         let policy = Policy { retention, ..Policy::default() };
         let jobs: Vec<_> = (0..3)
             .map(|_| w.job_with(START, |n| n.job = Job::accepted(START, None, None, 1, policy)))
@@ -48,7 +47,11 @@ async fn each_outcome_has_its_own_retention() {
         let leased = w.take(3, START).await;
         w.complete(&leased[0], START).await;
         w.store().take_back(0, vec![], START).await.unwrap();
-        w.store().cancel(leased[2].spec.id, Requester::Client, None, true, START).await.unwrap().unwrap();
+        w.store()
+            .cancel(leased[2].spec.id, Requester::Client, None, true, START)
+            .await
+            .unwrap()
+            .unwrap();
         let error = punctual::domain::job::JobError {
             kind: "x".to_owned(),
             message: String::new(),
@@ -76,7 +79,10 @@ async fn why_a_job_is_gone_is_known_for_a_while() {
         }
         let day = at(2).plus(DAY);
         let deleted = w.store().delete(jobs[0], TOMBSTONE, at(3)).await.unwrap().unwrap();
-        assert_eq!((deleted.id, deleted.change, deleted.attempt_ended), (jobs[0], Change::Deleted, false));
+        assert_eq!(
+            (deleted.id, deleted.change, deleted.attempt_ended),
+            (jobs[0], Change::Deleted, false)
+        );
         w.store().expire(1, TOMBSTONE, KEYS, day).await.unwrap();
         assert_eq!(w.absence(jobs[0]).await, Absence::Deleted);
         assert_eq!(w.absence(jobs[1]).await, Absence::Expired);
@@ -164,13 +170,13 @@ async fn a_deleted_jobs_place_is_not_mistaken_for_a_new_one() {
         let leased = w.take_one(at(5)).await;
         assert_eq!(leased.spec.id, new);
         assert_eq!(leased.checkpoint, None);
-        w.complete(&leased, at(6)).await;
-        let Found::Here(punctual::store::ResultBody::Bytes { body, .. }) =
-            w.store().result(new).await.unwrap()
+        let result = format!("\"{}\"", "n".repeat(6_000));
+        w.settle(&leased, completed(result.clone()), at(6)).await;
+        let Found::Here(ResultBody::Bytes { body, .. }) = w.store().result(new).await.unwrap()
         else {
             panic!("a result");
         };
-        assert_eq!(body, b"null");
+        assert_eq!(body, result.into_bytes());
         w.counters_are_exact().await;
     })
     .await;

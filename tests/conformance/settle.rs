@@ -1,7 +1,7 @@
 //! Settling leases: in one commit with the next claim, idempotent by token, never by a stale one.
 
 use punctual::domain::id::JobId;
-use punctual::domain::job::{JobError, Requester, Status, Tally};
+use punctual::domain::job::{JobError, RawJson, Requester, Status, Tally};
 use punctual::domain::state::{Change, Rejected};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
@@ -9,8 +9,8 @@ use punctual::store::{
 };
 
 use crate::stores::{
-    START, Settings, World, at, completed, counts, for_each_store, for_each_store_with, ids,
-    json, report, secs, worker,
+    START, Settings, World, at, completed, counts, for_each_store, for_each_store_with, ids, json,
+    report, secs, worker,
 };
 
 fn failed(retryable: bool) -> Outcome {
@@ -101,8 +101,7 @@ async fn answers_come_in_order_with_unknown_and_repeated_ids() {
             report(&leased[0], failed(false)),
             report(&leased[1], failed(false)),
         ];
-        let (verdicts, claimed) =
-            w.store().settle(settlements.clone(), None, at(2)).await.unwrap();
+        let (verdicts, claimed) = w.store().settle(settlements.clone(), None, at(2)).await.unwrap();
         assert!(claimed.is_none());
         assert_eq!(verdicts[0], Err(None));
         assert_eq!(verdicts[1].as_ref().unwrap().change, Change::Completed);
@@ -170,7 +169,9 @@ async fn of_many_settlements_at_once_one_counts() {
             for l in &leased {
                 let store = w.share();
                 let report = report(l, completed(round.to_string()));
-                tasks.spawn(async move { store.settle(vec![report], None, at(2)).await.unwrap().0.remove(0) });
+                tasks.spawn(async move {
+                    store.settle(vec![report], None, at(2)).await.unwrap().0.remove(0)
+                });
             }
         }
         let verdicts = tasks.join_all().await;
@@ -219,7 +220,7 @@ async fn results_small_large_null_and_elsewhere() {
             let id = l.spec.id;
             assert_eq!(result_of(&w, id).await, body);
             let info = w.record(id).await.result.unwrap();
-            assert_eq!(info.inline.as_ref().map(|j| j.as_str()), inline);
+            assert_eq!(info.inline.as_ref().map(RawJson::as_str), inline);
             match body {
                 ResultBody::Bytes { content_type, body } => {
                     assert_eq!(info.size, u64::try_from(body.len()).unwrap());
@@ -243,7 +244,9 @@ async fn what_is_there_instead_of_a_result() {
         let waiting = w.submit(w.job(at(2)), at(2)).await;
         let status = |body: ResultBody| match body {
             ResultBody::NotCompleted(it) => it,
-            other => panic!("{other:?}"),
+            other @ (ResultBody::Bytes { .. } | ResultBody::Elsewhere { .. }) => {
+                panic!("{other:?}")
+            }
         };
         assert_eq!(*status(result_of(&w, waiting).await), (Status::Pending, None));
         assert_eq!(*status(result_of(&w, leased[0].spec.id).await), (Status::Running, None));
@@ -253,7 +256,11 @@ async fn what_is_there_instead_of_a_result() {
         assert_eq!((is, error.kind.as_str(), error.attempt), (Status::Failed, "smtp.refused", 1));
         assert_eq!(error.message, "“no” \u{0}\u{1f4a5}");
         assert_eq!(error.details, Some(json(r#"{"code": 550, "n": 1e99}"#)));
-        w.store().cancel(leased[2].spec.id, Requester::Operator, None, true, at(3)).await.unwrap().unwrap();
+        w.store()
+            .cancel(leased[2].spec.id, Requester::Operator, None, true, at(3))
+            .await
+            .unwrap()
+            .unwrap();
         let (is, error) = *status(result_of(&w, leased[2].spec.id).await);
         assert_eq!((is, error), (Status::Cancelled, None));
         let unknown = w.store().result(w.id(START)).await.unwrap();

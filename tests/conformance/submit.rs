@@ -27,12 +27,16 @@ async fn everything_given_is_read_back() {
             n.spec.root = parent;
             n.spec.retry_of = Some(parent);
             n.spec.expected_duration = Some(Duration::from_millis(1_234));
-            n.spec.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+            n.spec.traceparent =
+                Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
             n.spec.tracestate = Some("vendor=1".to_owned());
-            n.job = Job::accepted(START, Some(at(60)), Some(at(90)), 7, Policy {
-                timeout: Duration::from_millis(90_001),
-                ..Policy::default()
-            });
+            n.job = Job::accepted(
+                START,
+                Some(at(60)),
+                Some(at(90)),
+                7,
+                Policy { timeout: Duration::from_millis(90_001), ..Policy::default() },
+            );
         });
         let id = w.submit(new.clone(), START).await;
         let record = w.record(id).await;
@@ -74,14 +78,17 @@ async fn payload_bytes_are_unchanged_in_reads_and_leases() {
         }
         for (id, payload) in &sent {
             assert_eq!(w.record(*id).await.spec.payload.unwrap().as_str(), payload);
-            let punctual::store::Found::Here(bare) = w.store().get(*id, false).await.unwrap() else {
+            let punctual::store::Found::Here(bare) = w.store().get(*id, false).await.unwrap()
+            else {
                 panic!("{id} is not there");
             };
             assert_eq!(bare.spec.payload, None, "a payload is read only when asked for");
         }
         let leased = w.take(sent.len(), at(1)).await;
-        let given: Vec<_> =
-            leased.iter().map(|l| (l.spec.id, l.spec.payload.clone().unwrap().as_str().to_owned())).collect();
+        let given: Vec<_> = leased
+            .iter()
+            .map(|l| (l.spec.id, l.spec.payload.clone().unwrap().as_str().to_owned()))
+            .collect();
         assert_eq!(given, sent);
         // And still after the job has ended.
         for (l, (_, payload)) in leased.iter().zip(&sent) {
@@ -194,7 +201,8 @@ async fn an_empty_batch_is_nothing() {
 async fn a_key_outlives_its_job_for_the_rest_of_its_time() {
     let settings = Settings { key_ttl: 7 * DAY, ..Settings::default() };
     for_each_store_with(settings, |w| async move {
-        let submit = |at, body| w.store().submit(vec![w.job_with(at, |n| n.key = key("k", body))], at);
+        let submit =
+            |at, body| w.store().submit(vec![w.job_with(at, |n| n.key = key("k", body))], at);
         let id = w.submit(w.job_with(START, |n| n.key = key("k", 1)), START).await;
         let leased = w.take_one(at(1)).await;
         w.complete(&leased, at(2)).await;

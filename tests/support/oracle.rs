@@ -36,13 +36,11 @@ pub(crate) struct Situation {
 impl Situation {
     /// The job at the end of the path, by the oracle.
     pub(crate) fn job(&self) -> Job {
-        self.path
-            .iter()
-            .fold(self.fresh.clone(), |job, (event, at)| {
-                apply(&job, event, *at)
-                    .unwrap_or_else(|r| panic!("{}: {event:?} is refused: {r:?}", self.name))
-                    .job
-            })
+        self.path.iter().fold(self.fresh.clone(), |job, (event, at)| {
+            apply(&job, event, *at)
+                .unwrap_or_else(|r| panic!("{}: {event:?} is refused: {r:?}", self.name))
+                .job
+        })
     }
 }
 
@@ -66,11 +64,7 @@ pub(crate) fn worker() -> WorkerId {
 }
 
 fn claim(n: u8) -> Event {
-    Event::Claim {
-        worker: worker(),
-        token: lease_token(n).hash(),
-        lease: LEASE,
-    }
+    Event::Claim { worker: worker(), token: lease_token(n).hash(), lease: LEASE }
 }
 
 fn fail(n: u8, retryable: bool, retry_after: Option<Duration>) -> Event {
@@ -83,31 +77,19 @@ fn fail(n: u8, retryable: bool, retry_after: Option<Duration>) -> Event {
         at: Timestamp::EPOCH,
         retryable,
     };
-    Event::Fail {
-        token: lease_token(n).hash(),
-        error,
-        retry_after,
-        unit: 0.25,
-    }
+    Event::Fail { token: lease_token(n).hash(), error, retry_after, unit: 0.25 }
 }
 
 fn complete(n: u8) -> Event {
-    Event::Complete {
-        token: lease_token(n).hash(),
-    }
+    Event::Complete { token: lease_token(n).hash() }
 }
 
 fn release(n: u8, delay: Option<Duration>) -> Event {
-    Event::Release {
-        token: lease_token(n).hash(),
-        delay,
-    }
+    Event::Release { token: lease_token(n).hash(), delay }
 }
 
 fn agree(n: u8) -> Event {
-    Event::AgreeToCancel {
-        token: lease_token(n).hash(),
-    }
+    Event::AgreeToCancel { token: lease_token(n).hash() }
 }
 
 fn beat(n: u8, extend: Option<Duration>, percent: Option<f64>) -> Event {
@@ -116,38 +98,20 @@ fn beat(n: u8, extend: Option<Duration>, percent: Option<f64>) -> Event {
         message: Some("half way".to_owned()),
         updated_at: Timestamp::EPOCH,
     });
-    Event::Heartbeat {
-        token: lease_token(n).hash(),
-        extend,
-        progress,
-    }
+    Event::Heartbeat { token: lease_token(n).hash(), extend, progress }
 }
 
 fn cancel(force: bool) -> Event {
-    let by = if force {
-        Requester::Operator
-    } else {
-        Requester::Client
-    };
-    Event::Cancel {
-        by,
-        reason: Some("not needed".to_owned()),
-        force,
-    }
+    let by = if force { Requester::Operator } else { Requester::Client };
+    Event::Cancel { by, reason: Some("not needed".to_owned()), force }
 }
 
 /// `spread` is zero: a store spreads only large crowds.
-pub(crate) const TAKE_BACK: Event = Event::TakeBack {
-    spread: Duration::ZERO,
-};
+pub(crate) const TAKE_BACK: Event = Event::TakeBack { spread: Duration::ZERO };
 
 /// Every state, for jobs submitted at `start`.
 pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
-    let policy = Policy {
-        timeout: TIMEOUT,
-        cancel_grace: CANCEL_GRACE,
-        ..Policy::default()
-    };
+    let policy = Policy { timeout: TIMEOUT, cancel_grace: CANCEL_GRACE, ..Policy::default() };
     let at = |s: u64| start.plus(Duration::from_secs(s));
     let fresh = |max_attempts| Job::accepted(start, None, None, max_attempts, policy);
     let scheduled = || Job::accepted(start, Some(at(10)), None, 3, policy);
@@ -173,12 +137,7 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
         situation("queued", fresh(3), vec![], 1),
         situation("scheduled", scheduled(), vec![], 5),
         situation("scheduled and due", scheduled(), vec![], 10),
-        situation(
-            "promoted from scheduled",
-            scheduled(),
-            vec![(Event::Promote, 10)],
-            11,
-        ),
+        situation("promoted from scheduled", scheduled(), vec![(Event::Promote, 10)], 11),
         situation("queued before start_by", start_by(10), vec![], 9),
         situation("queued past start_by", start_by(10), vec![], 10),
         situation(
@@ -202,29 +161,19 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
         situation(
             "backing off",
             fresh(3),
-            vec![
-                (claim(1), 1),
-                (fail(1, true, Some(Duration::from_secs(10))), 2),
-            ],
+            vec![(claim(1), 1), (fail(1, true, Some(Duration::from_secs(10))), 2)],
             5,
         ),
         situation(
             "backing off and due",
             fresh(3),
-            vec![
-                (claim(1), 1),
-                (fail(1, true, Some(Duration::from_secs(10))), 2),
-            ],
+            vec![(claim(1), 1), (fail(1, true, Some(Duration::from_secs(10))), 2)],
             12,
         ),
         situation(
             "promoted from back-off",
             fresh(3),
-            vec![
-                (claim(1), 1),
-                (fail(1, true, None), 2),
-                (Event::Promote, 20),
-            ],
+            vec![(claim(1), 1), (fail(1, true, None), 2), (Event::Promote, 20)],
             21,
         ),
         situation(
@@ -233,39 +182,16 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
             vec![(claim(1), 1), (fail(1, true, now_again), 2)],
             3,
         ),
-        situation(
-            "released",
-            fresh(3),
-            vec![(claim(1), 1), (release(1, None), 2)],
-            3,
-        ),
+        situation("released", fresh(3), vec![(claim(1), 1), (release(1, None), 2)], 3),
         situation(
             "released with a delay",
             fresh(3),
-            vec![
-                (claim(1), 1),
-                (release(1, Some(Duration::from_secs(10))), 2),
-            ],
+            vec![(claim(1), 1), (release(1, Some(Duration::from_secs(10))), 2)],
             3,
         ),
-        situation(
-            "withdrawn",
-            fresh(3),
-            vec![(claim(1), 1), (Event::Withdraw { fence: 1 }, 2)],
-            3,
-        ),
-        situation(
-            "taken back",
-            fresh(3),
-            vec![(claim(1), 1), (TAKE_BACK, 31)],
-            32,
-        ),
-        situation(
-            "taken back after its limit",
-            fresh(3),
-            vec![(claim(1), 1), (TAKE_BACK, 61)],
-            62,
-        ),
+        situation("withdrawn", fresh(3), vec![(claim(1), 1), (Event::Withdraw { fence: 1 }, 2)], 3),
+        situation("taken back", fresh(3), vec![(claim(1), 1), (TAKE_BACK, 31)], 32),
+        situation("taken back after its limit", fresh(3), vec![(claim(1), 1), (TAKE_BACK, 61)], 62),
         // Running.
         situation("running", fresh(3), vec![(claim(1), 1)], 2),
         situation(
@@ -295,37 +221,12 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
             101,
         ),
         situation("running, last attempt", fresh(1), vec![(claim(1), 1)], 2),
-        situation(
-            "running, last attempt, lease due",
-            fresh(1),
-            vec![(claim(1), 1)],
-            31,
-        ),
+        situation("running, last attempt, lease due", fresh(1), vec![(claim(1), 1)], 31),
         situation("running, cancel wished", fresh(3), unwanted(), 3),
-        situation(
-            "running, cancel wished, grace over",
-            fresh(3),
-            unwanted(),
-            22,
-        ),
-        situation(
-            "running, cancel wished, lease due",
-            fresh(3),
-            unwanted(),
-            31,
-        ),
-        situation(
-            "running, cancel wished, limit due",
-            fresh(3),
-            unwanted(),
-            61,
-        ),
-        situation(
-            "running, last attempt, cancel wished",
-            fresh(1),
-            unwanted(),
-            3,
-        ),
+        situation("running, cancel wished, grace over", fresh(3), unwanted(), 22),
+        situation("running, cancel wished, lease due", fresh(3), unwanted(), 31),
+        situation("running, cancel wished, limit due", fresh(3), unwanted(), 61),
+        situation("running, last attempt, cancel wished", fresh(1), unwanted(), 3),
         situation("running again after a failure", fresh(3), second(), 4),
         situation(
             "running again after a release",
@@ -354,102 +255,32 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
             34,
         ),
         // Ended.
-        situation(
-            "completed",
-            fresh(3),
-            vec![(claim(1), 1), (complete(1), 2)],
-            3,
-        ),
-        situation(
-            "completed late",
-            fresh(3),
-            vec![(claim(1), 1), (complete(1), 62)],
-            63,
-        ),
-        situation(
-            "completed by the second attempt",
-            fresh(3),
-            with(second(), complete(2), 4),
-            5,
-        ),
-        situation(
-            "completed although unwanted",
-            fresh(3),
-            with(unwanted(), complete(1), 3),
-            4,
-        ),
-        situation(
-            "failed for good",
-            fresh(3),
-            vec![(claim(1), 1), (fail(1, false, None), 2)],
-            3,
-        ),
+        situation("completed", fresh(3), vec![(claim(1), 1), (complete(1), 2)], 3),
+        situation("completed late", fresh(3), vec![(claim(1), 1), (complete(1), 62)], 63),
+        situation("completed by the second attempt", fresh(3), with(second(), complete(2), 4), 5),
+        situation("completed although unwanted", fresh(3), with(unwanted(), complete(1), 3), 4),
+        situation("failed for good", fresh(3), vec![(claim(1), 1), (fail(1, false, None), 2)], 3),
         situation(
             "failed, attempts exhausted",
             fresh(2),
             with(second(), fail(2, true, None), 4),
             5,
         ),
-        situation(
-            "failed, lease lost",
-            fresh(1),
-            vec![(claim(1), 1), (TAKE_BACK, 31)],
-            32,
-        ),
-        situation(
-            "failed, limit passed",
-            fresh(1),
-            vec![(claim(1), 1), (TAKE_BACK, 61)],
-            62,
-        ),
-        situation(
-            "failed, never started",
-            start_by(10),
-            vec![(Event::MissStart, 10)],
-            11,
-        ),
-        situation(
-            "cancelled while queued",
-            fresh(3),
-            vec![(cancel(false), 1)],
-            2,
-        ),
-        situation(
-            "cancelled while scheduled",
-            scheduled(),
-            vec![(cancel(false), 1)],
-            2,
-        ),
+        situation("failed, lease lost", fresh(1), vec![(claim(1), 1), (TAKE_BACK, 31)], 32),
+        situation("failed, limit passed", fresh(1), vec![(claim(1), 1), (TAKE_BACK, 61)], 62),
+        situation("failed, never started", start_by(10), vec![(Event::MissStart, 10)], 11),
+        situation("cancelled while queued", fresh(3), vec![(cancel(false), 1)], 2),
+        situation("cancelled while scheduled", scheduled(), vec![(cancel(false), 1)], 2),
         situation(
             "cancelled while backing off",
             fresh(3),
             vec![(claim(1), 1), (fail(1, true, None), 2), (cancel(false), 3)],
             4,
         ),
-        situation(
-            "cancelled, the worker agreed",
-            fresh(3),
-            with(unwanted(), agree(1), 3),
-            4,
-        ),
-        situation(
-            "cancelled, forced",
-            fresh(3),
-            vec![(claim(1), 1), (cancel(true), 2)],
-            3,
-        ),
-        situation(
-            "cancelled, grace over",
-            fresh(3),
-            with(unwanted(), TAKE_BACK, 22),
-            23,
-        ),
-        situation(
-            "cancelled, lease lost",
-            fresh(3),
-            with(unwanted(), TAKE_BACK, 31),
-            32,
-        ),
+        situation("cancelled, the worker agreed", fresh(3), with(unwanted(), agree(1), 3), 4),
+        situation("cancelled, forced", fresh(3), vec![(claim(1), 1), (cancel(true), 2)], 3),
+        situation("cancelled, grace over", fresh(3), with(unwanted(), TAKE_BACK, 22), 23),
+        situation("cancelled, lease lost", fresh(3), with(unwanted(), TAKE_BACK, 31), 32),
         situation(
             "cancelled instead of retried",
             fresh(3),
@@ -464,21 +295,12 @@ pub(crate) fn every_situation(start: Timestamp) -> Vec<Situation> {
         ),
     ];
     for (name, path) in [
-        (
-            "completed, retention over",
-            vec![(claim(1), 1), (complete(1), 2)],
-        ),
-        (
-            "failed, retention over",
-            vec![(claim(1), 1), (fail(1, false, None), 2)],
-        ),
+        ("completed, retention over", vec![(claim(1), 1), (complete(1), 2)]),
+        ("failed, retention over", vec![(claim(1), 1), (fail(1, false, None), 2)]),
         ("cancelled, retention over", vec![(cancel(false), 2)]),
     ] {
         let done = situation(name, fresh(3), path, 3);
-        all.push(Situation {
-            now: done.now.plus(days),
-            ..done
-        });
+        all.push(Situation { now: done.now.plus(days), ..done });
     }
     all
 }
@@ -498,16 +320,8 @@ pub(crate) fn every_event(job: &Job) -> Vec<(String, Event)> {
         ("miss the start", Event::MissStart),
         ("delete", Event::Delete),
         ("expire", Event::Expire),
-        (
-            "withdraw the newest lease",
-            Event::Withdraw { fence: job.fence },
-        ),
-        (
-            "withdraw an older lease",
-            Event::Withdraw {
-                fence: job.fence.saturating_sub(1),
-            },
-        ),
+        ("withdraw the newest lease", Event::Withdraw { fence: job.fence }),
+        ("withdraw an older lease", Event::Withdraw { fence: job.fence.saturating_sub(1) }),
     ]
     .map(|(name, event)| (name.to_owned(), event))
     .into();
@@ -533,16 +347,10 @@ fn every_write(n: u8) -> [(&'static str, Event); 10] {
         ("heartbeat with progress", beat(n, None, Some(75.0))),
         ("complete", complete(n)),
         ("fail", fail(n, true, None)),
-        (
-            "fail and retry at once",
-            fail(n, true, Some(Duration::ZERO)),
-        ),
+        ("fail and retry at once", fail(n, true, Some(Duration::ZERO))),
         ("fail for good", fail(n, false, None)),
         ("release", release(n, None)),
-        (
-            "release with a delay",
-            release(n, Some(Duration::from_secs(7))),
-        ),
+        ("release with a delay", release(n, Some(Duration::from_secs(7)))),
         ("agree to cancel", agree(n)),
     ]
 }

@@ -21,7 +21,9 @@ use punctual::store::{
 };
 
 /// Every store, by name.
-pub(crate) const STORES: &[(&str, fn(Settings) -> Box<dyn Home>)] = &[("sqlite", sqlite)];
+pub(crate) const STORES: &[(&str, MakeHome)] = &[("sqlite", sqlite)];
+
+pub(crate) type MakeHome = fn(Settings) -> Box<dyn Home>;
 
 /// When the tests begin.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -291,6 +293,7 @@ pub(crate) fn worker(text: &str) -> WorkerId {
 }
 
 /// A key for a body known by one number.
+#[expect(clippy::unnecessary_wraps, reason = "as the field wants it")]
 pub(crate) fn key(text: &str, body: u8) -> Option<IdempotencyKey> {
     Some(IdempotencyKey { key: text.to_owned(), fingerprint: [body; 32] })
 }

@@ -1,8 +1,9 @@
 //! Workers that do nothing but claim and settle, as fast as the server lets them.
 //!
 //! Each worker has one connection. It settles what it holds and claims the next in one call; when
-//! there was nothing to claim it parks a claim. It ends when as many jobs as there are were done, or
-//! time is over; what it holds then is settled first, so a scenario leaves no lease behind.
+//! there was nothing to claim it parks a claim. It ends when as many jobs as there are were done,
+//! or none comes any more, or time is over; what it holds then is settled first, so a scenario
+//! leaves no lease behind.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use crate::wire;
 const LEASE_SECONDS: f64 = 300.0;
 /// How long a claim stays parked before the worker looks at the clock again.
 const PARK_SECONDS: f64 = 1.0;
+/// Parked claims in a row that may bring nothing, once it is known how many jobs there are, before
+/// the rest counts as not coming.
+const EMPTY: u32 = 5;
 /// Refusals in a row (429 or 503) that a worker waits out.
 const PATIENCE: u32 = 100;
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -59,8 +63,10 @@ impl Crew {
         })
     }
 
-    fn is_finished(&self) -> bool {
-        self.done.load(Ordering::Relaxed) >= self.goal.load(Ordering::Relaxed)
+    /// Whether there is nothing left for a worker whose last so many claims brought nothing.
+    fn is_finished(&self, empty: u32) -> bool {
+        let goal = self.goal.load(Ordering::Relaxed);
+        self.done.load(Ordering::Relaxed) >= goal || (goal != NOT_YET && empty >= EMPTY)
     }
 }
 
@@ -207,16 +213,19 @@ impl Worker {
 
     async fn run(mut self) -> Result<Worked, Failure> {
         let mut answer = self.park().await?;
+        let mut empty = 0;
         loop {
             let answered: Answered<'_> = json(&answer.body)?;
             self.take(&answered.results);
-            let over = now() >= self.crew.until || self.crew.is_finished();
+            let over = now() >= self.crew.until || self.crew.is_finished(empty);
             answer = if answered.jobs.is_empty() {
                 if over {
                     break;
                 }
+                empty += 1;
                 self.park().await?
             } else {
+                empty = 0;
                 self.settle(&answered.jobs, over).await?
             };
         }
@@ -277,13 +286,12 @@ impl Worker {
     fn take(&mut self, results: &[Taken<'_>]) {
         let before = self.worked.ids.len();
         for result in results {
-            match delivery::id(result.job_id).filter(|_| result.ok) {
-                Some(id) => self.worked.ids.push(id),
-                None => {
-                    self.worked.rejected += 1;
-                    self.worked.last_rejection =
-                        Some(result.problem.as_ref().map_or_else(String::new, |p| p.code.clone()));
-                }
+            if let Some(id) = delivery::id(result.job_id).filter(|_| result.ok) {
+                self.worked.ids.push(id);
+            } else {
+                self.worked.rejected += 1;
+                let code = result.problem.as_ref().map(|p| p.code.clone());
+                self.worked.last_rejection = Some(code.unwrap_or_default());
             }
         }
         let done = (self.worked.ids.len() - before) as u64;
@@ -358,8 +366,10 @@ mod tests {
     fn a_crew_is_finished_only_when_its_goal_is_known() {
         let crew = Crew::new("w", "q", 1, NOT_YET, now());
         crew.done.store(5, Ordering::Relaxed);
-        assert!(!crew.is_finished());
+        assert!(!crew.is_finished(0) && !crew.is_finished(EMPTY));
         crew.goal.store(5, Ordering::Relaxed);
-        assert!(crew.is_finished());
+        assert!(crew.is_finished(0));
+        crew.goal.store(6, Ordering::Relaxed);
+        assert!(!crew.is_finished(EMPTY - 1) && crew.is_finished(EMPTY));
     }
 }

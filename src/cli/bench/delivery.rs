@@ -3,6 +3,8 @@
 //! Two lists are kept on the client's side and nothing else is believed: the ids in the answers
 //! that accepted a job, and the ids whose settlement as completed the server confirmed.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -73,7 +75,7 @@ impl Delivery {
             (self.rejected, "settlements rejected"),
         ] {
             if count > 0 {
-                line.push_str(&format!(", {what} {count}"));
+                let _ = write!(line, ", {what} {count}");
             }
         }
         line

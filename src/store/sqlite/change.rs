@@ -1,5 +1,7 @@
 //! Saving what the state machine answered: every transition of a stored job goes through here.
 
+use std::sync::LazyLock;
+
 use rusqlite::OptionalExtension;
 
 use crate::domain::id::JobId;
@@ -14,22 +16,30 @@ use super::rows::{
 };
 use super::writer::Tx;
 
+static LOAD_LIVE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {LIVE_COLUMNS} FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row \
+         WHERE s.job_id = ?1"
+    )
+});
+
+static LOAD_FINISHED: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {FINISHED_COLUMNS} FROM job_specs s \
+         JOIN finished_jobs f ON f.job_row = s.job_row WHERE s.job_id = ?1"
+    )
+});
+
 pub(super) fn load_live(tx: &Tx<'_>, id: JobId) -> Result<Option<Live>> {
     tx.conn
-        .prepare_cached(&format!(
-            "SELECT {LIVE_COLUMNS} FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row \
-             WHERE s.job_id = ?1"
-        ))
+        .prepare_cached(&LOAD_LIVE)
         .and_then(|mut s| s.query_row([id.as_bytes()], live).optional())
         .map_err(fault)
 }
 
 pub(super) fn load_finished(tx: &Tx<'_>, id: JobId) -> Result<Option<Finished>> {
     tx.conn
-        .prepare_cached(&format!(
-            "SELECT {FINISHED_COLUMNS} FROM job_specs s \
-             JOIN finished_jobs f ON f.job_row = s.job_row WHERE s.job_id = ?1"
-        ))
+        .prepare_cached(&LOAD_FINISHED)
         .and_then(|mut s| s.query_row([id.as_bytes()], finished).optional())
         .map_err(fault)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::writer::WeakWriter;
+use super::writer::{Joined, WeakWriter};
 
 /// How often the log is copied while there are commits.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -40,11 +40,11 @@ pub(super) fn start(
     dirty: Receiver<()>,
     writer: WeakWriter,
     wal_pages: impl Fn() -> i64 + Send + 'static,
-) -> std::io::Result<()> {
+) -> std::io::Result<Joined> {
     std::thread::Builder::new()
         .name("store-checkpoint".to_owned())
         .spawn(move || run(&conn, &dirty, &writer, &wal_pages))
-        .map(drop)
+        .map(Joined::from)
 }
 
 fn run(conn: &Connection, dirty: &Receiver<()>, writer: &WeakWriter, wal_pages: &dyn Fn() -> i64) {

@@ -1,6 +1,7 @@
 //! Leases: claims, heartbeats, settlements, and giving back what nobody received.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
@@ -26,7 +27,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
     }
     let mut bytes = 0;
     let mut tokens = request.tokens.iter();
-    for (at, queue_name) in request.queues.iter().enumerate() {
+    'queues: for (at, queue_name) in request.queues.iter().enumerate() {
         let Some(queue) = tx.book.queues.id(queue_name) else {
             claimed.paused.push(false);
             continue;
@@ -73,7 +74,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                     // Too late for its first start: it fails here, and does not block the rest.
                     Err(_) => match fire_live(tx, &before, &Event::MissStart, now)? {
                         Ok(missed) => claimed.missed.push(missed),
-                        Err(_) => return finish_claim(tx, request, claimed),
+                        // It became eligible after this claim's `now` was read.
+                        Err(_) => continue 'queues,
                     },
                 }
             }
@@ -103,7 +105,26 @@ struct Candidate {
     checkpoint: Option<crate::domain::job::RawJson>,
 }
 
-/// The next jobs of the queue, in order, until `limit` jobs or about `room` payload bytes.
+static ANY_KIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
+         FROM live_jobs l INDEXED BY live_ready CROSS JOIN job_specs s USING (job_row) \
+         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 \
+         ORDER BY l.priority DESC, l.sequence LIMIT ?2"
+    )
+});
+
+static ONE_KIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
+         FROM live_jobs l INDEXED BY live_ready_kind CROSS JOIN job_specs s USING (job_row) \
+         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.kind_id = ?2 \
+         ORDER BY l.priority DESC, l.sequence LIMIT ?3"
+    )
+});
+
+/// The next jobs of the queue, in order, until `limit` jobs or about `room` payload bytes. More
+/// may follow, unless there are none.
 fn candidates(
     tx: &Tx<'_>,
     queue: i64,
@@ -112,37 +133,32 @@ fn candidates(
     room: usize,
 ) -> Result<Vec<Candidate>> {
     if kinds.is_empty() {
-        let sql = format!(
-            "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
-             FROM live_jobs l INDEXED BY live_ready CROSS JOIN job_specs s USING (job_row) \
-             {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 \
-             ORDER BY l.priority DESC, l.sequence LIMIT ?2"
-        );
-        return collect(tx, &sql, (queue, limit as i64), room);
+        return Ok(collect(tx, &ANY_KIND, (queue, limit as i64), room)?.0);
     }
-    let sql = format!(
-        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
-         FROM live_jobs l INDEXED BY live_ready_kind CROSS JOIN job_specs s USING (job_row) \
-         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.kind_id = ?2 \
-         ORDER BY l.priority DESC, l.sequence LIMIT ?3"
-    );
-    let mut all = Vec::new();
+    let place = |c: &Candidate| (std::cmp::Reverse(c.before.priority), c.before.sequence);
+    let kinds: BTreeSet<i64> = kinds.iter().filter_map(|k| tx.book.kinds.id(k)).collect();
+    let (mut all, mut known_until) = (Vec::new(), None);
     for kind in kinds {
-        if let Some(kind) = tx.book.kinds.id(kind) {
-            all.extend(collect(tx, &sql, (queue, kind, limit as i64), room)?);
+        let (found, cut) = collect(tx, &ONE_KIND, (queue, kind, limit as i64), room)?;
+        if let Some(last) = found.last().filter(|_| cut) {
+            known_until = Some(known_until.map_or(place(last), |k| place(last).min(k)));
         }
+        all.extend(found);
     }
-    all.sort_by_key(|c| (std::cmp::Reverse(c.before.priority), c.before.sequence));
+    // Behind the end of a kind that was cut short, others of that kind may come first.
+    all.retain(|c| known_until.is_none_or(|end| place(c) <= end));
+    all.sort_by_key(place);
     all.truncate(limit);
     Ok(all)
 }
 
+/// Also whether it stopped for want of `room`.
 fn collect(
     tx: &Tx<'_>,
     sql: &str,
     params: impl rusqlite::Params,
     room: usize,
-) -> Result<Vec<Candidate>> {
+) -> Result<(Vec<Candidate>, bool)> {
     let mut stmt = tx.conn.prepare_cached(sql).map_err(fault)?;
     let mut rows = stmt.query(params).map_err(fault)?;
     let mut found = Vec::new();
@@ -158,10 +174,10 @@ fn collect(
         bytes += candidate.spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
         found.push(candidate);
         if bytes > room {
-            break;
+            return Ok((found, true));
         }
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 /// Withdraws the worker's leases that it does not know of: their answers were lost.

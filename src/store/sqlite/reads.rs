@@ -1,5 +1,7 @@
 //! Reads: each sees one committed moment, beside the writer.
 
+use std::sync::LazyLock;
+
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
@@ -19,16 +21,27 @@ use super::rows::{
 /// Rows that one page of a list looks at, whatever the filter.
 const SCAN_LIMIT: i64 = 5_000;
 
+static GET_LIVE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, q.paused_at IS NOT NULL, iif(?2, s.payload, NULL) \
+         FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row {SPEC_JOINS} \
+         WHERE s.job_id = ?1"
+    )
+});
+
+static GET_FINISHED: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {FINISHED_COLUMNS}, {SPEC_COLUMNS}, f.result, iif(?2, s.payload, NULL) \
+         FROM job_specs s JOIN finished_jobs f ON f.job_row = s.job_row {SPEC_JOINS} \
+         WHERE s.job_id = ?1"
+    )
+});
+
 pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<Record>> {
-    let payload = if payload { "s.payload" } else { "NULL" };
     let found = conn
-        .prepare_cached(&format!(
-            "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, q.paused_at IS NOT NULL, {payload} \
-             FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row {SPEC_JOINS} \
-             WHERE s.job_id = ?1"
-        ))
+        .prepare_cached(&GET_LIVE)
         .and_then(|mut s| {
-            s.query_row([id.as_bytes()], |r| {
+            s.query_row((id.as_bytes(), payload), |r| {
                 let mut spec = spec(r, LIVE_WIDTH)?;
                 let paused = r.get(LIVE_WIDTH + SPEC_WIDTH)?;
                 spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + 1)?;
@@ -41,12 +54,8 @@ pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<R
         return Ok(Found::Here(found));
     }
     let found = conn
-        .prepare_cached(&format!(
-            "SELECT {FINISHED_COLUMNS}, {SPEC_COLUMNS}, f.result, {payload} \
-             FROM job_specs s JOIN finished_jobs f ON f.job_row = s.job_row {SPEC_JOINS} \
-             WHERE s.job_id = ?1"
-        ))
-        .and_then(|mut s| s.query_row([id.as_bytes()], finished_record).optional())
+        .prepare_cached(&GET_FINISHED)
+        .and_then(|mut s| s.query_row((id.as_bytes(), payload), finished_record).optional())
         .map_err(fault)?;
     match found {
         Some(found) => Ok(Found::Here(found)),
@@ -78,6 +87,8 @@ fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
 }
 
 pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> {
+    // One moment for both reads: between them the job could be deleted.
+    let _snapshot = conn.unchecked_transaction().map_err(fault)?;
     let record = match get(conn, id, false)? {
         Found::Absent(why) => return Ok(Found::Absent(why)),
         Found::Here(record) => record,
@@ -115,6 +126,8 @@ pub(super) fn list(
     limit: u32,
 ) -> Result<Page> {
     let before = before.unwrap_or(i64::MAX);
+    // One moment for both reads: they must see the same window.
+    let _snapshot = conn.unchecked_transaction().map_err(fault)?;
     // The table that holds only what the filter can want.
     let (source, clause) = match filter.status {
         None => ("job_specs", ""),
@@ -189,6 +202,9 @@ fn matching(
         Some(PendingReason::RetryBackoff) => clauses.push("l.tally = 2".to_owned()),
         Some(PendingReason::QueuePaused) => clauses.push(format!("l.tally = 0 AND {paused}")),
         Some(PendingReason::Queued) => clauses.push(format!("l.tally = 0 AND NOT {paused}")),
+    }
+    if filter.status == Some(Status::Completed) {
+        clauses.push("f.tally = 4".to_owned());
     }
     clauses.push("coalesce(l.job_row, f.job_row) IS NOT NULL".to_owned());
     let sql = format!(

@@ -49,7 +49,7 @@ pub(super) fn take_back(
         "INDEXED BY live_start_by",
         "l.start_by IS NOT NULL AND l.tally < 3 AND l.start_by <= ?1 AND l.attempt = 0 \
          ORDER BY l.start_by",
-        (now.as_millis(), limit),
+        (now.as_millis(), limit.saturating_sub(due.len() as u32)),
     )?;
     for before in &late {
         changed.extend(fire_live(tx, before, &Event::MissStart, now)?.ok());

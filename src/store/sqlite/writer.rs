@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -165,20 +166,40 @@ impl WeakWriter {
     }
 }
 
+/// A thread of the store, joined when dropped: nothing may still use the file after it is
+/// unlocked. To be dropped after whatever keeps the thread going.
+#[derive(Debug)]
+pub(super) struct Joined(Option<JoinHandle<()>>);
+
+impl From<JoinHandle<()>> for Joined {
+    fn from(thread: JoinHandle<()>) -> Self {
+        Self(Some(thread))
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take().filter(|t| t.thread().id() != thread::current().id()) {
+            // A panic there has been told to whoever waited for an answer.
+            drop(thread.join());
+        }
+    }
+}
+
 /// Starts the writer thread. `dirtied` is called after each commit.
 pub(super) fn start(
     conn: Connection,
     observer: CommitObserver,
     dirtied: impl Fn() + Send + 'static,
-) -> Result<Writer> {
+) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
     let thread = Thread { conn, book, observer, dirtied: Box::new(dirtied) };
-    std::thread::Builder::new()
+    let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
         .map_err(|e| StoreError::Other(e.to_string()))?;
-    Ok(Writer { queue })
+    Ok((handle.into(), Writer { queue }))
 }
 
 struct Thread {

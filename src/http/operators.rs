@@ -1,0 +1,101 @@
+//! What operators see and do: queues, workers, maintenance.
+
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::Api;
+use super::fields::{At, Errors, object};
+use super::problem::Problem;
+use super::{body, limits, respond, show, strict, values};
+use crate::domain::names::Name;
+use crate::wire;
+
+/// The queue in the path. One that cannot be called so does not exist.
+pub(super) struct Queue(Name);
+
+impl<S: Send + Sync> FromRequestParts<S> for Queue {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await.ok();
+        text.and_then(|Path(text)| Name::parse(&text)).map(Self).ok_or_else(Problem::no_such_queue)
+    }
+}
+
+/// `GET /v1/queues`.
+pub(super) async fn queues(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    api.caller(request.headers())?;
+    let queues = api.engine().queues().await?;
+    let queues = queues.into_iter().map(show::queue).collect();
+    Ok(respond::json(StatusCode::OK, &wire::QueueList { queues }))
+}
+
+/// `GET /v1/queues/{q}`.
+pub(super) async fn queue(
+    State(api): State<Api>,
+    Queue(name): Queue,
+    request: Request,
+) -> Result<Response, Problem> {
+    api.caller(request.headers())?;
+    let queue = api.engine().queue(&name).await?;
+    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+}
+
+/// `POST /v1/queues/{q}/pause`.
+pub(super) async fn pause(
+    State(api): State<Api>,
+    Queue(name): Queue,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    api.caller(&parts.headers)?;
+    let (mut reason, mut until) = (None, None);
+    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+        let now = api.engine().now();
+        let mut errors = Errors::default();
+        object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
+            reason = f.optional("reason", values::line_of(0..=limits::TEXT_BYTES));
+            until = f.optional("until", values::moment);
+            if until.is_some_and(|t| t <= now) {
+                f.wrong("until", "range", "must be in the future");
+            }
+        });
+        errors.check()?;
+    }
+    let queue = api.engine().pause(&name, reason, until).await?;
+    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+}
+
+/// `POST /v1/queues/{q}/resume`.
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Queue(name): Queue,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    api.caller(&parts.headers)?;
+    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+        let mut errors = Errors::default();
+        object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
+        errors.check()?;
+    }
+    let queue = api.engine().resume(&name).await?;
+    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+}
+
+/// `GET /v1/workers`.
+pub(super) async fn workers(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    api.caller(request.headers())?;
+    let workers = api.engine().workers().await?;
+    let workers = workers.into_iter().map(show::worker).collect();
+    Ok(respond::json(StatusCode::OK, &wire::WorkerList { workers }))
+}
+
+/// `GET /v1/tasks`.
+pub(super) async fn tasks(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    api.caller(request.headers())?;
+    let tasks = api.engine().tasks().statuses().into_iter().map(show::task).collect();
+    Ok(respond::json(StatusCode::OK, &wire::TaskList { tasks }))
+}

@@ -1,0 +1,529 @@
+//! The listener: from connections to requests, with a limit on how many and how slow.
+//!
+//! HTTP/1.1 with keep-alive. A connection that is over the limit waits in the system's backlog; a
+//! client that is slow with its headers is cut off, and one that is idle is let be for a while.
+//!
+//! Ending takes two steps, because a balancer needs a moment to look elsewhere. First the engine
+//! drains while the listener goes on answering: [`InFlight::wait_for_zero`] tells when nobody
+//! waits for anything any more. Then `shutdown` completes, and [`serve`] stops accepting, lets
+//! answers reach their clients and closes every connection. Idle ones hold nothing up.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+
+/// How long a connection may be idle between requests: longer than any worker's heartbeat or
+/// client's poll is apart, so that those find it open.
+const IDLE: Duration = Duration::from_secs(120);
+/// Request line and headers together; more is 431.
+const HEAD_BYTES: usize = 64 << 10;
+/// For answers on their way to their clients once everything else has ended.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Before trying again when no connection can be accepted, such as without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How connections are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// From connection, or a request's first byte, to complete headers. Default 10 s.
+    pub header_timeout: Duration,
+    /// Default 10 000.
+    pub max_connections: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { header_timeout: Duration::from_secs(10), max_connections: 10_000 }
+    }
+}
+
+/// How many requests are being answered. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct InFlight(Arc<Counter>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    requests: AtomicUsize,
+    none: Notify,
+}
+
+impl InFlight {
+    pub fn count(&self) -> usize {
+        self.0.requests.load(Ordering::SeqCst)
+    }
+
+    /// Completes once no request is being answered, which it may be at once.
+    pub async fn wait_for_zero(&self) {
+        loop {
+            // Registered before the look, so that the last one's word is not missed.
+            let mut none = pin!(self.0.none.notified());
+            none.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+
+    fn enter(&self) -> Entered {
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
+        Entered(self.clone())
+    }
+}
+
+struct Entered(InFlight);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.0.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.0.none.notify_waiters();
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown` completes, and then until every connection has
+/// closed, at most 2 s. Dropping the future ends every connection at once.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: Options,
+    in_flight: InFlight,
+    shutdown: impl Future<Output = ()>,
+) {
+    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let (stop, _) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accept = async {
+            // Asked first: whoever finds no place waits in the backlog.
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (permit, accepted) = accept => match accepted {
+                Ok((stream, _)) => {
+                    let (service, stop) = (TowerToHyperService::new(router.clone()), stop.subscribe());
+                    let in_flight = in_flight.clone();
+                    connections.spawn(async move {
+                        connection(stream, service, options, in_flight, stop).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => refused(&error).await,
+            },
+        }
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(FLUSH, all).await.is_err() {
+        tracing::info!("connections were still open at the end and are closed");
+    }
+}
+
+/// One client's hurry is no reason to stop; running out of descriptors is one to wait.
+async fn refused(error: &io::Error) {
+    let passing = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    );
+    if !passing {
+        tracing::error!(
+            %error,
+            "cannot accept connections; mind server.max_connections and the limit on open files"
+        );
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: TowerToHyperService<Router>,
+    options: Options,
+    in_flight: InFlight,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Answers are written whole: waiting for more would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was refused");
+    }
+    let head = Arc::new(Head::new());
+    let io = TokioIo::new(Watched { stream, head: Arc::clone(&head) });
+    let service = Counted { router, in_flight, head: Arc::clone(&head) };
+    let mut conn = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE.max(options.header_timeout))
+            .max_header_size(HEAD_BYTES)
+            .serve_connection(io, service)
+    );
+    let mut clock = HeadClock::new(options.header_timeout);
+    let mut ending = *stop.borrow_and_update();
+    if ending {
+        conn.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            biased;
+            ended = conn.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke");
+                }
+                return;
+            }
+            () = poll_fn(|cx| clock.poll_overdue(&head, cx)) => {
+                tracing::debug!("a client was too slow with its headers");
+                return;
+            }
+            changed = stop.changed(), if !ending => {
+                // A sender that is gone wants the same.
+                drop(changed);
+                ending = true;
+                conn.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Whether a connection is in the middle of receiving headers. Hyper's own time-out does not
+/// tell a slow client from an idle one. Only the connection's own task touches it.
+struct Head {
+    /// Odd while headers are on their way, and another odd number for each request.
+    turn: AtomicU64,
+    /// A request is being answered: what arrives now is its body.
+    busy: AtomicBool,
+}
+
+impl Head {
+    /// A new connection owes its first headers.
+    fn new() -> Self {
+        Self { turn: AtomicU64::new(1), busy: AtomicBool::new(false) }
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    fn is_awaited(turn: u64) -> bool {
+        turn % 2 == 1
+    }
+
+    fn bytes_arrived(&self) {
+        let turn = self.turn();
+        if !Self::is_awaited(turn) && !self.busy.load(Ordering::Relaxed) {
+            self.turn.store(turn + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn complete(&self) {
+        let turn = self.turn();
+        if Self::is_awaited(turn) {
+            self.turn.store(turn + 1, Ordering::Relaxed);
+        }
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
+    fn answered(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The time-out for the headers that [`Head`] says are on their way.
+struct HeadClock {
+    patience: Duration,
+    turn: u64,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl HeadClock {
+    fn new(patience: Duration) -> Self {
+        Self { patience, turn: 1, sleep: Box::pin(tokio::time::sleep(patience)) }
+    }
+
+    fn poll_overdue(&mut self, head: &Head, cx: &mut Context<'_>) -> Poll<()> {
+        let turn = head.turn();
+        if !Head::is_awaited(turn) {
+            return Poll::Pending;
+        }
+        if turn != self.turn {
+            self.turn = turn;
+            self.sleep.as_mut().reset(Instant::now() + self.patience);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+/// A stream that notes when bytes arrive.
+struct Watched {
+    stream: TcpStream,
+    head: Arc<Head>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.head.bytes_arrived();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// The router, with every request counted while it is being answered.
+struct Counted {
+    router: TowerToHyperService<Router>,
+    in_flight: InFlight,
+    head: Arc<Head>,
+}
+
+type Answer = Result<Response<axum::body::Body>, Infallible>;
+
+impl Service<Request<Incoming>> for Counted {
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.head.complete();
+        let entered = Answering { _entered: self.in_flight.enter(), head: Arc::clone(&self.head) };
+        let answer = self.router.call(request);
+        Box::pin(async move {
+            // Also when the client leaves and this future is dropped.
+            let _entered = entered;
+            answer.await
+        })
+    }
+}
+
+struct Answering {
+    _entered: Entered,
+    head: Arc<Head>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.head.answered();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::{get, post};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    struct Server {
+        at: std::net::SocketAddr,
+        in_flight: InFlight,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+        release: Arc<Notify>,
+    }
+
+    async fn start(options: Options) -> Server {
+        let release = Arc::new(Notify::new());
+        let gate = Arc::clone(&release);
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/echo", post(|body: String| async move { body }))
+            .route(
+                "/slow",
+                get(move || async move {
+                    gate.notified().await;
+                    "slow"
+                }),
+            );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let in_flight = InFlight::default();
+        let counter = in_flight.clone();
+        let task = tokio::spawn(async move {
+            let shutdown = async { drop(stopped.await) };
+            serve(listener, router, options, counter, shutdown).await;
+        });
+        Server { at, in_flight, stop, task, release }
+    }
+
+    async fn send(server: &Server, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(server.at).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Reads until `end` has come.
+    async fn until(stream: &mut TcpStream, end: &str) -> String {
+        let mut got = Vec::new();
+        let mut buf = [0; 1024];
+        while !String::from_utf8_lossy(&got).contains(end) {
+            let n = timeout(LONG, stream.read(&mut buf)).await.unwrap().unwrap();
+            assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&got));
+            got.extend_from_slice(&buf[..n]);
+        }
+        String::from_utf8_lossy(&got).into_owned()
+    }
+
+    async fn is_closed(stream: &mut TcpStream) {
+        let mut rest = Vec::new();
+        drop(timeout(LONG, stream.read_to_end(&mut rest)).await.expect("closes"));
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    #[tokio::test]
+    async fn idle_connections_do_not_hold_up_the_end() {
+        let server = start(Options::default()).await;
+        let mut idle = send(&server, GET).await;
+        until(&mut idle, "hello").await;
+        let _silent = TcpStream::connect(server.at).await.unwrap();
+        server.stop.send(()).unwrap();
+        timeout(LONG, server.task).await.unwrap().unwrap();
+        is_closed(&mut idle).await;
+    }
+
+    #[tokio::test]
+    async fn requests_in_flight_are_known_and_finish() {
+        let server = start(Options::default()).await;
+        let mut slow = send(&server, SLOW).await;
+        timeout(LONG, async {
+            while server.in_flight.count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        let mut other = send(&server, GET).await;
+        until(&mut other, "hello").await;
+        let zero = tokio::spawn({
+            let in_flight = server.in_flight.clone();
+            async move { in_flight.wait_for_zero().await }
+        });
+        server.stop.send(()).unwrap();
+        server.release.notify_one();
+        assert!(until(&mut slow, "slow").await.starts_with("HTTP/1.1 200"));
+        timeout(LONG, zero).await.unwrap().unwrap();
+        timeout(LONG, server.task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_is_not_in_flight() {
+        let server = start(Options::default()).await;
+        let slow = send(&server, SLOW).await;
+        timeout(LONG, async {
+            while server.in_flight.count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        drop(slow);
+        timeout(LONG, server.in_flight.wait_for_zero()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn slow_headers_are_cut_off_and_idleness_is_not() {
+        let options = Options { header_timeout: Duration::from_millis(200), ..Options::default() };
+        let server = start(options).await;
+        let mut idle = send(&server, GET).await;
+        until(&mut idle, "hello").await;
+        // Each is cut off only after the time-out, so the idle one has been idle for longer.
+        for start in ["", "GET / HTTP/1.1\r\nHost: loc"] {
+            let mut slow = send(&server, start).await;
+            is_closed(&mut slow).await;
+        }
+        idle.write_all(GET.as_bytes()).await.unwrap();
+        until(&mut idle, "hello").await;
+        idle.write_all(b"GET / HT").await.unwrap();
+        is_closed(&mut idle).await;
+    }
+
+    #[tokio::test]
+    async fn a_slow_body_is_not_a_slow_head() {
+        let options = Options { header_timeout: Duration::from_millis(200), ..Options::default() };
+        let server = start(options).await;
+        let head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na";
+        let mut stream = send(&server, head).await;
+        let mut slow = send(&server, "").await;
+        is_closed(&mut slow).await;
+        stream.write_all(b"b").await.unwrap();
+        until(&mut stream, "ab").await;
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_limit_wait() {
+        let server = start(Options { max_connections: 1, ..Options::default() }).await;
+        let mut first = send(&server, GET).await;
+        until(&mut first, "hello").await;
+        let mut second = send(&server, GET).await;
+        let mut buf = [0; 8];
+        let early = timeout(Duration::from_millis(100), second.read(&mut buf)).await;
+        assert!(early.is_err(), "answered over the limit");
+        drop(first);
+        until(&mut second, "hello").await;
+    }
+}
