@@ -1,4 +1,5 @@
 //! A server as a process: started on a free port, killed without mercy or asked to leave.
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "shared by several test binaries")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -75,15 +76,8 @@ impl Launch {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines() {
                 let Ok(line) = line else { return };
-                if let Some(at) = line.find("listening on http://") {
-                    let tail = &line[at..];
-                    let digits: String = tail
-                        .rsplit(':')
-                        .next()
-                        .unwrap_or_default()
-                        .chars()
-                        .take_while(char::is_ascii_digit)
-                        .collect();
+                if let Some((_, tail)) = line.split_once("listening on http://127.0.0.1:") {
+                    let digits: String = tail.chars().take_while(char::is_ascii_digit).collect();
                     let _ = found.send(digits.parse::<u16>().ok());
                 }
                 let mut log = sink.lock().expect("the log");
