@@ -198,7 +198,9 @@ fn hint(error: &ClientError) -> Option<&'static str> {
         ClientError::Problem(problem, _) => match (problem.code.as_str(), problem.status) {
             ("no-such-job", _) => Some("`punctual jobs list` shows the jobs that exist"),
             ("no-such-queue", _) => Some("`punctual queues list` shows the queues that exist"),
-            ("job-not-finished", _) => Some("cancel it first with `punctual jobs cancel`"),
+            ("job-not-finished", _) => Some("`punctual jobs cancel` cancels it"),
+            ("result-not-ready", _) => Some("`punctual jobs show` shows how it goes"),
+            ("no-such-route", _) => Some("--server takes the address alone: http://127.0.0.1:8080"),
             ("job-failed", _) => Some("`punctual jobs show` shows its error"),
             (_, 401) => Some("name the variable that holds your token with --token-env"),
             (_, 403) => Some("use a token that has the scope"),

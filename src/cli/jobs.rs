@@ -164,6 +164,9 @@ async fn list(client: &Client, args: ListArgs) -> Done {
     };
     let page = client.list(&query).await?;
     let done = output::show(args.format.json, &page, || table(&page.jobs, Now::read()))?;
+    if page.jobs.is_empty() && !args.format.json {
+        output::note("no jobs match; `punctual submit KIND` makes one");
+    }
     if let (Some(cursor), false) = (&page.next_cursor, args.format.json) {
         output::note(&format!("there are more: add --cursor {cursor}"));
     }

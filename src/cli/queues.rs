@@ -72,7 +72,11 @@ pub(super) async fn run(args: QueuesArgs) -> Done {
     match args.command {
         QueuesCommand::List { format } => {
             let list = client.queues().await?;
-            output::show(format.json, &list, || table(&list.queues))
+            let done = output::show(format.json, &list, || table(&list.queues))?;
+            if list.queues.is_empty() && !format.json {
+                output::note("no queues yet: a queue is there with its first job");
+            }
+            Ok(done)
         }
         QueuesCommand::Show { queue, format } => one(&client.queue(&queue).await?, format),
         QueuesCommand::Pause {

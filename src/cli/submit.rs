@@ -1,7 +1,7 @@
 //! `punctual submit`.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::output::{self, Now, Ticker};
 use super::{Connect, Done, Failure, Format, jobs};
-use crate::client::{Client, JobResult, Prefer, Snapshot};
+use crate::client::{Client, ClientError, JobResult, Prefer, Snapshot};
 use crate::domain::job::RawJson;
 use crate::wire;
 
@@ -49,6 +49,9 @@ pub(super) struct SubmitArgs {
     /// How often it may be tried, 1 to 100 [default: the queue's]
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
+    /// How long to go on trying while the server gives no answer or is busy; 0s: one try
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = super::duration)]
+    retry_for: Duration,
     /// Wait until it is done, at most this long if a time is given
     #[arg(
         long,
@@ -78,7 +81,7 @@ fn wait(text: &str) -> Result<Wait, String> {
 }
 
 pub(super) async fn run(args: SubmitArgs) -> Done {
-    let client = args.connect.client()?;
+    let client = args.connect.client()?.retry_for(args.retry_for);
     let job = wire::Submit {
         kind: args.kind.clone(),
         payload: args.payload.as_deref().map(payload).transpose()?,
@@ -101,16 +104,59 @@ pub(super) async fn run(args: SubmitArgs) -> Done {
         }
         None => Prefer::default(),
     };
-    let submitted = client.submit(&job, args.key.as_deref(), prefer).await?;
+    let mut told = false;
+    let tell = |error: &ClientError, _: Duration| {
+        if !std::mem::replace(&mut told, true) {
+            let span = humantime::format_duration(args.retry_for);
+            output::note(&format!("{error}; trying for {span} before giving up"));
+        }
+    };
+    let submitted = client.submit_telling(&job, args.key.as_deref(), prefer, tell).await?;
     if args.wait.is_none() {
         let job = &submitted.job;
         if submitted.replayed {
             output::note("this key was used before; this is the job that it made");
         }
-        return output::show(args.format.json, job, || jobs::describe(job, Now::read()));
+        let done = output::show(args.format.json, job, || jobs::describe(job, Now::read()))?;
+        if std::io::stderr().is_terminal()
+            && let Some(advice) = advice(&client, job).await
+        {
+            output::note(&advice);
+        }
+        return Ok(done);
     }
     let seen = follow(&client, submitted, until).await?;
-    finish(&client, &seen.job, args.format.json).await
+    let done = finish(&client, &seen.job, args.format.json).await;
+    match (done, advice(&client, &seen.job).await) {
+        (Err(mut failure), Some(advice)) => {
+            failure.message = format!("{}; {advice}", failure.message);
+            Err(failure)
+        }
+        (done, _) => done,
+    }
+}
+
+/// What a person can do about a job that waits for something they may have forgotten.
+async fn advice(client: &Client, job: &wire::Job) -> Option<String> {
+    let queue = &job.queue;
+    match job.pending_reason.as_deref()? {
+        "queue_paused" => Some(format!(
+            "queue {queue} is paused; `punctual queues resume {queue}` goes on"
+        )),
+        "queued" | "no_workers" => {
+            // Advice that cannot be had is no failure.
+            let workers = client.workers().await.ok()?.workers;
+            let takes = |w: &wire::Worker| {
+                w.queues.contains(queue) && (w.kinds.is_empty() || w.kinds.contains(&job.kind))
+            };
+            (!workers.iter().any(takes)).then(|| {
+                format!(
+                    "no worker takes it: start one with `punctual work --queue {queue} --exec CMD`"
+                )
+            })
+        }
+        _ => None,
+    }
 }
 
 /// Reads and checks the payload, so that a mistake is told before anything is sent.
@@ -213,7 +259,7 @@ pub(super) fn verdict(job: &wire::Job) -> String {
             output::printable(&format!("job {id} was cancelled: {why}"))
         }
         (status, _) => format!(
-            "job {id} is still {status}; it goes on, look again with `punctual jobs show {id}`"
+            "job {id} is still {status}, not lost; look again with `punctual jobs show {id}`"
         ),
     }
 }

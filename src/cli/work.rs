@@ -1,6 +1,8 @@
 //! `punctual work`: a worker that executes a command for each job.
 
 use std::io::IsTerminal as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -82,6 +84,7 @@ async fn work(args: WorkArgs) -> Done {
     let client = args.connect.client()?;
     let exec = Exec::new(&args.exec)
         .ok_or_else(|| Failure::usage("--exec needs a command; write it last on the line"))?;
+    find(exec.program())?;
     let hostname = hostname();
     let id = worker_id(hostname.as_deref());
     let config = WorkerConfig {
@@ -123,6 +126,28 @@ async fn work(args: WorkArgs) -> Done {
         "worker ended"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A command that is not there would fail every job; better no worker.
+fn find(program: &str) -> Result<(), Failure> {
+    let runs = |path: &Path| {
+        path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    let path = Path::new(program);
+    let problem = if program.contains('/') {
+        match path.metadata() {
+            _ if runs(path) => return Ok(()),
+            Ok(_) => "is not an executable file; chmod +x it, or name its interpreter first",
+            Err(_) => "is not there; check the path",
+        }
+    } else {
+        let places = std::env::var_os("PATH").unwrap_or_default();
+        if std::env::split_paths(&places).any(|place| runs(&place.join(program))) {
+            return Ok(());
+        }
+        "is not in PATH; for a file in this directory write ./ before it"
+    };
+    Err(Failure::usage(format!("cannot run {program}: it {problem}")))
 }
 
 /// The first signal drains, the second stops.
@@ -183,6 +208,17 @@ mod tests {
     fn worker_ids_differ() {
         let (a, b) = (worker_id(Some("h")), worker_id(Some("h")));
         assert!(a != b && a.starts_with("h-"), "{a} {b}");
+    }
+
+    #[test]
+    fn commands_that_cannot_run_are_told_from_those_that_can() {
+        assert!(find("sh").is_ok() && find("/bin/sh").is_ok());
+        for (program, word) in
+            [("no-such-command", "PATH"), ("./no-such", "not there"), ("/etc/passwd", "chmod")]
+        {
+            let failure = find(program).unwrap_err();
+            assert!(failure.code == 2 && failure.message.contains(word), "{}", failure.message);
+        }
     }
 
     #[test]

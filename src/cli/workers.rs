@@ -32,7 +32,12 @@ pub(super) async fn run(args: WorkersArgs) -> Done {
     match args.command {
         WorkersCommand::List { format } => {
             let list = client.workers().await?;
-            output::show(format.json, &list, || table(&list.workers, Now::read()))
+            let done =
+                output::show(format.json, &list, || table(&list.workers, Now::read()))?;
+            if list.workers.is_empty() && !format.json {
+                output::note("no workers; start one with `punctual work --queue default --exec CMD`");
+            }
+            Ok(done)
         }
     }
 }

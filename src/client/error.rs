@@ -65,6 +65,8 @@ pub(crate) fn is_transient(problem: &Problem) -> bool {
 
 fn describe(problem: &Problem, retry_after: Option<Duration>) -> String {
     let mut text = match (&problem.detail, problem.title.as_str()) {
+        // The items below say more than a sentence that counts them.
+        (_, title) if !problem.errors.is_empty() && !title.is_empty() => one_line(title),
         (Some(detail), _) if !detail.is_empty() => one_line(detail),
         (_, "") => "the server refused".to_owned(),
         (_, title) => one_line(title),
@@ -136,7 +138,8 @@ mod tests {
         let problem = Problem {
             status: 422,
             code: "validation-failed".into(),
-            detail: Some("the job is\nnot valid".into()),
+            title: "The request has\nwrong members".into(),
+            detail: Some("one member is wrong; see errors".into()),
             request_id: Some("r1".into()),
             errors: vec![ProblemItem {
                 pointer: "/kind".into(),
@@ -148,7 +151,7 @@ mod tests {
         let error = ClientError::Problem(Box::new(problem), Some(Duration::from_secs(90)));
         assert_eq!(
             error.to_string(),
-            "the job is not valid; /kind: is required (422 validation-failed, request r1); \
+            "The request has wrong members; /kind: is required (422 validation-failed, request r1); \
              try again in 1m 30s"
         );
         assert!(!error.is_transient() && error.code() == Some("validation-failed"));

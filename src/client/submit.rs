@@ -1,11 +1,13 @@
 //! Submitting so that it happens once, whatever the network does.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, sleep};
 
 use super::{Backoff, Client, ClientError, Prefer, Result, Snapshot};
 use crate::wire;
 
-const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Submits a job, trying again under the same idempotency key when there is no answer, when
@@ -20,6 +22,18 @@ impl Client {
         job: &wire::Submit,
         key: Option<&str>,
         prefer: Prefer,
+    ) -> Result<Snapshot> {
+        self.submit_telling(job, key, prefer, |_, _| {}).await
+    }
+
+    /// [`submit`](Self::submit) that tells of every try that failed, and of the pause that
+    /// follows it.
+    pub async fn submit_telling(
+        &self,
+        job: &wire::Submit,
+        key: Option<&str>,
+        prefer: Prefer,
+        mut on_retry: impl FnMut(&ClientError, Duration),
     ) -> Result<Snapshot> {
         let made;
         let key = if let Some(key) = key {
@@ -39,6 +53,7 @@ impl Client {
             if !worth_it(&error, Instant::now() + delay, deadline) {
                 return Err(error);
             }
+            on_retry(&error, delay);
             sleep(delay).await;
         }
     }
@@ -51,7 +66,6 @@ fn worth_it(error: &ClientError, next_try: Instant, deadline: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test]
     async fn tries_only_what_can_help_and_only_in_time() {

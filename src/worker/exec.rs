@@ -64,6 +64,11 @@ impl Exec {
         })
     }
 
+    /// What is run: a path, or a name to be found in `PATH`.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
     fn command(&self, job: &LeasedJob) -> Command {
         let mut command = Command::new(&self.program);
         command

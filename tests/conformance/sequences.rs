@@ -27,15 +27,15 @@ mod steps;
 
 use steps::{Asking, Saying, Step, Submission, step};
 
-/// Ten times as many with `FULL` set.
-const CASES: u32 = 400;
+/// Four times as many with `FULL` set.
+const CASES: u32 = 250;
 const TOMBSTONE: Duration = Duration::from_secs(4_000);
 const KEY_TTL: Duration = Duration::from_secs(2_000);
 
 #[test]
 fn random_sequences_agree_with_the_model() {
     for (store, home) in STORES {
-        let cases = if std::env::var_os("FULL").is_some() { 10 * CASES } else { CASES };
+        let cases = if std::env::var_os("FULL").is_some() { 4 * CASES } else { CASES };
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let settings = Settings { key_ttl: KEY_TTL, ..Settings::default() };

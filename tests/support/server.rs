@@ -1,4 +1,6 @@
 //! A server as a process: started on a free port, killed without mercy or asked to leave.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "shared by several test binaries")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -59,6 +61,30 @@ impl Launch {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Starts where it is expected to be refused: the exit code, and every line that it said.
+    pub fn refused(&self) -> (Option<i32>, Vec<String>) {
+        Self::outcome(&mut self.command())
+    }
+
+    /// The same for any command of the binary.
+    pub fn outcome(command: &mut Command) -> (Option<i32>, Vec<String>) {
+        let mut child = command.spawn().expect("the server's binary");
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the child") {
+                break status;
+            }
+            if Instant::now() >= deadline {
+                let _ = child.kill();
+                panic!("it was not refused, and serves");
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        (status.code(), said.lines().map(str::to_owned).collect())
     }
 
     /// Starts and waits until it listens. Panics with the log if it ends instead.

@@ -85,6 +85,10 @@ impl<H: Handler> Runtime<H> {
             _ => &mut self.summary.released,
         };
         *count += 1;
+        if let Some(error) = &f.settlement.error {
+            let line = error.message.trim_end().lines().next_back().unwrap_or_default();
+            tracing::warn!(job_id = %f.settlement.job_id, "the attempt failed: {}: {line}", error.kind);
+        }
         tracing::debug!(job_id = %f.settlement.job_id, outcome = %f.settlement.outcome, "settled");
     }
 

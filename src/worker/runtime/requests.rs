@@ -75,14 +75,15 @@ impl<H: Handler> Runtime<H> {
         }
         let free = self.free_places();
         let claim = (free > 0 && !alone && self.claims.is_free(now))
-            .then(|| calls::claim(&self.config, free, self.shortest_lease, false, held.clone()));
+            .then(|| calls::claim(&self.config, free, self.shortest_lease, false, held));
         let with_claim = claim.is_some();
         let body = wire::Settlements {
             worker_id: self.config.worker_id.clone(),
             settlements,
             claim,
-            // With a claim on the way this list could be older than what that claim is granted.
-            held: (with_claim || !self.claims.is_busy()).then_some(held),
+            // The claim carries the list. Without one there is nothing to repair by it: leases
+            // that an unheard answer granted go with the next claim or the goodbye.
+            held: None,
         };
         let config = Arc::clone(&self.config);
         let task = self.requests.spawn(async move {

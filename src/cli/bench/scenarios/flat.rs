@@ -20,7 +20,7 @@ use crate::wire;
 /// Claims of one probe, each of one job.
 const CLAIMS: u64 = 4_000;
 /// Scrapes of one probe.
-const SCRAPES: u64 = 500;
+const SCRAPES: u64 = 2_000;
 /// What a probe may take.
 const PROBE: Duration = Duration::from_secs(60);
 /// Maintenance tasks that run less often than this are not waited for.

@@ -1,0 +1,277 @@
+//! What holds for every answer, and for every job in an answer: the promises of the reference,
+//! checked wherever a test happens to see one.
+
+use std::collections::HashMap;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::kit::Reply;
+
+const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
+const REASONS: [&str; 4] = ["scheduled", "retry_backoff", "queue_paused", "queued"];
+const OUTCOMES: [&str; 6] =
+    ["completed", "failed", "timed_out", "lease_expired", "released", "cancelled"];
+
+/// Every member that a job may have.
+const MEMBERS: [&str; 38] = [
+    "job_id", "status", "done", "status_url", "kind", "queue", "priority", "pending_reason",
+    "attempt", "max_attempts", "version", "created_at", "run_at", "start_by", "started_at",
+    "updated_at", "finished_at", "expires_at", "progress", "cancel_requested_at", "cancel_reason",
+    "cancelled_by", "last_error", "error", "result", "result_url", "result_content_type",
+    "result_size", "root_job_id", "retry_of", "retried_as", "metadata", "tags", "payload",
+    "attempts", "links", "trace", "next_cursor",
+];
+
+/// Request id, date, caching, and the form of every problem.
+#[track_caller]
+pub fn check_answer(method: &Method, path: &str, reply: &Reply) {
+    let shown = String::from_utf8_lossy(&reply.bytes);
+    let what = format!("{method} {path}: {} {shown}", reply.status);
+    let id = reply.header("x-request-id").unwrap_or_else(|| panic!("no X-Request-Id: {what}"));
+    assert!(!id.is_empty() && reply.header("date").is_some(), "{what}");
+    let is_status = matches!(*method, Method::GET | Method::HEAD)
+        && path.strip_prefix("/v1/jobs/").is_some_and(|rest| !rest.contains('/'))
+        && matches!(reply.status, 200 | 303 | 304);
+    let caching = if is_status { "private, no-cache" } else { "no-store" };
+    assert_eq!(reply.header("cache-control"), Some(caching), "{what}");
+    if reply.status >= 400 && *method != Method::HEAD {
+        check_problem(reply.status, reply.header("content-type"), Some(id), &reply.json);
+    } else if reply.json.is_object() && !path.ends_with("/result") {
+        assert_eq!(reply.header("content-type"), Some("application/json"), "{what}");
+    }
+    if reply.status == 503 {
+        reply.retry_after();
+    }
+}
+
+#[track_caller]
+pub fn check_problem(
+    status: u16,
+    content_type: Option<&str>,
+    request_id: Option<&str>,
+    problem: &Value,
+) {
+    assert_eq!(content_type, Some("application/problem+json"), "{status} {problem}");
+    let text = |name: &str| problem[name].as_str().unwrap_or_default();
+    assert_eq!(problem["status"], status, "{problem}");
+    assert!(!text("title").is_empty() && !text("detail").is_empty(), "{problem}");
+    assert_eq!(text("type"), format!("/problems/{}", text("code")), "{problem}");
+    assert!(!text("code").is_empty(), "{problem}");
+    assert_eq!(problem["request_id"].as_str(), request_id, "{problem}");
+    assert_eq!(problem["errors"].is_array(), text("code") == "validation-failed", "{problem}");
+    assert!(status < 500 || status == 503, "a fault of the server: {problem}");
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    version: u64,
+    course: Value,
+}
+
+/// Jobs as they were last seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    jobs: HashMap<String, Known>,
+}
+
+impl Seen {
+    /// The versions known when a request starts: its answer must not be older.
+    pub fn versions(&self) -> HashMap<String, u64> {
+        self.jobs.iter().map(|(id, known)| (id.clone(), known.version)).collect()
+    }
+
+    #[track_caller]
+    pub fn look(&mut self, base: &str, path: &str, reply: &Reply, floor: &HashMap<String, u64>) {
+        if path.ends_with("/result") {
+            return;
+        }
+        if is_job(&reply.json) {
+            self.job(base, &reply.json, floor);
+            let about_one = path == "/v1/jobs" || path.ends_with("/cancel") || !settles(path);
+            if about_one {
+                check_headers(reply);
+            }
+        }
+        for job in reply.json["jobs"].as_array().into_iter().flatten() {
+            // Neither leased jobs nor the answer to a batch are jobs in full.
+            if is_job(job) {
+                assert!(job.get("result").is_none() && job.get("payload").is_none(), "{job}");
+                self.job(base, job, floor);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn job(&mut self, base: &str, job: &Value, floor: &HashMap<String, u64>) {
+        check_job(base, job);
+        let id = job["job_id"].as_str().expect("an id");
+        let version = job["version"].as_u64().expect("a version");
+        if let Some(floor) = floor.get(id) {
+            assert!(version >= *floor, "older than version {floor}: {job}");
+        }
+        let course = course(job);
+        match self.jobs.get(id) {
+            Some(known) if known.version == version => {
+                assert_eq!(known.course, course, "changed without a new version");
+            }
+            Some(known) if known.version > version => {}
+            Some(known) => {
+                assert_ne!(known.course["done"], true, "changed after its end: {known:?} {job}");
+                self.jobs.insert(id.to_owned(), Known { version, course });
+            }
+            None => {
+                self.jobs.insert(id.to_owned(), Known { version, course });
+            }
+        }
+    }
+}
+
+fn settles(path: &str) -> bool {
+    ["/complete", "/fail", "/release", "/cancelled"].iter().any(|end| path.ends_with(end))
+}
+
+fn is_job(value: &Value) -> bool {
+    value.get("job_id").is_some() && value.get("version").is_some() && value.get("done").is_some()
+}
+
+/// What may change only with the version. `pending_reason` is worked out on reading, and lists
+/// leave results out.
+fn course(job: &Value) -> Value {
+    let mut course = job.clone();
+    let members = course.as_object_mut().expect("a job");
+    for derived in ["pending_reason", "result", "payload", "status_url", "result_url", "links"] {
+        members.remove(derived);
+    }
+    course
+}
+
+/// `Retry-After` if and only if not done, the version as `ETag`, `Sunset` when done.
+#[track_caller]
+fn check_headers(reply: &Reply) {
+    let job = &reply.json;
+    let done = job["done"] == true;
+    assert_eq!(reply.header("retry-after").is_none(), done, "{job}");
+    if !done {
+        reply.retry_after();
+    }
+    assert_eq!(reply.header("sunset").is_some(), done, "{job}");
+    assert_eq!(reply.header("etag"), Some(format!("W/\"{}\"", job["version"]).as_str()), "{job}");
+    let url = job["status_url"].as_str().expect("an address");
+    let link = reply.header("link").expect("Link");
+    assert!(link.contains(&format!("<{url}>; rel=\"monitor\"")), "{link}");
+}
+
+/// The one helper that holds every job to the promises.
+#[track_caller]
+pub fn check_job(base: &str, job: &Value) {
+    let has = |name: &str| job.get(name).is_some();
+    let text = |name: &str| job[name].as_str().unwrap_or_else(|| panic!("{name}: {job}"));
+    let number = |name: &str| job[name].as_u64().unwrap_or_else(|| panic!("{name}: {job}"));
+    for (name, value) in job.as_object().expect("an object") {
+        assert!(MEMBERS.contains(&name.as_str()), "unknown member {name}: {job}");
+        let may_be_null = name == "result" || name == "payload";
+        assert!(may_be_null || !value.is_null(), "{name} is null: {job}");
+    }
+
+    let status = text("status");
+    assert!(STATUSES.contains(&status), "{job}");
+    let done = matches!(status, "completed" | "failed" | "cancelled");
+    assert_eq!(job["done"], done, "{job}");
+    assert_eq!(has("result_url"), status == "completed", "{job}");
+    assert_eq!(has("result_content_type"), status == "completed", "{job}");
+    assert!(!has("result") || status == "completed", "{job}");
+    assert!(!has("result_size") || status == "completed", "{job}");
+    assert_eq!(has("error"), status == "failed", "{job}");
+    assert_eq!(has("pending_reason"), status == "pending", "{job}");
+    assert_eq!(has("finished_at"), done, "{job}");
+    assert_eq!(has("expires_at"), done, "{job}");
+    assert!(!has("last_error") || !done, "{job}");
+    assert_eq!(has("cancelled_by"), status == "cancelled", "{job}");
+    assert!(!has("cancel_reason") || has("cancel_requested_at"), "{job}");
+    if status == "pending" {
+        let reason = text("pending_reason");
+        assert!(REASONS.contains(&reason), "{job}");
+        let gated = matches!(reason, "scheduled" | "retry_backoff");
+        assert_eq!(has("run_at"), gated, "{job}");
+    } else {
+        assert!(!has("run_at"), "{job}");
+    }
+    for name in ["error", "last_error"] {
+        if let Some(error) = job.get(name) {
+            check_error(error);
+        }
+    }
+
+    let (attempt, most) = (number("attempt"), number("max_attempts"));
+    assert!(attempt <= most && (1..=100).contains(&most) && number("version") >= 1, "{job}");
+    check_attempts(job, status, attempt);
+
+    let url = text("status_url");
+    assert_eq!(url, format!("{base}/v1/jobs/{}", text("job_id")), "{job}");
+    assert_eq!(job["links"]["self"], url, "{job}");
+    assert_eq!(job["links"]["cancel"], format!("{url}/cancel"), "{job}");
+    assert_eq!(job["links"]["timeline"], format!("{url}/timeline"), "{job}");
+    if has("result_url") {
+        assert_eq!(text("result_url"), format!("{url}/result"), "{job}");
+    }
+    for id in ["job_id", "root_job_id", "retry_of", "retried_as"] {
+        assert!(!has(id) || is_id(text(id)), "{job}");
+    }
+    assert!(text("kind") != "" && text("queue") != "" && job["priority"].is_i64(), "{job}");
+    check_moments(job);
+}
+
+#[track_caller]
+fn check_error(error: &Value) {
+    assert!(error["type"].is_string() && error["message"].is_string(), "{error}");
+    assert!(error["attempt"].is_u64() && error["retryable"].is_boolean(), "{error}");
+    assert!(is_moment(error["at"].as_str().expect("a moment")), "{error}");
+}
+
+/// Fences rise; at most the last attempt runs, and it does if and only if the job does.
+#[track_caller]
+fn check_attempts(job: &Value, status: &str, attempt: u64) {
+    let none = Vec::new();
+    let attempts = job["attempts"].as_array().unwrap_or(&none);
+    let fences: Vec<u64> = attempts.iter().map(|a| a["fence"].as_u64().expect("one")).collect();
+    assert!(fences.is_sorted_by(|a, b| a < b), "{job}");
+    for (at, entry) in attempts.iter().enumerate() {
+        let last = at + 1 == attempts.len();
+        let running = entry.get("ended_at").is_none();
+        assert_eq!(running, last && status == "running", "{job}");
+        assert_eq!(running, entry.get("outcome").is_none(), "{job}");
+        assert!(running || OUTCOMES.contains(&entry["outcome"].as_str().expect("one")), "{job}");
+        assert!(is_moment(entry["started_at"].as_str().expect("a moment")), "{job}");
+        assert!(entry["worker_id"].as_str().is_some_and(|w| !w.is_empty()), "{job}");
+    }
+    assert!(status != "running" || (attempt >= 1 && !attempts.is_empty()), "{job}");
+    assert_eq!(job.get("started_at").is_some(), !attempts.is_empty(), "{job}");
+    let counted = attempts.iter().filter(|a| a["outcome"] != "released").count() as u64;
+    assert!(attempts.len() >= 60 || counted == attempt, "{counted} counted attempts: {job}");
+}
+
+#[track_caller]
+fn check_moments(job: &Value) {
+    for (name, value) in job.as_object().expect("an object") {
+        let named = name.ends_with("_at") || name == "start_by";
+        assert!(!named || is_moment(value.as_str().unwrap_or_default()), "{name}: {job}");
+    }
+    let (created, updated) = (job["created_at"].as_str(), job["updated_at"].as_str());
+    assert!(created.is_some() && created <= updated, "{job}");
+    if let Some(finished) = job["finished_at"].as_str() {
+        assert!(Some(finished) == updated && Some(finished) < job["expires_at"].as_str(), "{job}");
+    }
+}
+
+/// RFC 3339, UTC, milliseconds.
+pub fn is_moment(text: &str) -> bool {
+    text.len() == 24 && text.as_bytes()[10] == b'T' && text.as_bytes()[19] == b'.' && text.ends_with('Z')
+}
+
+/// A `UUIDv7`, written plainly.
+fn is_id(text: &str) -> bool {
+    text.len() == 36
+        && text.as_bytes()[14] == b'7'
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

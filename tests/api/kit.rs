@@ -1,0 +1,320 @@
+//! A server of the test's own and a client that trusts it in nothing: every answer is held to the
+//! rules that hold for all answers, and every job in it to the rules that hold for all jobs.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::jobs::{Seen, check_answer};
+use crate::server::{Launch, PATIENCE, ServerProcess};
+
+pub struct Server {
+    pub client: Client,
+    pub process: ServerProcess,
+    pub launch: Launch,
+    pub dir: TempDir,
+}
+
+impl Deref for Server {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With configuration: `("TASKS__REAPER", "100ms")`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let launch = Launch::new(dir.path().join("jobs.db"));
+        let launch = settings.iter().fold(launch, |l, (key, value)| l.set(key, value));
+        let process = launch.start();
+        let launch = launch.port(process.port);
+        Self { client: Client::new(process.port), process, launch, dir }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.process.port
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("jobs.db")
+    }
+
+    /// SIGKILL and a new process on the same file and port; what was seen must still be true.
+    pub fn restart_after_kill(self) -> Self {
+        let Self { client, process, launch, dir } = self;
+        process.kill();
+        let process = launch.start();
+        Self { client, process, launch, dir }
+    }
+}
+
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    pub base: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Client {
+    pub fn new(port: u16) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .expect("a client");
+        Self { http, base: format!("http://127.0.0.1:{port}"), seen: Arc::default() }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends and checks; the answer, or why there is none.
+    pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Reply> {
+        let request = request.build()?;
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let floor = self.seen.lock().expect("seen").versions();
+        let response = self.http.execute(request).await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await?.to_vec();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let reply = Reply { status, headers, bytes, json };
+        check_answer(&method, &path, &reply);
+        self.seen.lock().expect("seen").look(&self.base, &path, &reply, &floor);
+        Ok(reply)
+    }
+
+    pub async fn send(&self, request: RequestBuilder) -> Reply {
+        self.try_send(request).await.expect("an answer")
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.send(with(self.request(Method::GET, path), headers)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub async fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Reply {
+        self.send(with(self.request(Method::POST, path).json(body), headers)).await
+    }
+
+    /// Without a body.
+    pub async fn post_nothing(&self, path: &str) -> Reply {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    /// Any text as the body, called JSON.
+    pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
+        let request = self.request(Method::POST, path);
+        self.send(request.header("Content-Type", "application/json").body(body)).await
+    }
+
+    /// A new job that waits; its id.
+    pub async fn submit(&self, body: &Value) -> String {
+        let reply = self.post_with("/v1/jobs", body, &[("Prefer", "respond-async")]).await;
+        reply.is(202).id()
+    }
+
+    pub async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/v1/jobs/{id}")).await.is(200).json
+    }
+
+    /// The job once `enough` is true of it: held by the server, never polled in a hurry.
+    pub async fn job_when(&self, id: &str, enough: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut tag = String::new();
+        loop {
+            let headers = [("If-None-Match", tag.as_str()), ("Prefer", "wait=5")];
+            let reply = self.get_with(&format!("/v1/jobs/{id}"), &headers).await;
+            if reply.status == 200 {
+                if enough(&reply.json) {
+                    return reply.json;
+                }
+                tag = reply.header("etag").expect("a tag").to_owned();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "waited too long: {}", reply.json);
+        }
+    }
+
+    pub async fn job_done(&self, id: &str) -> Value {
+        self.job_when(id, |job| job["done"] == true).await
+    }
+
+    pub async fn claims(&self, body: &Value) -> Value {
+        self.post("/v1/claims", body).await.is(200).json
+    }
+
+    /// The one job that there is for `worker` in `queue`.
+    pub async fn lease(&self, worker: &str, queue: &str) -> Lease {
+        let body = json!({"worker_id": worker, "queues": [queue], "wait_seconds": 20});
+        self.lease_by(&body).await
+    }
+
+    pub async fn lease_by(&self, body: &Value) -> Lease {
+        let answer = self.claims(body).await;
+        let jobs = answer["jobs"].as_array().expect("jobs");
+        assert_eq!(jobs.len(), 1, "{answer}");
+        Lease::of(&jobs[0])
+    }
+
+    /// `complete`, `fail`, `release`, `cancelled` or `heartbeat`, with the lease's token.
+    pub async fn with_lease(&self, what: &str, lease: &Lease, members: &Value) -> Reply {
+        let mut body = members.clone();
+        body["lease_token"] = json!(lease.token);
+        self.post(&format!("/v1/jobs/{}/{what}", lease.id), &body).await
+    }
+
+    pub async fn complete(&self, lease: &Lease, result: Value) -> Value {
+        self.with_lease("complete", lease, &json!({"result": result})).await.is(200).json
+    }
+
+    pub async fn fail(&self, lease: &Lease, members: Value) -> Value {
+        let mut body = json!({"error": {"type": "boom", "message": "it broke"}});
+        body.as_object_mut().expect("an object").extend(members.as_object().expect("one").clone());
+        self.with_lease("fail", lease, &body).await.is(200).json
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        let reply = self.get("/metrics").await.is(200);
+        Metrics(String::from_utf8(reply.bytes).expect("text"))
+    }
+
+    /// Whether the server still does its work, after all that.
+    pub async fn is_alive(&self) {
+        self.get("/livez").await.is(200);
+        let id = self.submit(&json!({"kind": "sign.of.life", "queue": "alive"})).await;
+        let lease = self.lease("alive", "alive").await;
+        assert_eq!(lease.id, id);
+        self.complete(&lease, json!(true)).await;
+    }
+}
+
+pub fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
+    headers.iter().fold(request, |r, (name, value)| r.header(*name, *value))
+}
+
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub id: String,
+    pub token: String,
+    pub fence: u64,
+    pub json: Value,
+}
+
+impl Lease {
+    pub fn of(job: &Value) -> Self {
+        Self {
+            id: job["job_id"].as_str().expect("an id").to_owned(),
+            token: job["lease_token"].as_str().expect("a token").to_owned(),
+            fence: job["fence"].as_u64().expect("a fence"),
+            json: job.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+    /// `null` when the body is no JSON.
+    pub json: Value,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|v| v.to_str().expect("ASCII"))
+    }
+
+    #[track_caller]
+    pub fn is(self, status: u16) -> Self {
+        let body = String::from_utf8_lossy(&self.bytes);
+        assert_eq!(self.status, status, "{body}");
+        self
+    }
+
+    /// The problem with this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Self {
+        let reply = self.is(status);
+        assert_eq!(reply.json["code"], code, "{}", reply.json);
+        reply
+    }
+
+    /// A 422 whose errors are exactly these, as `pointer code`.
+    #[track_caller]
+    pub fn wrong(self, errors: &[&str]) -> Self {
+        let reply = self.problem(422, "validation-failed");
+        assert_eq!(reply.errors(), errors, "{}", reply.json);
+        reply
+    }
+
+    pub fn errors(&self) -> Vec<String> {
+        let text = |item: &Value, name: &str| item[name].as_str().expect("text").to_owned();
+        let items = self.json["errors"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|i| format!("{} {}", text(i, "pointer"), text(i, "code"))).collect()
+    }
+
+    pub fn id(&self) -> String {
+        self.json["job_id"].as_str().expect("a job").to_owned()
+    }
+
+    #[track_caller]
+    pub fn retry_after(&self) -> u64 {
+        let text = self.header("retry-after").expect("Retry-After");
+        let seconds = text.parse().expect("whole seconds");
+        assert!(seconds >= 1);
+        seconds
+    }
+}
+
+/// A scrape.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The sum over the series with these labels, written `name="value"`; 0 when there is none.
+    pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
+        let series = self.0.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (name, rest) = series.split_once('{').unwrap_or((series, ""));
+            let fits = name == metric && labels.iter().all(|l| rest.contains(l));
+            fits.then(|| value.parse::<f64>().expect("a number"))
+        });
+        series.sum()
+    }
+
+    /// Every value that differs from 0 of a metric, by its labels.
+    pub fn nonzero(&self, metric: &str) -> HashMap<String, f64> {
+        let series = self.0.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (name, rest) = series.split_once('{').unwrap_or((series, ""));
+            let value: f64 = value.parse().ok()?;
+            (name == metric && value != 0.0).then(|| (rest.trim_end_matches('}').to_owned(), value))
+        });
+        series.collect()
+    }
+}
