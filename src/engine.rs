@@ -74,7 +74,6 @@ pub struct Settings {
     pub default_jobs: Arc<JobDefaults>,
     /// Queues with defaults of their own.
     pub queue_jobs: std::collections::HashMap<String, Arc<JobDefaults>>,
-    pub idempotency_ttl: Duration,
     /// The largest statistical `Retry-After`.
     pub retry_after_max: Duration,
     /// Payload bytes in one claim's answer.

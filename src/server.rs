@@ -224,7 +224,6 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
             .queues()
             .map(|(name, defaults)| (name.to_string(), Arc::clone(defaults)))
             .collect::<HashMap<_, _>>(),
-        idempotency_ttl: config.jobs.idempotency_ttl,
         retry_after_max: config.jobs.retry_after.max,
         claim_bytes: CLAIM_BYTES,
         poll_fallback: POLL_FALLBACK,

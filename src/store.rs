@@ -302,7 +302,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn identity(&self) -> &Identity;
 
     /// All or nothing. Each job is created with its key and counters in one commit; if any key
-    /// was reused with another body, or names a job that is gone, nothing is created at all.
+    /// was reused with another body, or names a job that is gone, nothing is created at all (look
+    /// for those answers first: the others then say `Created` of what would have been).
     async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>>;
 
     /// One job, wherever it lies. `payload` asks for the payload too.
@@ -352,7 +353,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn take_back(&self, limit: u32, spread: Vec<f64>, now: Timestamp) -> Result<Vec<Transition>>;
 
     /// Makes due scheduled and backing-off jobs claimable, and resumes queues whose pause has
-    /// ended: at most `limit` jobs. Answers the number made claimable by queue.
+    /// ended: at most `limit` jobs, and every such queue. Answers, by queue, how many jobs can be
+    /// claimed because of it.
     async fn promote(&self, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>>;
 
     /// After an outage of ours: no lease and no hard limit ends before its length has passed
@@ -360,13 +362,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn extend_leases(&self, now: Timestamp) -> Result<u64>;
 
     /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the
-    /// id is younger than `tombstone`), idempotency keys older than `key_ttl` whose job is gone,
+    /// id is younger than `tombstone`), idempotency keys past their life whose job is gone,
     /// old tombstones, and presence not seen for a day.
     async fn expire(
         &self,
         limit: u32,
         tombstone: Duration,
-        key_ttl: Duration,
         now: Timestamp,
     ) -> Result<Retired>;
 

@@ -1,16 +1,20 @@
 //! The API from outside: a server as a process, real sockets, and every promise of `docs/API.md`.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
 #[path = "support/server.rs"]
 mod server;
 
-#[path = "api/kit.rs"]
-mod kit;
 #[path = "api/jobs.rs"]
 mod jobs;
+#[path = "api/kit.rs"]
+mod kit;
 #[path = "api/wire.rs"]
 mod wire;
 
 #[path = "api/idempotency.rs"]
 mod idempotency;
+#[path = "api/status.rs"]
+mod status;
 #[path = "api/submit.rs"]
 mod submit;

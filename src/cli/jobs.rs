@@ -115,11 +115,7 @@ pub(super) async fn run(args: JobsArgs) -> Done {
     let client = args.connect.client()?;
     match args.command {
         JobsCommand::List(args) => list(&client, args).await,
-        JobsCommand::Show {
-            job,
-            payload,
-            format,
-        } => {
+        JobsCommand::Show { job, payload, format } => {
             let job = if payload {
                 client.job_with_payload(&job.id).await?
             } else {
@@ -127,12 +123,7 @@ pub(super) async fn run(args: JobsArgs) -> Done {
             };
             output::show(format.json, &job, || describe(&job, Now::read()))
         }
-        JobsCommand::Cancel {
-            job,
-            reason,
-            force,
-            format,
-        } => {
+        JobsCommand::Cancel { job, reason, force, format } => {
             let request = wire::CancelRequest { reason, force };
             let job = client.cancel(&job.id, &request).await?;
             output::show(format.json, &job, || cancelled(&job))
@@ -222,10 +213,7 @@ pub(super) fn describe(job: &wire::Job, now: Now) -> String {
     facts.add("kind", &*job.kind);
     facts.add("queue", &*job.queue);
     facts.add("priority", job.priority.to_string());
-    facts.add(
-        "attempt",
-        format!("{} of {}", job.attempt, job.max_attempts),
-    );
+    facts.add("attempt", format!("{} of {}", job.attempt, job.max_attempts));
     facts.add("created", now.moment(&job.created_at));
     facts.maybe("runs at", job.run_at.as_ref().map(moment));
     facts.maybe("start by", job.start_by.as_ref().map(moment));
@@ -233,27 +221,16 @@ pub(super) fn describe(job: &wire::Job, now: Now) -> String {
     facts.maybe("finished", job.finished_at.as_ref().map(moment));
     facts.maybe("expires", job.expires_at.as_ref().map(moment));
     if let Some(progress) = &job.progress {
-        let percent = progress
-            .percent
-            .map(|p| format!("{p:.0}% "))
-            .unwrap_or_default();
+        let percent = progress.percent.map(|p| format!("{p:.0}% ")).unwrap_or_default();
         let message = progress.message.as_deref().unwrap_or_default();
         let at = now.age(&progress.updated_at);
         facts.add("progress", format!("{percent}{message} ({at} ago)"));
     }
-    facts.maybe(
-        "cancel requested",
-        job.cancel_requested_at.as_ref().map(moment),
-    );
+    facts.maybe("cancel requested", job.cancel_requested_at.as_ref().map(moment));
     facts.maybe("cancel reason", job.cancel_reason.clone());
     facts.maybe("cancelled by", job.cancelled_by.clone());
     for (name, error) in [("error", &job.error), ("last error", &job.last_error)] {
-        facts.maybe(
-            name,
-            error
-                .as_ref()
-                .map(|e| format!("{}: {}", e.kind, e.message.trim_end())),
-        );
+        facts.maybe(name, error.as_ref().map(|e| format!("{}: {}", e.kind, e.message.trim_end())));
     }
     facts.maybe("result", job.result.as_ref().map(|r| r.as_str().to_owned()));
     if job.result.is_none() {
@@ -261,15 +238,9 @@ pub(super) fn describe(job: &wire::Job, now: Now) -> String {
     }
     facts.maybe("retry of", job.retry_of.clone());
     facts.maybe("retried as", job.retried_as.clone());
-    facts.maybe(
-        "metadata",
-        job.metadata.as_ref().map(|m| m.as_str().to_owned()),
-    );
+    facts.maybe("metadata", job.metadata.as_ref().map(|m| m.as_str().to_owned()));
     facts.maybe("tags", (!job.tags.is_empty()).then(|| job.tags.join(" ")));
-    facts.maybe(
-        "payload",
-        job.payload.as_ref().map(|p| p.as_str().to_owned()),
-    );
+    facts.maybe("payload", job.payload.as_ref().map(|p| p.as_str().to_owned()));
     let mut text = facts.render();
     if !job.attempts.is_empty() {
         text.push('\n');
@@ -285,9 +256,7 @@ fn attempts(attempts: &[wire::JobAttempt], now: Now) -> String {
             a.attempt.to_string(),
             a.outcome.clone().unwrap_or_else(|| "running".into()),
             now.moment(&a.started_at),
-            a.ended_at
-                .as_ref()
-                .map_or_else(|| "-".into(), |at| now.moment(at)),
+            a.ended_at.as_ref().map_or_else(|| "-".into(), |at| now.moment(at)),
             a.worker_id.clone(),
         ]);
     }
@@ -310,9 +279,7 @@ fn events(timeline: &wire::Timeline) -> String {
             event.at.clone(),
             event.kind.clone(),
             event.attempt.map_or_else(|| "-".into(), |n| n.to_string()),
-            event
-                .run_ms
-                .map_or_else(|| "-".into(), |ms| output::span(ms as f64 / 1_000.0)),
+            event.run_ms.map_or_else(|| "-".into(), |ms| output::span(ms as f64 / 1_000.0)),
             output::dash(event.worker_id.as_deref()),
             event.reason.clone().unwrap_or_default(),
         ]);

@@ -79,18 +79,9 @@ pub(super) async fn run(args: QueuesArgs) -> Done {
             Ok(done)
         }
         QueuesCommand::Show { queue, format } => one(&client.queue(&queue).await?, format),
-        QueuesCommand::Pause {
-            queue,
-            reason,
-            until,
-            span,
-            format,
-        } => {
+        QueuesCommand::Pause { queue, reason, until, span, format } => {
             let until = until.or_else(|| span.map(|span| Now::read().plus(span)));
-            let request = wire::Pause {
-                reason,
-                until: until.map(Timestamp::to_rfc3339),
-            };
+            let request = wire::Pause { reason, until: until.map(Timestamp::to_rfc3339) };
             one(&client.pause(&queue, &request).await?, format)
         }
         QueuesCommand::Resume { queue, format } => one(&client.resume(&queue).await?, format),
@@ -121,11 +112,7 @@ fn table(queues: &[wire::Queue]) -> String {
             queue.jobs.retry_backoff.to_string(),
             queue.jobs.scheduled.to_string(),
             queue.workers.to_string(),
-            if queue.paused {
-                "paused".into()
-            } else {
-                "open".into()
-            },
+            if queue.paused { "paused".into() } else { "open".into() },
         ]);
     }
     table.render()
@@ -144,14 +131,8 @@ fn describe(queue: &wire::Queue, now: Now) -> String {
     facts.add("queue", &*queue.name);
     facts.add("state", if queue.paused { "paused" } else { "open" });
     facts.maybe("paused because", queue.paused_reason.clone());
-    facts.maybe(
-        "paused since",
-        queue.paused_at.as_ref().map(|at| now.moment(at)),
-    );
-    facts.maybe(
-        "paused until",
-        queue.paused_until.as_ref().map(|at| now.moment(at)),
-    );
+    facts.maybe("paused since", queue.paused_at.as_ref().map(|at| now.moment(at)));
+    facts.maybe("paused until", queue.paused_until.as_ref().map(|at| now.moment(at)));
     facts.add("eligible", queue.jobs.eligible.to_string());
     facts.add("oldest waits", oldest(queue));
     facts.add("running", queue.jobs.running.to_string());
@@ -171,11 +152,7 @@ mod tests {
             name: "reports".into(),
             paused: true,
             paused_reason: Some("printer".into()),
-            jobs: wire::QueueJobs {
-                eligible: 12,
-                running: 3,
-                ..wire::QueueJobs::default()
-            },
+            jobs: wire::QueueJobs { eligible: 12, running: 3, ..wire::QueueJobs::default() },
             oldest_pending_age_seconds: 75.0,
             workers: 2,
             ..wire::Queue::default()

@@ -67,6 +67,9 @@ pub(super) struct SubmitArgs {
     connect: Connect,
 }
 
+/// How long the server is asked to hold the submission itself: well under what proxies cut off.
+const HOLD: Duration = Duration::from_secs(20);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     Forever,
@@ -96,12 +99,9 @@ pub(super) async fn run(args: SubmitArgs) -> Done {
         Some(Wait::Forever) | None => None,
     };
     let prefer = match args.wait {
-        Some(_) => {
-            let left = until.map_or(Duration::MAX, |u| {
-                u.saturating_duration_since(Instant::now())
-            });
-            Prefer::wait(left.min(Duration::from_secs(20)))
-        }
+        // The server holds for whole seconds: what is left of the time is for the looks after.
+        Some(Wait::For(span)) => Prefer::wait(Duration::from_secs(span.min(HOLD).as_secs())),
+        Some(Wait::Forever) => Prefer::wait(HOLD),
         None => Prefer::default(),
     };
     let mut told = false;
@@ -125,24 +125,26 @@ pub(super) async fn run(args: SubmitArgs) -> Done {
         }
         return Ok(done);
     }
-    let seen = follow(&client, submitted, until).await?;
-    let done = finish(&client, &seen.job, args.format.json).await;
-    match (done, advice(&client, &seen.job).await) {
-        (Err(mut failure), Some(advice)) => {
-            failure.message = format!("{}; {advice}", failure.message);
-            Err(failure)
-        }
-        (done, _) => done,
+    let mut job = follow(&client, submitted, until).await?.job;
+    if job.done || args.format.json {
+        return finish(&client, &job, args.format.json).await;
     }
+    // Why it waits may have changed since it was last seen, which is no change of the job.
+    job = client.show(&job.job_id).await.unwrap_or(job);
+    let mut message = verdict(&job);
+    if let Some(advice) = advice(&client, &job).await {
+        let _ = write!(message, "; {advice}");
+    }
+    Err(Failure::no(message))
 }
 
 /// What a person can do about a job that waits for something they may have forgotten.
 async fn advice(client: &Client, job: &wire::Job) -> Option<String> {
     let queue = &job.queue;
     match job.pending_reason.as_deref()? {
-        "queue_paused" => Some(format!(
-            "queue {queue} is paused; `punctual queues resume {queue}` goes on"
-        )),
+        "queue_paused" => {
+            Some(format!("queue {queue} is paused; `punctual queues resume {queue}` goes on"))
+        }
         "queued" | "no_workers" => {
             // Advice that cannot be had is no failure.
             let workers = client.workers().await.ok()?.workers;
@@ -165,17 +167,13 @@ fn payload(text: &str) -> Result<RawJson, Failure> {
         _ if text == "-" => {
             let mut json = String::new();
             std::io::stdin().read_to_string(&mut json).map_err(|e| {
-                Failure::usage(format!(
-                    "cannot read the payload from stdin: {e}; pipe UTF-8 in"
-                ))
+                Failure::usage(format!("cannot read the payload from stdin: {e}; pipe UTF-8 in"))
             })?;
             (json, "stdin".to_owned())
         }
         Some(file) => {
             let json = std::fs::read_to_string(file).map_err(|e| {
-                Failure::usage(format!(
-                    "cannot read the payload: {file}: {e}; check the path"
-                ))
+                Failure::usage(format!("cannot read the payload: {file}: {e}; check the path"))
             })?;
             (json, file.to_owned())
         }
@@ -266,20 +264,13 @@ pub(super) fn verdict(job: &wire::Job) -> String {
 
 /// The last line of a message is the one that says what broke.
 fn last_line(message: &str) -> &str {
-    message
-        .trim_end()
-        .lines()
-        .next_back()
-        .unwrap_or("no message")
+    message.trim_end().lines().next_back().unwrap_or("no message")
 }
 
 /// Prints the bytes of a result as they are; JSON gets a line's end.
 pub(super) async fn print_result(client: &Client, id: &str) -> Done {
     match client.result(id).await? {
-        JobResult::Here {
-            content_type,
-            bytes,
-        } => {
+        JobResult::Here { content_type, bytes } => {
             output::print_bytes(&bytes)?;
             if content_type.starts_with("application/json") && !bytes.ends_with(b"\n") {
                 output::print("\n")?;
@@ -307,12 +298,7 @@ mod tests {
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"[1]\n").unwrap();
-        assert_eq!(
-            payload(&format!("@{}", file.path().display()))
-                .unwrap()
-                .as_str(),
-            "[1]"
-        );
+        assert_eq!(payload(&format!("@{}", file.path().display())).unwrap().as_str(), "[1]");
     }
 
     #[test]

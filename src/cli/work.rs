@@ -60,11 +60,7 @@ pub(super) struct WorkArgs {
 fn lease(text: &str) -> Result<Duration, String> {
     let span = super::duration(text)?;
     let range = Duration::from_secs(1)..=Duration::from_secs(3600);
-    if range.contains(&span) {
-        Ok(span)
-    } else {
-        Err("a lease is 1s to 1h".to_owned())
-    }
+    if range.contains(&span) { Ok(span) } else { Err("a lease is 1s to 1h".to_owned()) }
 }
 
 pub(super) fn run(args: WorkArgs) -> Done {
@@ -73,9 +69,7 @@ pub(super) fn run(args: WorkArgs) -> Done {
         .enable_all()
         .build()
         .map_err(|e| {
-            Failure::no(format!(
-                "cannot start the runtime: {e}; raise the process limit"
-            ))
+            Failure::no(format!("cannot start the runtime: {e}; raise the process limit"))
         })?
         .block_on(work(args))
 }
@@ -98,9 +92,7 @@ async fn work(args: WorkArgs) -> Done {
     };
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(term), Ok(int)] = signals else {
-        return Err(Failure::no(
-            "cannot listen for signals; check the process limits",
-        ));
+        return Err(Failure::no("cannot listen for signals; check the process limits"));
     };
     tracing::info!(
         worker_id = %config.worker_id,
@@ -180,24 +172,14 @@ fn log_to_stderr() {
 fn hostname() -> Option<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = kernel.or_else(|| std::env::var("HOSTNAME").ok())?;
-    let name: String = name
-        .trim()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(100)
-        .collect();
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(100).collect();
     (!name.is_empty()).then_some(name)
 }
 
 /// Readable, and unique even where process ids repeat, as in containers.
 fn worker_id(hostname: Option<&str>) -> String {
     let unique = uuid::Uuid::now_v7().simple().to_string();
-    format!(
-        "{}-{}-{}",
-        hostname.unwrap_or("worker"),
-        std::process::id(),
-        &unique[24..]
-    )
+    format!("{}-{}-{}", hostname.unwrap_or("worker"), std::process::id(), &unique[24..])
 }
 
 #[cfg(test)]

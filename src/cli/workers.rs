@@ -32,10 +32,11 @@ pub(super) async fn run(args: WorkersArgs) -> Done {
     match args.command {
         WorkersCommand::List { format } => {
             let list = client.workers().await?;
-            let done =
-                output::show(format.json, &list, || table(&list.workers, Now::read()))?;
+            let done = output::show(format.json, &list, || table(&list.workers, Now::read()))?;
             if list.workers.is_empty() && !format.json {
-                output::note("no workers; start one with `punctual work --queue default --exec CMD`");
+                output::note(
+                    "no workers; start one with `punctual work --queue default --exec CMD`",
+                );
             }
             Ok(done)
         }
@@ -54,11 +55,7 @@ fn table(workers: &[wire::Worker], now: Now) -> String {
         "DIRECTIVE",
     ]);
     for worker in workers {
-        let kinds = if worker.kinds.is_empty() {
-            "all".into()
-        } else {
-            worker.kinds.join(",")
-        };
+        let kinds = if worker.kinds.is_empty() { "all".into() } else { worker.kinds.join(",") };
         table.row([
             worker.worker_id.clone(),
             output::dash(worker.hostname.as_deref()),

@@ -94,15 +94,10 @@ fn one_line(text: &str) -> String {
 
 /// Whatever answered: a problem document of ours, or a page of something in between.
 pub(super) fn problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ClientError {
-    let read = serde_json::from_slice::<Problem>(body)
-        .ok()
-        .filter(|p| !p.code.is_empty());
+    let read = serde_json::from_slice::<Problem>(body).ok().filter(|p| !p.code.is_empty());
     let mut problem = read.unwrap_or_else(|| {
         let reason = status.canonical_reason().unwrap_or("an error");
-        Problem {
-            title: format!("the server answered {reason}"),
-            ..Problem::default()
-        }
+        Problem { title: format!("the server answered {reason}"), ..Problem::default() }
     });
     problem.status = status.as_u16();
     ClientError::Problem(Box::new(problem), headers::retry_after(headers))
@@ -159,22 +154,15 @@ mod tests {
 
     #[test]
     fn understands_a_proxy_in_between() {
-        let error = problem(
-            StatusCode::BAD_GATEWAY,
-            &HeaderMap::new(),
-            b"<html>oops</html>",
-        );
+        let error = problem(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"<html>oops</html>");
         assert!(error.is_transient());
         assert_eq!(error.to_string(), "the server answered Bad Gateway (502)");
     }
 
     #[test]
     fn a_duplicate_in_flight_is_transient_and_other_conflicts_are_not() {
-        let conflict = |code: &str| Problem {
-            status: 409,
-            code: code.into(),
-            ..Problem::default()
-        };
+        let conflict =
+            |code: &str| Problem { status: 409, code: code.into(), ..Problem::default() };
         assert!(is_transient(&conflict("idempotency-in-flight")));
         assert!(!is_transient(&conflict("lease-lost")));
     }

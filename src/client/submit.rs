@@ -72,11 +72,7 @@ mod tests {
         let now = Instant::now();
         let gone = ClientError::Unreachable(String::new());
         assert!(worth_it(&gone, now, now + Duration::from_secs(1)));
-        assert!(!worth_it(
-            &gone,
-            now + Duration::from_secs(2),
-            now + Duration::from_secs(1)
-        ));
+        assert!(!worth_it(&gone, now + Duration::from_secs(2), now + Duration::from_secs(1)));
         let no = ClientError::Protocol(String::new());
         assert!(!worth_it(&no, now, now + Duration::from_secs(1)));
     }

@@ -161,10 +161,9 @@ impl<S: Store> Store for Observed<S> {
         &self,
         limit: u32,
         tombstone: Duration,
-        key_ttl: Duration,
         now: Timestamp,
     ) -> Result<Retired> {
-        self.watch(Operation::Expire, self.inner.expire(limit, tombstone, key_ttl, now)).await
+        self.watch(Operation::Expire, self.inner.expire(limit, tombstone, now)).await
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {

@@ -48,7 +48,7 @@ impl Engine {
         for _ in 0..STEPS {
             let ready =
                 self.0.store.promote(STEP, self.now()).await.map_err(|e| e.to_string())?;
-            let step: u64 = ready.iter().map(|(_, n)| *n).filter(|n| *n != u64::MAX).sum();
+            let step: u64 = ready.iter().map(|(_, n)| *n).sum();
             for (queue, jobs) in &ready {
                 self.0.claims.wake(queue, None, *jobs);
             }
@@ -64,11 +64,10 @@ impl Engine {
     async fn expire_old(&self) -> StepResult {
         let mut removed = 0;
         for _ in 0..STEPS {
-            let ttl = self.0.settings.idempotency_ttl;
             let step = self
                 .0
                 .store
-                .expire(STEP, TOMBSTONE_AGE, ttl, self.now())
+                .expire(STEP, TOMBSTONE_AGE, self.now())
                 .await
                 .map_err(|e| e.to_string())?;
             self.0.events.jobs_expired(step.jobs);

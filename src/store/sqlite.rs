@@ -296,9 +296,9 @@ impl Store for SqliteStore {
         &self,
         limit: u32,
         tombstone: Duration,
-        key_ttl: Duration,
         now: Timestamp,
     ) -> Result<Retired> {
+        let key_ttl = self.key_ttl;
         self.writer.write(move |tx| upkeep::expire(tx, limit, tombstone, key_ttl, now)).await
     }
 

@@ -53,15 +53,9 @@ impl Exec {
     pub fn new(words: &[String]) -> Option<Self> {
         let (first, rest) = words.split_first()?;
         if rest.is_empty() && first.contains(char::is_whitespace) {
-            return Some(Self {
-                program: "sh".into(),
-                args: vec!["-c".into(), first.clone()],
-            });
+            return Some(Self { program: "sh".into(), args: vec!["-c".into(), first.clone()] });
         }
-        Some(Self {
-            program: first.clone(),
-            args: rest.to_vec(),
-        })
+        Some(Self { program: first.clone(), args: rest.to_vec() })
     }
 
     /// What is run: a path, or a name to be found in `PATH`.
@@ -84,10 +78,7 @@ impl Exec {
             .env("PUNCTUAL_QUEUE", &job.queue)
             .env("PUNCTUAL_ATTEMPT", job.attempt.to_string());
         // The worker's own trace, if it was started within one, is not the job's.
-        for (name, value) in [
-            ("TRACEPARENT", &job.traceparent),
-            ("TRACESTATE", &job.tracestate),
-        ] {
+        for (name, value) in [("TRACEPARENT", &job.traceparent), ("TRACESTATE", &job.tracestate)] {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -274,11 +265,7 @@ fn outcome(ended: &Ended<'_>) -> Outcome {
             message: format!("the command wrote more than {MAX_OUTPUT} bytes to stdout"),
             ..ErrorReport::default()
         };
-        return Outcome::Failed {
-            error,
-            retryable: false,
-            retry_after: None,
-        };
+        return Outcome::Failed { error, retryable: false, retry_after: None };
     }
     match ended.stop {
         Some(Stop::Draining) => return Outcome::Released,
@@ -287,14 +274,8 @@ fn outcome(ended: &Ended<'_>) -> Outcome {
     }
     let (kind, how) = match (ended.status.code(), ended.status.signal()) {
         (Some(0), _) => return Outcome::Completed(result(ended.stdout)),
-        (Some(code), _) => (
-            format!("exit-{code}"),
-            format!("the command exited with {code}"),
-        ),
-        (None, Some(n)) => (
-            format!("signal-{n}"),
-            format!("the command was killed by signal {n}"),
-        ),
+        (Some(code), _) => (format!("exit-{code}"), format!("the command exited with {code}")),
+        (None, Some(n)) => (format!("signal-{n}"), format!("the command was killed by signal {n}")),
         (None, None) => ("exit-unknown".to_owned(), "the command ended".to_owned()),
     };
     let text = String::from_utf8_lossy(ended.stderr);
@@ -304,17 +285,9 @@ fn outcome(ended: &Ended<'_>) -> Outcome {
     } else {
         tail.to_owned()
     };
-    let error = ErrorReport {
-        kind,
-        message,
-        ..ErrorReport::default()
-    };
+    let error = ErrorReport { kind, message, ..ErrorReport::default() };
     let retryable = ended.status.code() != Some(DO_NOT_RETRY);
-    Outcome::Failed {
-        error,
-        retryable,
-        retry_after: None,
-    }
+    Outcome::Failed { error, retryable, retry_after: None }
 }
 
 /// JSON as it stands, any other text as a JSON string, nothing as none.
@@ -349,9 +322,7 @@ mod tests {
 
     fn failure(outcome: Outcome) -> (String, String, bool) {
         match outcome {
-            Outcome::Failed {
-                error, retryable, ..
-            } => (error.kind, error.message, retryable),
+            Outcome::Failed { error, retryable, .. } => (error.kind, error.message, retryable),
             Outcome::Completed(_) | Outcome::Released | Outcome::Cancelled => {
                 panic!("not a failure: {outcome:?}")
             }
@@ -371,21 +342,12 @@ mod tests {
 
     #[test]
     fn exit_codes_and_signals() {
-        assert_eq!(
-            ended(0, "1", "noise", None),
-            Outcome::Completed(Some(RawJson::trusted("1")))
-        );
+        assert_eq!(ended(0, "1", "noise", None), Outcome::Completed(Some(RawJson::trusted("1"))));
         let (kind, message, retryable) = failure(ended(3 << 8, "", "a\nb\n", None));
-        assert_eq!(
-            (kind.as_str(), message.as_str(), retryable),
-            ("exit-3", "a\nb", true)
-        );
+        assert_eq!((kind.as_str(), message.as_str(), retryable), ("exit-3", "a\nb", true));
         let (kind, message, retryable) = failure(ended(65 << 8, "", "", None));
         assert_eq!((kind.as_str(), retryable), ("exit-65", false));
-        assert_eq!(
-            message,
-            "the command exited with 65 and wrote nothing to stderr"
-        );
+        assert_eq!(message, "the command exited with 65 and wrote nothing to stderr");
         assert_eq!(failure(ended(9, "", "", None)).0, "signal-9");
         assert_eq!(ended(15, "", "", Some(Stop::Cancelled)), Outcome::Cancelled);
         assert_eq!(ended(0, "1", "", Some(Stop::Draining)), Outcome::Released);
@@ -401,10 +363,7 @@ mod tests {
 
     async fn run(line: &str, payload: &str, told: Option<Stop>) -> Outcome {
         let (stop, receiver) = watch::channel(None);
-        let context = Context {
-            stop: receiver,
-            progress: Progress::new(Arc::default()),
-        };
+        let context = Context { stop: receiver, progress: Progress::new(Arc::default()) };
         let job = LeasedJob {
             job_id: "j1".into(),
             kind: "k".into(),
@@ -414,10 +373,7 @@ mod tests {
             ..LeasedJob::default()
         };
         stop.send_replace(told);
-        Exec::new(&[line.to_owned()])
-            .unwrap()
-            .run(job, context)
-            .await
+        Exec::new(&[line.to_owned()]).unwrap().run(job, context).await
     }
 
     #[tokio::test]
@@ -427,10 +383,7 @@ mod tests {
         assert_eq!(run(line, "[1]", None).await, Outcome::Completed(Some(text)));
         // Neither a payload that nobody reads nor a child that is left behind is in the way.
         let big = format!("\"{}\"", "x".repeat(1 << 20));
-        assert_eq!(
-            run("exec true ", &big, None).await,
-            Outcome::Completed(None)
-        );
+        assert_eq!(run("exec true ", &big, None).await, Outcome::Completed(None));
         let (kind, message, _) = failure(run("echo no >&2; exit 4", "1", None).await);
         assert_eq!((kind.as_str(), message.as_str()), ("exit-4", "no"));
     }
@@ -438,15 +391,9 @@ mod tests {
     #[tokio::test]
     async fn stops_a_command_and_its_children() {
         let told = Some(Stop::Cancelled);
-        assert_eq!(
-            run("sleep 1000 & sleep 1000", "1", told).await,
-            Outcome::Cancelled
-        );
+        assert_eq!(run("sleep 1000 & sleep 1000", "1", told).await, Outcome::Cancelled);
         let at_once = Some(Stop::LeaseEnding(Instant::now()));
-        assert_eq!(
-            run("trap '' TERM; sleep 1000", "1", at_once).await,
-            Outcome::Cancelled
-        );
+        assert_eq!(run("trap '' TERM; sleep 1000", "1", at_once).await, Outcome::Cancelled);
     }
 
     #[tokio::test]
@@ -455,24 +402,15 @@ mod tests {
         assert_eq!((kind.as_str(), retryable), ("result-too-large", false));
         let exec = Exec::new(&["/no/such/command".to_owned()]).unwrap();
         let (_stop, receiver) = watch::channel(None);
-        let context = Context {
-            stop: receiver,
-            progress: Progress::new(Arc::default()),
-        };
+        let context = Context { stop: receiver, progress: Progress::new(Arc::default()) };
         let (kind, message, _) = failure(exec.run(LeasedJob::default(), context).await);
-        assert!(
-            kind == "spawn-failed" && message.contains("/no/such/command"),
-            "{message}"
-        );
+        assert!(kind == "spawn-failed" && message.contains("/no/such/command"), "{message}");
     }
 
     #[test]
     fn words_and_lines() {
         assert!(Exec::new(&[]).is_none());
         assert_eq!(Exec::new(&["a b".into()]).unwrap().program, "sh");
-        assert_eq!(
-            Exec::new(&["a".into(), "b c".into()]).unwrap().args,
-            ["b c"]
-        );
+        assert_eq!(Exec::new(&["a".into(), "b c".into()]).unwrap().args, ["b c"]);
     }
 }

@@ -6,7 +6,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::kit::{Client, Reply, Server};
-use crate::server::until;
 
 async fn keyed(client: &Client, key: &str, body: &Value) -> Reply {
     client.post_with("/v1/jobs", body, &[("Idempotency-Key", key)]).await
@@ -98,7 +97,8 @@ async fn the_same_body_is_the_same_however_it_is_written() {
     assert!(reply.header("idempotent-replayed").is_none());
 
     let long = "k".repeat(256);
-    for bad in ["", "\"\"", "\"open", "open\"", "a\"b", "\"a\\x\"", &long, "tab\tbed", "caf\u{e9}"] {
+    for bad in ["", "\"\"", "\"open", "open\"", "a\"b", "\"a\\x\"", &long, "tab\tbed", "caf\u{e9}"]
+    {
         let value = reqwest::header::HeaderValue::from_bytes(bad.as_bytes()).expect("a value");
         let request = server.request(Method::POST, "/v1/jobs").json(&json!({"kind": "a"}));
         let reply = server.send(request.header("Idempotency-Key", value)).await;
@@ -120,19 +120,10 @@ async fn duplicates_that_arrive_together_are_one_job() {
     // The first is held; a second that waits too joins it, one that does not is answered at once.
     let body = json!({"kind": "a"});
     let held = |wait: &'static str| {
-        let (client, body) = (server.client.clone(), body.clone());
-        tokio::spawn(async move {
-            let headers = [("Idempotency-Key", "one"), ("Prefer", wait)];
-            client.post_with("/v1/jobs", &body, &headers).await
-        })
+        server.posting("/v1/jobs", body.clone(), &[("Idempotency-Key", "one"), ("Prefer", wait)])
     };
     let (first, second) = (held("wait=50"), held("wait=49"));
-    let metrics = || async {
-        let active = ["http_request_method=\"POST\""];
-        let active = server.metrics().await.sum("http_server_active_requests", &active);
-        (active >= 2.0).then_some(())
-    };
-    until("two held submissions", metrics).await;
+    server.in_flight("POST", 2).await;
     let third = keyed(&server, "one", &body).await.is(202);
     let lease = server.lease("w", "default").await;
     assert_eq!(lease.id, third.id());
@@ -145,10 +136,7 @@ async fn duplicates_that_arrive_together_are_one_job() {
 
     // Forty at the same moment.
     let crowd: Vec<_> = (0..40)
-        .map(|_| {
-            let client = server.client.clone();
-            tokio::spawn(async move { keyed(&client, "crowd", &json!({"kind": "c"})).await })
-        })
+        .map(|_| server.posting("/v1/jobs", json!({"kind": "c"}), &[("Idempotency-Key", "crowd")]))
         .collect();
     let (mut ids, mut made) = (HashSet::new(), 0);
     for one in crowd {

@@ -15,12 +15,44 @@ const OUTCOMES: [&str; 6] =
 
 /// Every member that a job may have.
 const MEMBERS: [&str; 38] = [
-    "job_id", "status", "done", "status_url", "kind", "queue", "priority", "pending_reason",
-    "attempt", "max_attempts", "version", "created_at", "run_at", "start_by", "started_at",
-    "updated_at", "finished_at", "expires_at", "progress", "cancel_requested_at", "cancel_reason",
-    "cancelled_by", "last_error", "error", "result", "result_url", "result_content_type",
-    "result_size", "root_job_id", "retry_of", "retried_as", "metadata", "tags", "payload",
-    "attempts", "links", "trace", "next_cursor",
+    "job_id",
+    "status",
+    "done",
+    "status_url",
+    "kind",
+    "queue",
+    "priority",
+    "pending_reason",
+    "attempt",
+    "max_attempts",
+    "version",
+    "created_at",
+    "run_at",
+    "start_by",
+    "started_at",
+    "updated_at",
+    "finished_at",
+    "expires_at",
+    "progress",
+    "cancel_requested_at",
+    "cancel_reason",
+    "cancelled_by",
+    "last_error",
+    "error",
+    "result",
+    "result_url",
+    "result_content_type",
+    "result_size",
+    "root_job_id",
+    "retry_of",
+    "retried_as",
+    "metadata",
+    "tags",
+    "payload",
+    "attempts",
+    "links",
+    "trace",
+    "next_cursor",
 ];
 
 /// Request id, date, caching, and the form of every problem.
@@ -266,7 +298,10 @@ fn check_moments(job: &Value) {
 
 /// RFC 3339, UTC, milliseconds.
 pub fn is_moment(text: &str) -> bool {
-    text.len() == 24 && text.as_bytes()[10] == b'T' && text.as_bytes()[19] == b'.' && text.ends_with('Z')
+    text.len() == 24
+        && text.as_bytes()[10] == b'T'
+        && text.as_bytes()[19] == b'.'
+        && text.ends_with('Z')
 }
 
 /// A `UUIDv7`, written plainly.

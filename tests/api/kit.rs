@@ -10,9 +10,10 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::jobs::{Seen, check_answer};
-use crate::server::{Launch, PATIENCE, ServerProcess};
+use crate::server::{Launch, PATIENCE, ServerProcess, until};
 
 pub struct Server {
     pub client: Client,
@@ -162,6 +163,44 @@ impl Client {
 
     pub async fn job_done(&self, id: &str) -> Value {
         self.job_when(id, |job| job["done"] == true).await
+    }
+
+    /// `POST` in the background.
+    pub fn posting(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> JoinHandle<Reply> {
+        let client = self.clone();
+        let request = with(self.request(Method::POST, path).json(&body), headers);
+        tokio::spawn(async move { client.send(request).await })
+    }
+
+    /// `GET` in the background.
+    pub fn getting(&self, path: &str, headers: &[(&str, &str)]) -> JoinHandle<Reply> {
+        let client = self.clone();
+        let request = with(self.request(Method::GET, path), headers);
+        tokio::spawn(async move { client.send(request).await })
+    }
+
+    /// A claim that stays parked, and is so when this returns. The worker must be a new one.
+    pub async fn parked(&self, claim: Value) -> JoinHandle<Reply> {
+        let worker = claim["worker_id"].clone();
+        let claim = self.posting("/v1/claims", claim, &[]);
+        until("a parked claim", || async {
+            let workers = self.get("/v1/workers").await.is(200);
+            let workers = workers.json["workers"].as_array().expect("workers").clone();
+            workers.iter().any(|w| w["worker_id"] == worker).then_some(())
+        })
+        .await;
+        claim
+    }
+
+    /// Waits until this many requests of the method are being answered, this one aside.
+    pub async fn in_flight(&self, method: &str, requests: usize) {
+        let label = format!("http_request_method=\"{method}\"");
+        let own = if method == "GET" { 1 } else { 0 };
+        until("requests in flight", || async {
+            let active = self.metrics().await.sum("http_server_active_requests", &[&label]);
+            (active >= (requests + own) as f64).then_some(())
+        })
+        .await;
     }
 
     pub async fn claims(&self, body: &Value) -> Value {

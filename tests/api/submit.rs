@@ -5,8 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::kit::{Lease, Server, with};
-use crate::server::until;
+use crate::kit::{Lease, Reply, Server, with};
 use crate::wire::{ask, get, post};
 
 /// Less than any hold in these tests, more than anything takes that is not held.
@@ -121,7 +120,8 @@ async fn every_member_is_kept_and_reaches_the_worker() {
     assert_eq!(kept.as_secs(), 3_600);
 
     // A trace that is none is nobody's.
-    let request = server.request(Method::POST, "/v1/jobs").json(&json!({"kind": "t", "queue": "t"}));
+    let request =
+        server.request(Method::POST, "/v1/jobs").json(&json!({"kind": "t", "queue": "t"}));
     server.send(with(request, &[("traceparent", "00-0-0-01")])).await.is(202);
     let lease = server.lease("w", "t").await;
     assert!(lease.json.get("traceparent").is_none() && lease.json["payload"].is_null());
@@ -132,36 +132,19 @@ async fn an_answer_is_held_only_where_a_worker_waits() {
     // So long that whoever is held in vain fails the test.
     let server = Server::with(&[("JOBS__SYNC_WINDOW", "50s")]);
     let client = server.client.clone();
-    let nobody = client.post("/v1/jobs", &json!({"kind": "new"}));
+    let new = json!({"kind": "new"});
+    let nobody = client.post("/v1/jobs", &new);
     let reply = tokio::time::timeout(NOT_HELD, nobody).await.expect("not held");
     let first = reply.is(202).id();
     assert_eq!(server.lease("w", "default").await.id, first);
 
-    let park = |kind: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move {
-            let claim = json!({"worker_id": "w", "queues": ["default"], "kinds": [kind], "wait_seconds": 50});
-            client.lease_by(&claim).await
-        })
-    };
-    // The worker's claim is on its way when its presence shows.
-    let parked = || async {
-        let active = client.metrics().await.sum(
-            "http_server_active_requests",
-            &["http_request_method=\"POST\""],
-        );
-        (active >= 1.0).then_some(())
-    };
+    let claim = |worker: &str| json!({"worker_id": worker, "queues": ["default"], "kinds": ["new"], "wait_seconds": 50});
+    let lease_of = |reply: Reply| Lease::of(&reply.is(200).json["jobs"][0]);
 
     // Held, done by the worker, answered with the result.
-    let worker = park("new");
-    until("a parked claim", parked).await;
-    let submit = {
-        let client = client.clone();
-        let body = json!({"kind": "new", "payload": {"n": 1}});
-        tokio::spawn(async move { client.post("/v1/jobs", &body).await })
-    };
-    let lease = worker.await.expect("a worker");
+    let worker = client.parked(claim("w1")).await;
+    let submit = client.posting("/v1/jobs", json!({"kind": "new", "payload": {"n": 1}}), &[]);
+    let lease = lease_of(worker.await.expect("a worker"));
     server.complete(&lease, json!({"pages": 10})).await;
     let reply = submit.await.expect("a client").is(200);
     assert_eq!((&reply.json["status"], reply.id()), (&json!("completed"), lease.id.clone()));
@@ -171,20 +154,15 @@ async fn an_answer_is_held_only_where_a_worker_waits() {
     assert!(reply.header("location").is_some() && reply.header("preference-applied").is_none());
 
     // A job that fails while it is held is accepted work all the same: 202.
-    let worker = park("new");
-    until("a parked claim", parked).await;
-    let submit = {
-        let client = client.clone();
-        tokio::spawn(async move { client.post("/v1/jobs", &json!({"kind": "new"})).await })
-    };
-    let lease = worker.await.expect("a worker");
+    let worker = client.parked(claim("w2")).await;
+    let submit = client.posting("/v1/jobs", json!({"kind": "new"}), &[]);
+    let lease = lease_of(worker.await.expect("a worker"));
     server.fail(&lease, json!({"retryable": false})).await;
     let reply = submit.await.expect("a client").is(202);
     assert_eq!(reply.json["status"], "failed");
 
     // Not held: who asks for no wait, whose kind nobody waits for, and what is scheduled.
-    let worker = park("new");
-    until("a parked claim", parked).await;
+    let worker = client.parked(claim("w3")).await;
     for (body, headers) in [
         (json!({"kind": "other"}), &[][..]),
         (json!({"kind": "new", "delay_seconds": 3600}), &[][..]),
@@ -222,16 +200,13 @@ async fn preferences_are_honoured_and_said() {
     assert_eq!(reply.header("preference-applied"), Some("respond-async, wait=1"));
 
     // Somebody comes: it is over at once, however long it could be; 50 s is the most.
+    let job = json!({"kind": "held", "queue": "held"});
     for (prefer, applied, retryable, status) in [
         ("wait=600", "wait=50", None, 200),
         ("respond-async, wait=50", "respond-async, wait=50", None, 200),
         ("wait=50", "wait=50", Some(false), 202),
     ] {
-        let held = {
-            let (client, body) = (client.clone(), json!({"kind": "held", "queue": "held"}));
-            let headers = [("Prefer", prefer)];
-            tokio::spawn(async move { client.post_with("/v1/jobs", &body, &headers).await })
-        };
+        let held = client.posting("/v1/jobs", job.clone(), &[("Prefer", prefer)]);
         let lease = server.lease("w", "held").await;
         match retryable {
             None => drop(server.complete(&lease, json!([1])).await),
@@ -243,14 +218,10 @@ async fn preferences_are_honoured_and_said() {
         assert_eq!(reply.json["done"], true);
     }
     // A retry is not the end: the answer is held on.
-    let held = {
-        let (client, body) = (client.clone(), json!({"kind": "held", "queue": "held"}));
-        let headers = [("Prefer", "wait=50")];
-        tokio::spawn(async move { client.post_with("/v1/jobs", &body, &headers).await })
-    };
+    let held = client.posting("/v1/jobs", job, &[("Prefer", "wait=50")]);
     let lease = server.lease("w", "held").await;
-    let job = server.fail(&lease, json!({"retry_after_seconds": 0})).await;
-    assert_eq!((&job["status"], &job["pending_reason"]), (&json!("pending"), &json!("queued")));
+    let again = server.fail(&lease, json!({"retry_after_seconds": 0})).await;
+    assert_eq!((&again["status"], &again["pending_reason"]), (&json!("pending"), &json!("queued")));
     let lease = server.lease("w", "held").await;
     server.complete(&lease, json!("second")).await;
     let reply = held.await.expect("a client").is(200);

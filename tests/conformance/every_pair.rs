@@ -215,7 +215,7 @@ async fn fire(
             verdict(job, &[done], &wanted)?;
         }
         Event::Expire => {
-            let retired = store.expire(10, LONG, LONG, now).await.unwrap();
+            let retired = store.expire(10, LONG, now).await.unwrap();
             same("jobs expired", &retired.jobs, &u64::from(wanted.is_ok()))?;
         }
     }

@@ -317,7 +317,7 @@ async fn a_zero_limit_does_nothing() {
         let later = at(100_000_000);
         assert!(w.store().take_back(0, vec![], later).await.unwrap().is_empty());
         assert!(w.store().promote(0, later).await.unwrap().is_empty());
-        let retired = w.store().expire(0, Duration::ZERO, Duration::ZERO, later).await.unwrap();
+        let retired = w.store().expire(0, Duration::ZERO, later).await.unwrap();
         assert_eq!((retired.jobs, retired.other), (0, 0));
     })
     .await;

@@ -111,9 +111,9 @@ async fn who_is_not_seen_for_a_day_is_forgotten() {
         let seen = vec![presence("w1", 0), presence("w2", 60)];
         w.store().record_presence(seen, at(60)).await.unwrap();
         let day = START.plus(DAY);
-        w.store().expire(10, DAY, DAY, day.minus(secs(1))).await.unwrap();
+        w.store().expire(10, DAY, day.minus(secs(1))).await.unwrap();
         assert_eq!(w.store().workers().await.unwrap().len(), 2);
-        let step = w.store().expire(10, DAY, DAY, day.plus(secs(1))).await.unwrap();
+        let step = w.store().expire(10, DAY, day.plus(secs(1))).await.unwrap();
         assert_eq!(step.other, 1);
         assert_eq!(w.store().workers().await.unwrap(), [(presence("w2", 60), 0)]);
     })

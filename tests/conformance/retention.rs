@@ -11,7 +11,6 @@ use crate::stores::{
 };
 
 const TOMBSTONE: Duration = DAY.saturating_mul(30);
-const KEYS: Duration = DAY.saturating_mul(7);
 
 #[tokio::test]
 async fn finished_jobs_go_in_bounded_steps() {
@@ -21,11 +20,11 @@ async fn finished_jobs_go_in_bounded_steps() {
             w.settle(&leased, completed("1"), at(2)).await;
         }
         let day = at(2).plus(DAY);
-        let early = w.store().expire(10, TOMBSTONE, KEYS, day.minus(secs(1))).await.unwrap();
+        let early = w.store().expire(10, TOMBSTONE, day.minus(secs(1))).await.unwrap();
         assert_eq!((early.jobs, early.more), (0, false));
         let mut steps = Vec::new();
         for _ in 0..4 {
-            let step = w.store().expire(10, TOMBSTONE, KEYS, day).await.unwrap();
+            let step = w.store().expire(10, TOMBSTONE, day).await.unwrap();
             steps.push((step.jobs, step.more));
             w.counters_are_exact().await;
         }
@@ -63,7 +62,7 @@ async fn each_outcome_has_its_own_retention() {
         };
         w.settle(&leased[1], Outcome::Failed { error, retry_after: None, unit: 0.0 }, START).await;
         for (now, left) in [(9, 3), (10, 2), (19, 2), (20, 1), (29, 1), (30, 0)] {
-            w.store().expire(10, TOMBSTONE, KEYS, at(now)).await.unwrap();
+            w.store().expire(10, TOMBSTONE, at(now)).await.unwrap();
             assert_eq!(w.total(at(now)).await, left, "after {now} s");
         }
     })
@@ -83,7 +82,7 @@ async fn why_a_job_is_gone_is_known_for_a_while() {
             (deleted.id, deleted.change, deleted.attempt_ended),
             (jobs[0], Change::Deleted, false)
         );
-        w.store().expire(1, TOMBSTONE, KEYS, day).await.unwrap();
+        w.store().expire(1, TOMBSTONE, day).await.unwrap();
         assert_eq!(w.absence(jobs[0]).await, Absence::Deleted);
         assert_eq!(w.absence(jobs[1]).await, Absence::Expired);
         // The results went with them.
@@ -96,7 +95,7 @@ async fn why_a_job_is_gone_is_known_for_a_while() {
 
         // An id older than the tombstones' age leaves none.
         let old = START.plus(TOMBSTONE);
-        w.store().expire(10, TOMBSTONE, KEYS, old).await.unwrap();
+        w.store().expire(10, TOMBSTONE, old).await.unwrap();
         assert_eq!(w.absence(jobs[2]).await, Absence::Unknown);
         // And by now the others' tombstones are gone too.
         assert_eq!(w.absence(jobs[0]).await, Absence::Unknown);
@@ -138,7 +137,7 @@ async fn keys_and_tombstones_go_in_bounded_steps_too() {
             w.complete(&leased, at(1)).await;
             w.store().delete(leased.spec.id, secs(90), at(2)).await.unwrap().unwrap();
         }
-        let expire = |now| w.store().expire(5, secs(90), secs(60), now);
+        let expire = |now| w.store().expire(5, secs(90), now);
         let step = expire(at(59)).await.unwrap();
         assert_eq!((step.other, step.more), (0, false));
         let mut steps = Vec::new();

@@ -10,18 +10,19 @@ use std::time::Duration;
 use proptest::prelude::prop;
 use proptest::test_runner::{Config, TestRunner};
 use punctual::domain::id::JobId;
-use punctual::domain::job::{Job, JobError, Phase, Policy, Requester, Tally, Wait};
+use punctual::domain::job::{Job, JobError, Phase, Policy, Requester, Tally};
 use punctual::domain::lease::{LeaseToken, TokenHash};
 use punctual::domain::names::Name;
 use punctual::domain::state::{Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, ClaimRequest, Claimed, Found, ListFilter, NewJob, Outcome, Settle, Submitted,
-    Transition, Verdict,
+    Absence, Beat, Found, ListFilter, NewJob, Outcome, Settle, Submitted, Transition, Verdict,
 };
 
 use crate::stores::{DAY, START, STORES, Settings, World, key, name, secs, worker};
 
+#[path = "sequences/claiming.rs"]
+mod claiming;
 #[path = "sequences/steps.rs"]
 mod steps;
 
@@ -321,105 +322,6 @@ impl Run {
         }
     }
 
-    fn leases_of(&self, n: u8) -> Vec<(JobId, u64)> {
-        let who = worker(&format!("w{n}"));
-        self.jobs
-            .iter()
-            .filter(|(_, k)| k.gone.is_none() && k.job.lease().is_some_and(|l| l.worker == who))
-            .map(|(id, k)| (*id, k.job.fence))
-            .collect()
-    }
-
-    fn request(&self, asking: &Asking) -> ClaimRequest {
-        let held = || self.leases_of(asking.worker).into_iter().step_by(2).map(|(id, _)| id);
-        ClaimRequest {
-            worker: worker(&format!("w{}", asking.worker)),
-            queues: asking.queues.iter().copied().map(queue).collect(),
-            kinds: asking.kinds.iter().copied().map(kind).collect(),
-            held: asking.held.then(|| held().collect()),
-            ..self.w.ask(&[], asking.count, self.now)
-        }
-    }
-
-    /// Claims in the model and compares.
-    fn claimed(&mut self, request: &ClaimRequest, got: &Claimed) {
-        let (now, mut withdrawn) = (self.now, Vec::new());
-        if let Some(held) = &request.held {
-            let theirs: Vec<(JobId, u64)> = self
-                .jobs
-                .iter()
-                .filter(|(id, k)| {
-                    let old = |l: &punctual::domain::lease::Lease| {
-                        l.worker == request.worker && l.claimed_at < now
-                    };
-                    k.gone.is_none() && k.job.lease().is_some_and(old) && !held.contains(id)
-                })
-                .map(|(id, k)| (*id, k.job.fence))
-                .collect();
-            for (id, fence) in theirs {
-                withdrawn.push(self.fire(id, &Event::Withdraw { fence }).expect("it is held"));
-            }
-        }
-        let mut said: Vec<_> = got.withdrawn.clone();
-        said.sort_by_key(|t| t.id);
-        withdrawn.sort_by_key(|t| t.id);
-        assert_eq!(said, withdrawn);
-
-        let (mut leased, mut missed) = (Vec::new(), Vec::new());
-        for queue in &request.queues {
-            if self.paused.contains_key(queue) {
-                continue;
-            }
-            let mut line: Vec<(i32, u64, JobId)> = self
-                .jobs
-                .iter()
-                .filter(|(_, k)| {
-                    k.gone.is_none()
-                        && k.new.spec.queue == *queue
-                        && (request.kinds.is_empty() || request.kinds.contains(&k.new.spec.kind))
-                        && k.job.phase == Phase::Pending(Wait::Queued)
-                })
-                .map(|(id, k)| (-k.new.spec.priority, k.sequence, *id))
-                .collect();
-            line.sort_unstable();
-            for (_, _, id) in line {
-                let Some(token) = request.tokens.get(leased.len()) else { break };
-                let length = request.lease.expect("a length is given");
-                let event = Event::Claim {
-                    worker: request.worker.clone(),
-                    token: token.hash(),
-                    lease: length,
-                };
-                if let Ok(t) = self.fire(id, &event) {
-                    self.leases.push((id, token.clone(), t.job.fence));
-                    leased.push((id, t.job, token.clone()));
-                } else {
-                    missed.push(self.fire(id, &Event::MissStart).expect("too late to start"));
-                }
-            }
-        }
-        let given: Vec<_> =
-            got.jobs.iter().map(|l| (l.spec.id, l.job.clone(), l.token.clone())).collect();
-        assert_eq!(given, leased);
-        assert_eq!(got.missed, missed);
-        let paused: Vec<bool> =
-            request.queues.iter().map(|q| self.paused.contains_key(q)).collect();
-        assert_eq!(got.paused, paused);
-        let mut unwanted: Vec<JobId> = self
-            .jobs
-            .iter()
-            .filter(|(_, k)| {
-                let theirs = k.job.lease().is_some_and(|l| l.worker == request.worker);
-                k.gone.is_none() && theirs && k.job.cancel.is_some()
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        let mut said = got.cancel.clone();
-        said.sort_unstable();
-        unwanted.sort_unstable();
-        assert_eq!(said, unwanted);
-    }
-
     fn lease(&self, n: usize) -> Option<(JobId, TokenHash, u64)> {
         if self.leases.is_empty() {
             return None;
@@ -544,7 +446,7 @@ impl Run {
     async fn expire(&mut self) {
         // Far enough ahead that what is finished may go.
         let now = self.now.plus(DAY);
-        let retired = self.w.store().expire(1_000, TOMBSTONE, KEY_TTL, now).await.unwrap();
+        let retired = self.w.store().expire(1_000, TOMBSTONE, now).await.unwrap();
         let due: Vec<JobId> = self
             .jobs
             .iter()

@@ -207,7 +207,7 @@ async fn a_key_outlives_its_job_for_the_rest_of_its_time() {
         let leased = w.take_one(at(1)).await;
         w.complete(&leased, at(2)).await;
         let day2 = START.plus(2 * DAY);
-        assert_eq!(w.store().expire(10, TOMBSTONE, 7 * DAY, day2).await.unwrap().jobs, 1);
+        assert_eq!(w.store().expire(10, TOMBSTONE, day2).await.unwrap().jobs, 1);
         assert_eq!(w.absence(id).await, Absence::Expired);
         assert_eq!(submit(day2, 1).await.unwrap(), [Submitted::ReplayedGone(id)]);
         assert_eq!(submit(day2, 2).await.unwrap(), [Submitted::KeyReused(id)]);
@@ -218,10 +218,10 @@ async fn a_key_outlives_its_job_for_the_rest_of_its_time() {
         assert_eq!(w.total(day2).await, 0);
 
         let before = START.plus(7 * DAY).minus(secs(1));
-        w.store().expire(10, TOMBSTONE, 7 * DAY, before).await.unwrap();
+        w.store().expire(10, TOMBSTONE, before).await.unwrap();
         assert_eq!(submit(before, 1).await.unwrap(), [Submitted::ReplayedGone(id)]);
         let after = START.plus(7 * DAY);
-        assert_eq!(w.store().expire(10, TOMBSTONE, 7 * DAY, after).await.unwrap().other, 1);
+        assert_eq!(w.store().expire(10, TOMBSTONE, after).await.unwrap().other, 1);
         assert_eq!(submit(after, 2).await.unwrap(), [Submitted::Created]);
         w.counters_are_exact().await;
     })
@@ -235,7 +235,7 @@ async fn a_key_lives_at_least_as_long_as_its_job() {
         let new = w.job_with(START, |n| n.key = key("k", 1));
         let id = w.submit(new, START).await;
         let later = at(7_200);
-        w.store().expire(10, TOMBSTONE, secs(60), later).await.unwrap();
+        w.store().expire(10, TOMBSTONE, later).await.unwrap();
         let again = w.job_with(later, |n| n.key = key("k", 1));
         let answers = w.store().submit(vec![again.clone()], later).await.unwrap();
         assert!(matches!(&answers[..], [Submitted::Replayed(r)] if r.spec.id == id));
@@ -243,7 +243,7 @@ async fn a_key_lives_at_least_as_long_as_its_job() {
         let leased = w.take_one(later).await;
         w.complete(&leased, later).await;
         w.store().delete(id, TOMBSTONE, later).await.unwrap().unwrap();
-        w.store().expire(10, TOMBSTONE, secs(60), later).await.unwrap();
+        w.store().expire(10, TOMBSTONE, later).await.unwrap();
         assert_eq!(w.store().submit(vec![again], later).await.unwrap(), [Submitted::Created]);
     })
     .await;

@@ -1,7 +1,12 @@
 //! A server as a process: started on a free port, killed without mercy or asked to leave.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "shared by several test binaries")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "shared by several test binaries"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

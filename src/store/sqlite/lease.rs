@@ -19,6 +19,9 @@ use super::rows::{
 };
 use super::writer::Tx;
 
+/// Missed starts that one claim fails on its way; the reaper does the rest.
+const MISSED_LIMIT: usize = 500;
+
 pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> Result<Claimed> {
     tx.saw(now);
     let mut claimed = Claimed::default();
@@ -41,7 +44,9 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
         }
         let length = request.lease.or_else(|| request.default_leases.get(at).copied());
         let length = length.unwrap_or(std::time::Duration::from_secs(30));
-        while tokens.len() > 0 && (claimed.jobs.is_empty() || bytes < request.max_bytes) {
+        while tokens.len() > 0
+            && claimed.missed.len() < MISSED_LIMIT
+            && (claimed.jobs.is_empty() || bytes < request.max_bytes) {
             let room = request.max_bytes.saturating_sub(bytes);
             let found = candidates(tx, queue, &request.kinds, tokens.len(), room)?;
             if found.is_empty() {

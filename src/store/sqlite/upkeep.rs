@@ -83,9 +83,22 @@ pub(super) fn promote(tx: &mut Tx<'_>, limit: u32, now: Timestamp) -> Result<Vec
     }
     for name in over(tx, now) {
         resume(tx, &name, now)?;
-        ready.insert(name, u64::MAX);
+        let waiting = queued(tx, &name)?;
+        *ready.entry(name).or_default() += waiting;
     }
     Ok(ready.into_iter().collect())
+}
+
+fn queued(tx: &Tx<'_>, name: &Name) -> Result<u64> {
+    let jobs: i64 = tx
+        .conn
+        .prepare_cached(
+            "SELECT coalesce(sum(c.jobs), 0) FROM job_counts c JOIN queues q USING (queue_id) \
+             WHERE q.name = ?1 AND c.tally = 0",
+        )
+        .and_then(|mut s| s.query_row([name.as_str()], |r| r.get(0)))
+        .map_err(fault)?;
+    Ok(u64::try_from(jobs).unwrap_or(0))
 }
 
 /// Queues whose pause has an end that has passed.

@@ -294,10 +294,17 @@ impl Thread {
     fn attempt(&mut self, group: &mut [Box<dyn Operation>]) -> Result<usize> {
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
+        let before = self.conn.total_changes();
         let mut tx =
             Tx { conn: &self.conn, book: &mut self.book, counts: HashMap::new(), jobs: 0 };
         for operation in group {
             operation.run(&mut tx)?;
+        }
+        if self.conn.total_changes() == before {
+            // Nobody wrote anything (a claim that found nothing, maintenance with nothing to do):
+            // there is nothing to sync either.
+            begin("ROLLBACK").map_err(fault)?;
+            return Ok(0);
         }
         tx.finish()?;
         let jobs = tx.jobs;

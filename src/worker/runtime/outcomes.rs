@@ -71,11 +71,7 @@ impl<H: Handler> Runtime<H> {
     }
 
     pub(super) fn settled_one(&mut self, key: Key) {
-        let Some(Held {
-            stage: Stage::Finished(f),
-            ..
-        }) = self.leases.remove(key)
-        else {
+        let Some(Held { stage: Stage::Finished(f), .. }) = self.leases.remove(key) else {
             return;
         };
         let count = match f.settlement.outcome.as_str() {
@@ -124,11 +120,7 @@ impl<H: Handler> Runtime<H> {
     }
 
     fn put_back(&mut self, key: Key, alone: bool) {
-        if let Some(Held {
-            stage: Stage::Finished(f),
-            ..
-        }) = self.leases.get(key)
-        {
+        if let Some(Held { stage: Stage::Finished(f), .. }) = self.leases.get(key) {
             f.on_the_way = false;
             f.alone |= alone;
         }
@@ -145,18 +137,14 @@ impl<H: Handler> Runtime<H> {
             (Some(_), _) => self.put_all_back(keys, true),
             (None, _) => {
                 self.put_all_back(keys, false);
-                self.settlements
-                    .failed(&error.to_string(), error.retry_after());
+                self.settlements.failed(&error.to_string(), error.retry_after());
             }
         }
     }
 }
 
 pub(super) fn no_verdict() -> wire::Problem {
-    wire::Problem {
-        title: "the server gave no verdict".into(),
-        ..wire::Problem::default()
-    }
+    wire::Problem { title: "the server gave no verdict".into(), ..wire::Problem::default() }
 }
 
 /// 4xx that name the body, and not the caller, its rate or the address.

@@ -32,10 +32,7 @@ impl<H: Handler> Runtime<H> {
         let config = Arc::clone(&self.config);
         let task = self.requests.spawn(async move {
             let sent = Instant::now();
-            Reply::Claim {
-                sent,
-                answer: config.client.claim(&claim).await,
-            }
+            Reply::Claim { sent, answer: config.client.claim(&claim).await }
         });
         self.claims.occupy(task);
     }
@@ -47,11 +44,7 @@ impl<H: Handler> Runtime<H> {
         let (mut keys, mut settlements) = (Vec::new(), Vec::new());
         let (mut bytes, mut alone) = (0, false);
         for key in self.leases.keys() {
-            let Some(Held {
-                stage: Stage::Finished(f),
-                ..
-            }) = self.leases.get(key)
-            else {
+            let Some(Held { stage: Stage::Finished(f), .. }) = self.leases.get(key) else {
                 continue;
             };
             if f.on_the_way {
@@ -88,12 +81,7 @@ impl<H: Handler> Runtime<H> {
         let config = Arc::clone(&self.config);
         let task = self.requests.spawn(async move {
             let sent = Instant::now();
-            Reply::Settle {
-                sent,
-                keys,
-                with_claim,
-                answer: config.client.settle(&body).await,
-            }
+            Reply::Settle { sent, keys, with_claim, answer: config.client.settle(&body).await }
         });
         if with_claim {
             self.claims.occupy(task.clone());
@@ -104,11 +92,7 @@ impl<H: Handler> Runtime<H> {
     fn send_heartbeats(&mut self) {
         let (mut leases, mut sent_progress) = (Vec::new(), Vec::new());
         let mut patience = Duration::from_secs(10);
-        let mut ours: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(_, held)| held.is_ours())
-            .collect();
+        let mut ours: Vec<_> = self.leases.iter().filter(|(_, held)| held.is_ours()).collect();
         ours.sort_by_key(|(_, held)| held.clock.beat_at());
         for (key, held) in ours.into_iter().take(BATCH_ITEMS) {
             let progress = held.progress.take();
@@ -122,19 +106,12 @@ impl<H: Handler> Runtime<H> {
         }
         self.has_news = false;
         self.last_beat = Instant::now();
-        let beats = wire::Heartbeats {
-            worker_id: self.config.worker_id.clone(),
-            leases,
-        };
+        let beats = wire::Heartbeats { worker_id: self.config.worker_id.clone(), leases };
         let config = Arc::clone(&self.config);
         let task = self.requests.spawn(async move {
             let sent = Instant::now();
             let answer = config.client.heartbeats(&beats, patience).await;
-            Reply::Beat {
-                sent,
-                sent_progress,
-                answer,
-            }
+            Reply::Beat { sent, sent_progress, answer }
         });
         self.heartbeats.occupy(task);
     }

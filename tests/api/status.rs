@@ -1,0 +1,553 @@
+//! Following a job: its status, its result, its story, the lists, and its end.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::kit::{Server, with};
+use crate::wire::{ask, get};
+
+const NOT_HELD: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_job_is_304_and_news_come_at_once() {
+    let server = Server::start();
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let path = format!("/v1/jobs/{id}");
+    let read = server.get(&path).await.is(200);
+    assert_eq!(read.header("vary"), Some("Prefer, Accept, Authorization"));
+    let tag = read.header("etag").expect("a tag").to_owned();
+
+    let unchanged = server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
+    assert!(unchanged.bytes.is_empty() && unchanged.header("content-type").is_none());
+    assert_eq!(unchanged.header("etag"), Some(tag.as_str()));
+    assert_eq!(unchanged.header("vary"), Some("Prefer, Accept, Authorization"));
+    unchanged.retry_after();
+    for (known, status) in
+        [("\"1\"", 304), ("*", 304), ("\"x\", W/\"1\"", 304), ("W/\"9\"", 200), ("nonsense", 200)]
+    {
+        server.get_with(&path, &[("If-None-Match", known)]).await.is(status);
+    }
+
+    // HEAD is GET without the body.
+    let head = server.send(server.request(Method::HEAD, &path)).await.is(200);
+    assert!(head.bytes.is_empty());
+    for name in ["etag", "content-type", "content-length", "link", "vary"] {
+        assert_eq!(head.header(name), read.header(name), "{name}");
+    }
+    head.retry_after();
+    let known = [("If-None-Match", tag.as_str())];
+    server.send(with(server.request(Method::HEAD, &path), &known)).await.is(304);
+
+    // Held until the tag changes: a claim is news, and so is progress.
+    let waits = [("If-None-Match", tag.as_str()), ("Prefer", "wait=50")];
+    let until_news = server.getting(&path, &waits);
+    let until_done = server.getting(&path, &[("Prefer", "wait=50")]);
+    server.in_flight("GET", 2).await;
+    let lease = server.lease("w", "default").await;
+    let news = tokio::time::timeout(NOT_HELD, until_news).await.expect("at once").expect("one");
+    let news = news.is(200);
+    assert_eq!(news.json["status"], "running");
+    assert_eq!(news.header("preference-applied"), Some("wait=50"));
+
+    let tag = news.header("etag").expect("a tag").to_owned();
+    let until_news = server.getting(&path, &[("If-None-Match", &tag), ("Prefer", "wait=50")]);
+    server.in_flight("GET", 2).await;
+    let progress = json!({"progress": {"percent": 40, "message": "page 4/10"}});
+    server.with_lease("heartbeat", &lease, &progress).await.is(200);
+    let news = tokio::time::timeout(NOT_HELD, until_news).await.expect("at once").expect("one");
+    let news = news.is(200);
+    assert_eq!(news.json["progress"]["percent"], 40.0);
+    assert_eq!(news.json["progress"]["message"], "page 4/10");
+
+    // A bare heartbeat is no news: nothing of the job has changed.
+    let tag = news.header("etag").expect("a tag").to_owned();
+    server.with_lease("heartbeat", &lease, &json!({})).await.is(200);
+    server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
+    let short = [("If-None-Match", tag.as_str()), ("Prefer", "wait=1")];
+    let same = server.get_with(&path, &short).await.is(304);
+    assert_eq!(same.header("preference-applied"), Some("wait=1"));
+
+    // Without a tag only the end is worth waiting for; with an old one there is news already.
+    let early = server.get(&format!("{path}?wait=0.2")).await.is(200);
+    assert_eq!(early.json["done"], false);
+    let old = [("If-None-Match", "W/\"1\""), ("Prefer", "wait=50")];
+    let old = tokio::time::timeout(NOT_HELD, server.get_with(&path, &old)).await.expect("at once");
+    old.is(200);
+    server.complete(&lease, json!({"pages": 10})).await;
+    let done = tokio::time::timeout(NOT_HELD, until_done).await.expect("at once").expect("one");
+    let done = done.is(200);
+    assert_eq!(
+        (&done.json["status"], &done.json["result"]),
+        (&json!("completed"), &json!({"pages": 10}))
+    );
+
+    // A finished job has no more news: nobody is held for it.
+    let tag = done.header("etag").expect("a tag").to_owned();
+    let waits = [("If-None-Match", tag.as_str()), ("Prefer", "wait=50")];
+    let end =
+        tokio::time::timeout(NOT_HELD, server.get_with(&path, &waits)).await.expect("at once");
+    let end = end.is(304);
+    assert!(end.header("retry-after").is_none() && end.header("sunset").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_may_ask_for_more_and_nothing_unknown() {
+    let server = Server::start();
+    let id = server.submit(&json!({"kind": "a", "payload": [1, {"b": null}]})).await;
+    let path = format!("/v1/jobs/{id}");
+    let shown = server.get(&format!("{path}?include=payload")).await.is(200);
+    assert_eq!(shown.json["payload"], json!([1, {"b": null}]));
+    server.get(&format!("{path}?on_completed=redirect")).await.is(200);
+    for bad in [
+        "include=all",
+        "include=",
+        "on_completed=yes",
+        "wait=x",
+        "wait=-1",
+        "wait=NaN",
+        "wait=inf",
+        "wait=1&wait=2",
+        "wat=1",
+        "%zz=1",
+    ] {
+        let problem = server.get(&format!("{path}?{bad}")).await;
+        problem.problem(400, "invalid-query");
+    }
+    server.get(&format!("{path}/result?include=payload")).await.problem(400, "invalid-query");
+
+    let none = server.submit(&json!({"kind": "a", "queue": "none"})).await;
+    let shown = server.get(&format!("/v1/jobs/{none}?include=payload")).await.is(200);
+    assert!(shown.json.get("payload").is_some_and(Value::is_null), "{}", shown.json);
+
+    let lease = server.lease("w", "default").await;
+    server.complete(&lease, json!(7)).await;
+    let seen = server.get(&format!("{path}?on_completed=redirect")).await.is(303);
+    let location = seen.header("location").expect("Location");
+    assert_eq!(location, format!("{}{path}/result", server.base));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_come_back_byte_for_byte() {
+    let server = Server::start();
+    let body = json!({"kind": "a"});
+    let id = server.submit(&body).await;
+    let path = format!("/v1/jobs/{id}/result");
+    let early = server.get(&path).await.problem(409, "result-not-ready");
+    early.retry_after();
+    let link = early.header("link").expect("Link");
+    assert_eq!(link, format!("<{}/v1/jobs/{id}>; rel=\"monitor\"", server.base));
+    assert_eq!(early.json["job_id"], id);
+    server.get_with(&path, &[("Prefer", "wait=1")]).await.problem(409, "result-not-ready");
+
+    let held = server.getting(&path, &[("Prefer", "wait=50")]);
+    server.in_flight("GET", 1).await;
+    let lease = server.lease("w", "default").await;
+    let exact = r#"{ "b" : 1.50, "a":[ "é", 1e3 ],"c":12345678901234567890123 }"#;
+    let complete = format!(r#"{{"lease_token":"{}","result":{exact}}}"#, lease.token);
+    let done = server.post_text(&format!("/v1/jobs/{id}/complete"), complete).await.is(200);
+    assert!(String::from_utf8(done.bytes.clone()).expect("text").contains(exact));
+    let result = held.await.expect("one").is(200);
+    assert_eq!(result.bytes, exact.as_bytes());
+    assert_eq!(result.header("preference-applied"), Some("wait=50"));
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "sandbox"),
+    ] {
+        assert_eq!(result.header(name), Some(value));
+    }
+    let tag = result.header("etag").expect("a tag").to_owned();
+    assert!(tag.starts_with('"'), "strong: {tag}");
+    server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
+    let head = server.send(server.request(Method::HEAD, &path)).await.is(200);
+    assert_eq!(head.header("content-length"), Some(exact.len().to_string().as_str()));
+    assert_eq!(server.job(&id).await["result_size"], exact.len());
+
+    // Large ones are not in the job, and are where the job says.
+    server.submit(&body).await;
+    let lease = server.lease("w", "default").await;
+    let limit = 64 << 10;
+    let just = "x".repeat(limit - 2);
+    let job = server.complete(&lease, json!(just)).await;
+    assert_eq!((&job["result"], &job["result_size"]), (&json!(just), &json!(limit)));
+    server.submit(&body).await;
+    let lease = server.lease("w", "default").await;
+    let large = "y".repeat(limit - 1);
+    let job = server.complete(&lease, json!(large)).await;
+    assert!(job.get("result").is_none() && job["result_size"] == limit + 1, "{}", job["job_id"]);
+    assert!(server.job(&lease.id).await.get("result").is_none());
+    let result = server.get(&format!("/v1/jobs/{}/result", lease.id)).await.is(200);
+    assert_eq!(result.json, json!(large));
+
+    // None given is null, and so is null.
+    for members in [json!({}), json!({"result": null})] {
+        server.submit(&body).await;
+        let lease = server.lease("w", "default").await;
+        let job = server.with_lease("complete", &lease, &members).await.is(200).json;
+        assert!(job.get("result").is_some_and(Value::is_null), "{job}");
+        assert_eq!(job["result_size"], 4, "{job}");
+        let result = server.get(&format!("/v1/jobs/{}/result", lease.id)).await.is(200);
+        assert_eq!(result.bytes, b"null");
+        assert_eq!(result.header("content-type"), Some("application/json"));
+    }
+
+    // Elsewhere: the way there.
+    server.submit(&body).await;
+    let lease = server.lease("w", "default").await;
+    let url = "https://bucket.example/r/7?sig=a%2Fb";
+    let members = json!({"result_location": url, "result_content_type": "text/csv"});
+    let job = server.with_lease("complete", &lease, &members).await.is(200).json;
+    assert!(job.get("result").is_none() && job.get("result_size").is_none(), "{job}");
+    assert_eq!(job["result_content_type"], "text/csv");
+    let there = server.get(&format!("/v1/jobs/{}/result", lease.id)).await.is(303);
+    assert_eq!(there.header("location"), Some(url));
+
+    // Who failed or was cancelled has none.
+    server.submit(&body).await;
+    let lease = server.lease("w", "default").await;
+    server.fail(&lease, json!({"retryable": false})).await;
+    let failed = server.get(&format!("/v1/jobs/{}/result", lease.id)).await;
+    let failed = failed.problem(409, "job-failed");
+    assert_eq!(
+        (&failed.json["error"]["type"], &failed.json["error"]["message"]),
+        (&json!("boom"), &json!("it broke"))
+    );
+    let id = server.submit(&body).await;
+    server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.is(200);
+    server.get(&format!("/v1/jobs/{id}/result")).await.problem(409, "job-cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_filter_and_turn_pages() {
+    let server = Server::start();
+    let before = server.submit(&json!({"kind": "first"})).await;
+    let created = server.job(&before).await["created_at"].as_str().expect("one").to_owned();
+    let mut ids = vec![before.clone()];
+    for n in 0..25 {
+        let (kind, queue) = (["a", "b"][n % 2], ["x", "y", "z"][n % 3]);
+        let body = json!({"kind": kind, "queue": queue, "tags": [format!("t{}", n % 5), "é v"]});
+        ids.push(server.submit(&body).await);
+    }
+    ids.push(server.submit(&json!({"kind": "late", "delay_seconds": 600})).await);
+    let list = |query: String| {
+        let client = server.client.clone();
+        async move {
+            let reply = client.get(&format!("/v1/jobs?{query}")).await.is(200);
+            let jobs = reply.json["jobs"].as_array().expect("jobs").clone();
+            let ids = jobs.iter().map(|j| j["job_id"].as_str().expect("an id").to_owned());
+            (ids.collect::<Vec<String>>(), reply)
+        }
+    };
+    let newest: Vec<String> = ids.iter().rev().cloned().collect();
+    let (all, reply) = list(String::new()).await;
+    assert_eq!(all, newest);
+    assert!(reply.json.get("next_cursor").is_none() && reply.header("link").is_none());
+
+    // Pages neither repeat nor skip, while jobs come and go.
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
+    loop {
+        let from = cursor.map(|c| format!("&cursor={c}")).unwrap_or_default();
+        let (page, reply) = list(format!("limit=4&tag=%C3%A9%20v{from}")).await;
+        seen.extend(page);
+        pages += 1;
+        server.submit(&json!({"kind": "noise", "tags": ["é v"]})).await;
+        cursor = reply.json["next_cursor"].as_str().map(str::to_owned);
+        let Some(cursor) = &cursor else { break };
+        let next = reply.header("link").expect("Link").to_owned();
+        let expected = format!(
+            "<{}/v1/jobs?limit=4&tag=%C3%A9%20v&cursor={cursor}>; rel=\"next\"",
+            server.base
+        );
+        assert_eq!(next, expected);
+    }
+    assert_eq!(seen, newest[1..26]);
+    assert!(pages >= 7);
+
+    // Every filter, alone and together.
+    let lease = server.lease("w", "x").await;
+    server.complete(&lease, json!(1)).await;
+    let failing = server.lease("w", "y").await;
+    server.fail(&failing, json!({"retryable": false})).await;
+    let running = server.lease("w", "z").await;
+    let backing = server.lease("w", "x").await;
+    server.fail(&backing, json!({"retry_after_seconds": 600})).await;
+    server.post_nothing("/v1/queues/y/pause").await.is(200);
+    let one = |id: &String| vec![id.clone()];
+    for (query, expected) in [
+        ("status=completed", one(&lease.id)),
+        ("status=failed&error_type=boom", one(&failing.id)),
+        ("error_type=other", vec![]),
+        ("status=running&queue=z", one(&running.id)),
+        ("pending_reason=retry_backoff", one(&backing.id)),
+        ("pending_reason=scheduled", one(&ids[26])),
+        ("kind=first", one(&before)),
+        ("kind=late&status=pending&pending_reason=scheduled", one(&ids[26])),
+        ("kind=late&status=running", vec![]),
+        ("finished_after=2099-01-01T00:00:00Z", vec![]),
+        ("created_after=2099-01-01T00:00:00Z", vec![]),
+        ("kind=never", vec![]),
+        ("queue=never", vec![]),
+        ("tag=never", vec![]),
+    ] {
+        assert_eq!(list(query.to_owned()).await.0, expected, "{query}");
+    }
+    let (finished, _) = list("finished_after=2020-01-01T00:00:00Z".to_owned()).await;
+    assert_eq!(finished.len(), 2);
+    let (paused, reply) = list("pending_reason=queue_paused".to_owned()).await;
+    assert_eq!(paused.len(), 7);
+    assert!(reply.json["jobs"].as_array().expect("jobs").iter().all(|j| j["queue"] == "y"));
+    let (tagged, _) = list("tag=t1&kind=a&limit=1000".to_owned()).await;
+    let expected: Vec<String> =
+        [21, 11, 1].iter().filter(|n| *n % 2 == 0).map(|n: &usize| ids[n + 1].clone()).collect();
+    assert_eq!(tagged.len(), expected.len().max(2), "n = 6 and 16");
+    let (older, _) = list(format!("created_before={created}")).await;
+    assert!(!older.contains(&ids[26]));
+    let (since, _) = list(format!("created_after={created}&kind=late")).await;
+    assert_eq!(since, one(&ids[26]));
+
+    for bad in [
+        "limit=0",
+        "limit=1001",
+        "limit=-1",
+        "limit=1e2",
+        "status=done",
+        "cursor=!",
+        "cursor=AAAA",
+        "queue=A",
+        "kind=",
+        "created_after=yesterday",
+        "limt=3",
+        "pending_reason=bored",
+        "status=failed&status=failed",
+        "created_after=2030-01-01T00:00:00+00:00",
+    ] {
+        let problem = server.get(&format!("/v1/jobs?{bad}")).await.problem(400, "invalid-query");
+        let name = bad.split('=').next().expect("a name");
+        assert!(problem.json["detail"].as_str().expect("one").contains(name), "{}", problem.json);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancels() {
+    let server = Server::with(&[("TASKS__REAPER", "50ms"), ("QUEUES__HASTY__CANCEL_GRACE", "0s")]);
+    let cancel = |id: &str, body: Value| {
+        let (client, path) = (server.client.clone(), format!("/v1/jobs/{id}/cancel"));
+        async move { client.post(&path, &body).await }
+    };
+    // Pending: at once; again: the same.
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let reply = cancel(&id, json!({"reason": "changed my mind"})).await.is(200);
+    assert_eq!(reply.json["status"], "cancelled");
+    assert_eq!(reply.json["cancel_reason"], "changed my mind");
+    assert_eq!(reply.json["cancelled_by"], "client");
+    let again = cancel(&id, json!({"reason": "another"})).await.is(200);
+    assert_eq!(again.json, reply.json);
+    let none = json!({"worker_id": "w", "queues": ["default"]});
+    assert_eq!(server.claims(&none).await["jobs"], json!([]));
+    // Scheduled ones too, also without a body.
+    let id = server.submit(&json!({"kind": "a", "delay_seconds": 60})).await;
+    server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.is(200);
+
+    // Running: a wish; the worker decides, by agreeing or by finishing.
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let lease = server.lease("w", "default").await;
+    server.with_lease("cancelled", &lease, &json!({})).await.problem(409, "cancel-not-requested");
+    let reply = cancel(&id, json!({})).await.is(202);
+    assert_eq!(reply.json["status"], "running");
+    assert!(reply.json["cancel_requested_at"].is_string());
+    let again = cancel(&id, json!({})).await.is(202);
+    assert_eq!(again.json["version"], reply.json["version"]);
+    let job = server.with_lease("cancelled", &lease, &json!({})).await.is(200).json;
+    assert_eq!(job["status"], "cancelled");
+    server.with_lease("cancelled", &lease, &json!({})).await.is(200);
+
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let lease = server.lease("w", "default").await;
+    cancel(&id, json!({})).await.is(202);
+    let job = server.complete(&lease, json!("done all the same")).await;
+    assert_eq!(job["status"], "completed");
+    assert!(job["cancel_requested_at"].is_string(), "{job}");
+    cancel(&id, json!({})).await.problem(409, "job-already-finished");
+
+    // With a cancel wished nobody tries again: a retryable failure and a release end it.
+    for (what, members) in
+        [("fail", json!({"error": {"type": "t", "message": "m"}})), ("release", json!({}))]
+    {
+        let id = server.submit(&json!({"kind": "a"})).await;
+        let lease = server.lease("w", "default").await;
+        cancel(&id, json!({})).await.is(202);
+        let job = server.with_lease(what, &lease, &members).await.is(200).json;
+        assert_eq!(job["status"], "cancelled", "{what}");
+    }
+
+    // By force: at once, and the token is dead.
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let lease = server.lease("w", "default").await;
+    let job = cancel(&id, json!({"force": true, "reason": "it burns"})).await.is(200).json;
+    assert_eq!((&job["status"], &job["cancelled_by"]), (&json!("cancelled"), &json!("operator")));
+    let late = server.with_lease("complete", &lease, &json!({"result": 1})).await;
+    late.problem(409, "job-already-finished");
+
+    // A worker that does not answer a cancel in time is not waited for.
+    let id = server.submit(&json!({"kind": "a", "queue": "hasty"})).await;
+    server.lease("w", "hasty").await;
+    cancel(&id, json!({})).await;
+    let job = server.job_done(&id).await;
+    assert_eq!((&job["status"], &job["cancelled_by"]), (&json!("cancelled"), &json!("client")));
+
+    // Failed jobs stay failed.
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let lease = server.lease("w", "default").await;
+    server.fail(&lease, json!({"retryable": false})).await;
+    cancel(&id, json!({"force": true})).await.problem(409, "job-already-finished");
+    for (bad, error) in [
+        (json!({"forse": true}), "/forse unknown"),
+        (json!({"force": "yes"}), "/force type"),
+        (json!({"reason": "a\nb"}), "/reason pattern"),
+        (json!({"reason": "r".repeat(513)}), "/reason length"),
+        (json!({"reason": null}), "/reason type"),
+    ] {
+        cancel(&id, bad).await.wrong(&[error]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_gone_for_good() {
+    let server = Server::with(&[("TASKS__RETENTION", "50ms")]);
+    let paths = |id: &str| {
+        [
+            format!("/v1/jobs/{id}"),
+            format!("/v1/jobs/{id}/result"),
+            format!("/v1/jobs/{id}/timeline"),
+        ]
+    };
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let path = format!("/v1/jobs/{id}");
+    server.delete(&path).await.problem(409, "job-not-finished");
+    let lease = server.lease("w", "default").await;
+    server.delete(&path).await.problem(409, "job-not-finished");
+    server.complete(&lease, json!(1)).await;
+    server.delete(&path).await.is(204);
+
+    let short = json!({"kind": "a", "queue": "short", "retention_seconds": 1});
+    let reply = server.post_with("/v1/jobs", &short, &[("Idempotency-Key", "short")]).await;
+    let expired = reply.is(202).id();
+    let lease = server.lease("w", "short").await;
+    server.complete(&lease, json!(1)).await;
+    crate::server::until("its retention to pass", || async {
+        let reply = server.get(&format!("/v1/jobs/{expired}")).await;
+        (reply.status == 410).then_some(())
+    })
+    .await;
+
+    let server = {
+        for (id, code) in [(&id, "job-deleted"), (&expired, "job-expired")] {
+            for path in paths(id) {
+                let gone = server.get(&path).await.problem(410, code);
+                assert_eq!(gone.json["job_id"], *id);
+                assert!(crate::jobs::is_moment(gone.json["created_at"].as_str().expect("one")));
+            }
+            server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.problem(410, code);
+            server.delete(&format!("/v1/jobs/{id}")).await.problem(410, code);
+        }
+        server.restart_after_kill()
+    };
+    for (id, code) in [(&id, "job-deleted"), (&expired, "job-expired")] {
+        server.get(&format!("/v1/jobs/{id}")).await.problem(410, code);
+    }
+    // Its key remembers it, for it lives longer.
+    let gone = server.post_with("/v1/jobs", &short, &[("Idempotency-Key", "short")]).await;
+    assert_eq!(gone.problem(410, "job-expired").json["job_id"], expired);
+    let lost = server.metrics().await.sum("punctual_jobs_lost_total", &[]);
+    assert!(lost.abs() < 0.5, "{lost} jobs are thought lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_of_others_are_nobody_s() {
+    let server = Server::start();
+    let elsewhere = Server::start();
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let foreign = elsewhere.submit(&json!({"kind": "a"})).await;
+    let mut forged = id.clone().into_bytes();
+    forged[35] = if forged[35] == b'0' { b'1' } else { b'0' };
+    let forged = String::from_utf8(forged).expect("text");
+    let plain: String = id.replace('-', "");
+    let ids = [
+        foreign,
+        forged,
+        id.to_uppercase(),
+        plain,
+        format!("%7B{id}%7D"),
+        format!("urn:uuid:{id}"),
+        format!("{id}%20"),
+        "00000000-0000-0000-0000-000000000000".to_owned(),
+        "1".to_owned(),
+        "%00".to_owned(),
+        "%FF%FE".to_owned(),
+        "..%2F..%2Fetc%2Fpasswd".to_owned(),
+        "';DROP%20TABLE%20jobs;--".to_owned(),
+        "x".repeat(10_000),
+    ];
+    let token = json!({"lease_token": "AAAAAAAAAAAAAAAAAAAAAA"});
+    for other in &ids {
+        for path in ["", "/result", "/timeline"] {
+            let reply = server.get(&format!("/v1/jobs/{other}{path}")).await;
+            reply.problem(404, "no-such-job");
+        }
+        server.delete(&format!("/v1/jobs/{other}")).await.problem(404, "no-such-job");
+        for path in ["cancel", "complete", "release", "cancelled", "heartbeat"] {
+            let body = if path == "cancel" { json!({}) } else { token.clone() };
+            let reply = server.post(&format!("/v1/jobs/{other}/{path}"), &body).await;
+            reply.problem(404, "no-such-job");
+        }
+    }
+    let answer = ask(server.port(), get("/v1/jobs/\u{e9}", ""));
+    assert!(matches!(answer.status, 400 | 404), "{answer:?}");
+    let lost = server.metrics().await.sum("punctual_jobs_lost_total", &[]);
+    assert!(lost.abs() < 0.5, "{lost} jobs are thought lost");
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timelines_tell_the_story_in_order() {
+    let server = Server::start();
+    let id = server.submit(&json!({"kind": "a", "max_attempts": 3})).await;
+    let lease = server.lease("w1", "default").await;
+    server.with_lease("release", &lease, &json!({"reason": "deploy"})).await.is(200);
+    let lease = server.lease("w2", "default").await;
+    let progress = json!({"progress": {"percent": 10}});
+    server.with_lease("heartbeat", &lease, &progress).await.is(200);
+    server.fail(&lease, json!({"retry_after_seconds": 0})).await;
+    let lease = server.lease("w3", "default").await;
+    server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.is(202);
+    server.complete(&lease, json!(1)).await;
+    let reply = server.get(&format!("/v1/jobs/{id}/timeline")).await.is(200);
+    let events = reply.json["events"].as_array().expect("events");
+    let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().expect("one")).collect();
+    let expected = [
+        "submitted",
+        "claimed",
+        "released",
+        "claimed",
+        "failed_attempt",
+        "retry_scheduled",
+        "claimed",
+        "cancel_requested",
+        "completed",
+    ];
+    let told: Vec<&str> = kinds.iter().filter(|k| **k != "progress").copied().collect();
+    assert_eq!(told, expected, "{}", reply.json);
+    for (at, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], at + 1);
+        assert!(crate::jobs::is_moment(event["at"].as_str().expect("a moment")));
+    }
+    assert!(events.is_sorted_by(|a, b| a["at"].as_str() <= b["at"].as_str()));
+    let claimed = events.iter().filter(|e| e["type"] == "claimed");
+    let fences: Vec<u64> = claimed.map(|e| e["fence"].as_u64().expect("one")).collect();
+    assert_eq!(fences, [1, 2, 3]);
+    let failed = events.iter().find(|e| e["type"] == "failed_attempt").expect("one");
+    assert_eq!((&failed["worker_id"], &failed["reason"]), (&json!("w2"), &json!("boom")));
+    assert!(failed["run_ms"].is_u64() && failed["attempt"] == 1, "{failed}");
+}

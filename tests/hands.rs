@@ -1,0 +1,28 @@
+//! The product as its users hold it: every command and every example against a live server.
+//!
+//! Commands run as processes, in a directory of their own, and are judged by what a person or a
+//! script sees of them: exit code, stdout, stderr, and what the server says afterwards.
+
+#[path = "support/server.rs"]
+mod server;
+
+#[path = "hands/bench.rs"]
+mod bench;
+#[path = "hands/config.rs"]
+mod config;
+#[path = "hands/examples.rs"]
+mod examples;
+#[path = "hands/help.rs"]
+mod help;
+#[path = "hands/jobs.rs"]
+mod jobs;
+#[path = "hands/place.rs"]
+mod place;
+#[path = "hands/queues.rs"]
+mod queues;
+#[path = "hands/submit.rs"]
+mod submit;
+#[path = "hands/work.rs"]
+mod work;
+#[path = "hands/work_outages.rs"]
+mod work_outages;
