@@ -67,7 +67,7 @@ enum Command {
     about = "Run the server",
     long_about = "Run the server.\n\nWithout a configuration it keeps its jobs in \
                   ./punctual.db and listens on 127.0.0.1:8080. Every configuration key can also \
-                  be set in the environment, for example PUNCTUAL_WATCHDOG__STUCK_AFTER=2m; \
+                  be set in the environment, for example PUNCTUAL_JOBS__LEASE=1m; \
                   options given here win over both. SIGTERM drains: the server stops taking work \
                   and ends once nothing is in flight.",
     after_long_help = "Examples:\n  punctual serve\n  \
@@ -134,9 +134,7 @@ impl Connect {
                     "--token-env names {name}, which is not set; export {name}=<token> first"
                 ))
             })?),
-            None => std::env::var(DEFAULT_TOKEN_ENV)
-                .ok()
-                .filter(|t| !t.is_empty()),
+            None => std::env::var(DEFAULT_TOKEN_ENV).ok().filter(|t| !t.is_empty()),
         };
         Ok(Client::new(&self.server, token)?)
     }
@@ -144,7 +142,7 @@ impl Connect {
 
 #[derive(Debug, Clone, Copy, Args)]
 struct Format {
-    /// Print the server's answer as JSON instead of a table
+    /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -162,17 +160,11 @@ const UNREACHABLE: u8 = 3;
 
 impl Failure {
     fn no(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: NO,
-        }
+        Self { message: message.into(), code: NO }
     }
 
     fn usage(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: USAGE,
-        }
+        Self { message: message.into(), code: USAGE }
     }
 }
 
@@ -217,7 +209,7 @@ type Done = Result<ExitCode, Failure>;
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => return crate::server::serve(&args),
-        Command::CheckConfig(args) => return check_config::run(args.file, args.format.json),
+        Command::CheckConfig(args) => return check_config::run(args.file.as_deref(), args.format.json),
         Command::Bench(args) => return bench::run(&args),
         Command::Work(args) => work::run(args),
         Command::Submit(args) => block_on(submit::run(args)),
@@ -237,9 +229,7 @@ fn block_on(command: impl Future<Output = Done>) -> Done {
         .enable_all()
         .build()
         .map_err(|e| {
-            Failure::no(format!(
-                "cannot start the runtime: {e}; raise the open-file limit"
-            ))
+            Failure::no(format!("cannot start the runtime: {e}; raise the open-file limit"))
         })?
         .block_on(command)
 }
@@ -268,9 +258,7 @@ mod tests {
     fn exec_takes_the_rest_of_the_line() {
         let line = "work --queue a --queue b --lease 45s --exec grep -c --queue x";
         let cli = parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-        let Command::Work(args) = cli.command else {
-            panic!("not work")
-        };
+        let Command::Work(args) = cli.command else { panic!("not work") };
         assert_eq!(args.exec, ["grep", "-c", "--queue", "x"]);
         assert_eq!(args.queue, ["a", "b"]);
         assert!(parse(&["work", "--queue", "a"]).is_err());
@@ -284,9 +272,7 @@ mod tests {
             ["jobs", "--server", "http://x", "list", "--json"],
             ["jobs", "list", "--json", "--server", "http://x"],
         ] {
-            let Command::Jobs(args) = parse(&line).unwrap().command else {
-                panic!("not jobs")
-            };
+            let Command::Jobs(args) = parse(&line).unwrap().command else { panic!("not jobs") };
             assert_eq!(args.connect.server, "http://x");
         }
     }
@@ -294,25 +280,14 @@ mod tests {
     #[test]
     fn wait_takes_an_optional_time() {
         let waits = |line: &[&str]| {
-            let Command::Submit(args) = parse(line).unwrap().command else {
-                panic!("not submit")
-            };
+            let Command::Submit(args) = parse(line).unwrap().command else { panic!("not submit") };
             args.wait
         };
         assert_eq!(waits(&["submit", "k"]), None);
-        assert_eq!(
-            waits(&["submit", "k", "--wait"]),
-            Some(submit::Wait::Forever)
-        );
+        assert_eq!(waits(&["submit", "k", "--wait"]), Some(submit::Wait::Forever));
         let half = std::time::Duration::from_secs(30);
-        assert_eq!(
-            waits(&["submit", "k", "--wait", "30s"]),
-            Some(submit::Wait::For(half))
-        );
-        assert_eq!(
-            waits(&["submit", "--wait=30s", "k"]),
-            Some(submit::Wait::For(half))
-        );
+        assert_eq!(waits(&["submit", "k", "--wait", "30s"]), Some(submit::Wait::For(half)));
+        assert_eq!(waits(&["submit", "--wait=30s", "k"]), Some(submit::Wait::For(half)));
         assert!(parse(&["submit", "k", "--wait", "soon"]).is_err());
     }
 
@@ -320,10 +295,7 @@ mod tests {
     fn failures_say_what_to_do_and_carry_their_code() {
         let gone = Failure::from(ClientError::Unreachable("cannot reach x".into()));
         assert_eq!(gone.code, 3);
-        let problem = wire::Problem {
-            status: 401,
-            ..wire::Problem::default()
-        };
+        let problem = wire::Problem { status: 401, ..wire::Problem::default() };
         let stranger = Failure::from(ClientError::Problem(Box::new(problem), None));
         assert!(stranger.code == 1 && stranger.message.contains("--token-env"));
         let bad = Failure::from(Client::new("https://x", None).unwrap_err());

@@ -21,6 +21,7 @@ mod jobs;
 mod observed;
 mod operate;
 mod outlook;
+mod pauses;
 mod presence;
 pub mod reaper;
 mod submit;
@@ -56,6 +57,7 @@ pub use crate::store::{
     IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue, StoreError,
 };
 
+use pauses::Pauses;
 use presence::Roll;
 use waiters::{ClaimWaiters, JobWaiters};
 
@@ -105,6 +107,7 @@ struct Inner {
     jobs: JobWaiters,
     claims: ClaimWaiters,
     roll: Mutex<Roll>,
+    pauses: Pauses,
     draining: watch::Sender<bool>,
     tasks: tasks::Board,
 }
@@ -345,6 +348,7 @@ impl Engine {
             jobs: JobWaiters::default(),
             claims: ClaimWaiters::default(),
             roll: Mutex::new(Roll::default()),
+            pauses: Pauses::default(),
             draining: watch::Sender::new(false),
             tasks: tasks::Board::default(),
         }))

@@ -12,8 +12,14 @@ mod kit;
 #[path = "api/wire.rs"]
 mod wire;
 
+#[path = "api/claims.rs"]
+mod claims;
 #[path = "api/idempotency.rs"]
 mod idempotency;
+#[path = "api/leases.rs"]
+mod leases;
+#[path = "api/operators.rs"]
+mod operators;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/submit.rs"]

@@ -81,6 +81,7 @@ impl Scenario {
 /// Options of `punctual bench`.
 #[derive(Debug, Clone, Args)]
 #[command(
+    about = "Put a server under load and measure it",
     long_about = "Put a server under load and measure it: rates, latencies, processor time for \
                   each request, and whether every accepted job was done exactly once.\n\n\
                   Without --server each scenario starts a server of its own on an empty store \

@@ -1,7 +1,7 @@
 //! `punctual check-config`: what would be in force, or everything that is wrong.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -16,15 +16,10 @@ const REFUSED: u8 = 2;
 /// Prints `ok: …` and the effective configuration as TOML to stdout, or one line for each error
 /// to stderr and exits 2. With `json`, one object on stdout in both cases:
 /// `{ok, file, hash, errors: [{file, line, key, variable, message}]}`.
-pub fn run(path: Option<PathBuf>, json: bool) -> ExitCode {
-    let result = Config::load(path.as_deref(), config::environment());
+pub fn run(path: Option<&Path>, json: bool) -> ExitCode {
+    let result = Config::load(path, config::environment());
     // A reader that has gone away is no error of the configuration.
-    let code = report(
-        &result,
-        json,
-        &mut io::stdout().lock(),
-        &mut io::stderr().lock(),
-    );
+    let code = report(&result, json, &mut io::stdout().lock(), &mut io::stderr().lock());
     ExitCode::from(code.unwrap_or(0))
 }
 
@@ -48,11 +43,7 @@ fn report(
         }
         Err(errors) => writeln!(err, "{errors}"),
     };
-    if code == 0 {
-        written.map(|()| code)
-    } else {
-        Ok(code)
-    }
+    if code == 0 { written.map(|()| code) } else { Ok(code) }
 }
 
 fn as_json(result: &Result<Config, ConfigErrors>) -> Value {
@@ -94,21 +85,14 @@ mod tests {
     fn printed(text: &str, json: bool) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = report(&Config::from_toml(text), json, &mut out, &mut err).unwrap();
-        (
-            code,
-            String::from_utf8(out).unwrap(),
-            String::from_utf8(err).unwrap(),
-        )
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
     #[test]
     fn good_configuration() {
         let (code, out, err) = printed("[jobs]\nlease = \"1m\"", false);
         assert_eq!((code, err.as_str()), (0, ""));
-        assert!(
-            out.starts_with("ok: ") && out.contains("\nlease = \"1m\"\n"),
-            "{out}"
-        );
+        assert!(out.starts_with("ok: ") && out.contains("\nlease = \"1m\"\n"), "{out}");
         let (_, out, _) = printed("", true);
         let value: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["ok"], true);

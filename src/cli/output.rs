@@ -17,9 +17,9 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::no(format!(
-            "cannot write to stdout: {e}; check where it is redirected"
-        ))),
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::no(format!("cannot write to stdout: {e}; check where it is redirected")))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -59,10 +59,7 @@ pub(super) struct Ticker {
 
 impl Ticker {
     pub(super) fn new() -> Self {
-        Self {
-            shown: false,
-            on: io::stderr().is_terminal(),
-        }
+        Self { shown: false, on: io::stderr().is_terminal() }
     }
 
     pub(super) fn show(&mut self, line: &str) {
@@ -105,10 +102,7 @@ impl Table {
             Some(name) => (name, Align::Right),
             None => (*h, Align::Left),
         };
-        Self {
-            columns: headings.iter().map(column).collect(),
-            rows: Vec::new(),
-        }
+        Self { columns: headings.iter().map(column).collect(), rows: Vec::new() }
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -117,11 +111,7 @@ impl Table {
     }
 
     pub(super) fn render(&self) -> String {
-        let mut widths: Vec<usize> = self
-            .columns
-            .iter()
-            .map(|(h, _)| h.chars().count())
-            .collect();
+        let mut widths: Vec<usize> = self.columns.iter().map(|(h, _)| h.chars().count()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
@@ -178,9 +168,7 @@ impl Facts {
 
 /// What clients wrote must neither break the layout nor steer the terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The time by which ages are counted.
@@ -188,14 +176,9 @@ pub(super) fn printable(text: &str) -> String {
 pub(super) struct Now(Timestamp);
 
 impl Now {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "ages are for a person in front of this clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "ages are for a person in front of this clock")]
     pub(super) fn read() -> Self {
-        Self(Timestamp::from_millis(
-            jiff::Timestamp::now().as_millisecond(),
-        ))
+        Self(Timestamp::from_millis(jiff::Timestamp::now().as_millisecond()))
     }
 
     /// The moment that is so far ahead.
@@ -282,25 +265,11 @@ mod tests {
 
     #[test]
     fn spans() {
-        let all = [
-            0.02,
-            1.9,
-            59.0,
-            65.0,
-            120.0,
-            3_599.0,
-            3_660.0,
-            90_000.0,
-            200_000.0,
-            f64::NAN,
-        ];
+        let all = [0.02, 1.9, 59.0, 65.0, 120.0, 3_599.0, 3_660.0, 90_000.0, 200_000.0, f64::NAN];
         let shown = all.map(span);
         assert_eq!(
             shown,
-            [
-                "20ms", "1s", "59s", "1m5s", "2m", "59m", "1h1m", "25h", "2d", "-"
-            ]
-            .map(String::from)
+            ["20ms", "1s", "59s", "1m5s", "2m", "59m", "1h1m", "25h", "2d", "-"].map(String::from)
         );
     }
 
@@ -310,9 +279,6 @@ mod tests {
         assert_eq!(now.age("2026-08-24T09:55:00.000Z"), "5m");
         assert_eq!(now.age("2026-08-24T10:00:20.000Z"), "in 20s");
         assert_eq!(now.age("?"), "?");
-        assert_eq!(
-            now.moment("2026-08-24T09:59:58.000Z"),
-            "2026-08-24T09:59:58.000Z (2s ago)"
-        );
+        assert_eq!(now.moment("2026-08-24T09:59:58.000Z"), "2026-08-24T09:59:58.000Z (2s ago)");
     }
 }

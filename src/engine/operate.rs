@@ -51,12 +51,14 @@ impl Engine {
         until: Option<Timestamp>,
     ) -> Result<QueueView, Failure> {
         let state = self.0.store.pause(name.clone(), reason, until, self.now()).await?;
+        self.0.pauses.changed(&state);
         tracing::info!(queue = %name, reason = state.paused_reason, "queue paused");
         self.queue(name).await
     }
 
     pub async fn resume(&self, name: &Name) -> Result<QueueView, Failure> {
-        self.0.store.resume(name.clone(), self.now()).await?;
+        let state = self.0.store.resume(name.clone(), self.now()).await?;
+        self.0.pauses.changed(&state);
         tracing::info!(queue = %name, "queue resumed");
         self.0.claims.wake(name, None, u64::MAX);
         self.queue(name).await

@@ -24,9 +24,10 @@ impl Engine {
             )
         };
         let outlook = Outlook {
-            standstill: record
-                .queue_paused
-                .then(|| Standstill::Since(record.job.eligible_at.min(now))),
+            standstill: record.queue_paused.then(|| {
+                let known = self.0.pauses.standstill(&spec.queue, now);
+                known.unwrap_or(Standstill::Since(record.job.eligible_at.min(now)))
+            }),
             idle_worker: self.0.claims.is_waited_for(&spec.queue, &spec.kind),
             ..Outlook::default()
         };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::job::{Job, Phase, Policy, Record, Retention, Spec, Wait};
+use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, Wait};
+use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
 use crate::store::{Absence, Found, NewJob, Submitted};
@@ -19,19 +20,14 @@ impl Engine {
         submission: Submission,
         hold: Hold,
     ) -> Result<Accepted, Failure> {
-        let queue = submission.queue.clone();
-        let outcome = self.submit_and_hold(caller, submission, hold).await;
-        let label = match &outcome {
-            Ok(Accepted { replayed: true, .. }) => Some(Outcome::Replayed),
-            Ok(accepted) if accepted.view.retry_after.is_none() => Some(Outcome::CompletedSync),
-            Ok(_) => Some(Outcome::Accepted),
-            // The answer to a refused body is counted where it is made, with the other refusals.
-            Err(Failure::KeyReused { .. } | Failure::Gone { .. }) => Some(Outcome::Invalid),
-            Err(_) => Some(Outcome::Unavailable),
-        };
-        if let Some(label) = label {
-            self.0.events.submission(Some(&queue), label);
-        }
+        let mut counted = Counted::new(self, [&submission.queue]);
+        let outcome = self.submit_and_hold(caller, submission, hold, &mut counted).await;
+        counted.all(match &outcome {
+            Ok(Accepted { replayed: true, .. }) => Outcome::Replayed,
+            Ok(accepted) if accepted.view.retry_after.is_none() => Outcome::CompletedSync,
+            Ok(_) => Outcome::Accepted,
+            Err(failure) => refusal(failure),
+        });
         outcome
     }
 
@@ -40,16 +36,20 @@ impl Engine {
         caller: &Caller,
         submission: Submission,
         hold: Hold,
+        counted: &mut Counted<'_>,
     ) -> Result<Accepted, Failure> {
         let now = self.now();
         let new = self.new_job(caller, submission, now);
+        let size = payload_size(&new);
         // Registered before the commit, so that a worker's quickest answer is not missed.
         let early = self.0.jobs.register(new.spec.id);
         let change = early.change();
-        let fresh = record_of(&new);
+        let mut fresh = record_of(&new);
         let submitted = self.commit(vec![new], now).await?.pop();
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
+                self.0.events.payload(size);
+                self.look_whether_paused(&mut fresh, now);
                 let window = self.window(&fresh, hold);
                 self.announce(&fresh);
                 if window.is_zero() {
@@ -62,7 +62,10 @@ impl Engine {
                 }
                 (fresh, false)
             }
-            Some(Submitted::Replayed(record)) => (*record, true),
+            Some(Submitted::Replayed(record)) => {
+                counted.all(Outcome::Replayed);
+                (*record, true)
+            }
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
             None => return Err(Failure::NoSuchJob),
@@ -78,7 +81,11 @@ impl Engine {
         let view = if done || (replayed && (rest.is_zero() || hold == Hold::Adaptive)) {
             self.view(record)
         } else {
-            self.wait_until(id, rest, false, |job| job.status().is_done()).await?
+            match self.wait_until(id, rest, false, |job| job.status().is_done()).await {
+                // It is accepted, whatever has become of the store since.
+                Err(Failure::Store(_)) => self.view(record),
+                waited => waited?,
+            }
         };
         Ok(Accepted { view, replayed })
     }
@@ -89,16 +96,15 @@ impl Engine {
         caller: &Caller,
         submissions: Vec<Submission>,
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
-        let queues: Vec<_> = submissions.iter().map(|s| s.queue.clone()).collect();
+        let mut counted = Counted::new(self, submissions.iter().map(|s| &s.queue));
         let outcome = self.submit_all(caller, submissions).await;
-        for (at, queue) in queues.iter().enumerate() {
-            let label = match &outcome {
-                Ok(accepted) if accepted[at].replayed => Outcome::Replayed,
-                Ok(_) => Outcome::Accepted,
-                Err((_, Failure::KeyReused { .. } | Failure::Gone { .. })) => Outcome::Invalid,
-                Err(_) => Outcome::Unavailable,
-            };
-            self.0.events.submission(Some(queue), label);
+        match &outcome {
+            Ok(accepted) => {
+                for (at, _) in accepted.iter().enumerate().filter(|(_, a)| a.replayed) {
+                    counted.one(at, Outcome::Replayed);
+                }
+            }
+            Err((_, failure)) => counted.all(refusal(failure)),
         }
         outcome
     }
@@ -111,7 +117,8 @@ impl Engine {
         let now = self.now();
         let new: Vec<NewJob> =
             submissions.into_iter().map(|s| self.new_job(caller, s, now)).collect();
-        let fresh: Vec<Record> = new.iter().map(record_of).collect();
+        let fresh: Vec<(Record, usize)> =
+            new.iter().map(|job| (record_of(job), payload_size(job))).collect();
         let answers = self.commit(new, now).await.map_err(|e| (0, e))?;
         for (at, answer) in answers.iter().enumerate() {
             match answer {
@@ -120,13 +127,18 @@ impl Engine {
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
-        let accepted = answers.into_iter().zip(fresh).map(|(answer, fresh)| match answer {
-            Submitted::Replayed(record) => Accepted { view: self.view(*record), replayed: true },
-            Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
-                self.announce(&fresh);
-                Accepted { view: self.view(fresh), replayed: false }
-            }
-        });
+        let accepted =
+            answers.into_iter().zip(fresh).map(|(answer, (mut fresh, size))| match answer {
+                Submitted::Replayed(record) => {
+                    Accepted { view: self.view(*record), replayed: true }
+                }
+                Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
+                    self.0.events.payload(size);
+                    self.look_whether_paused(&mut fresh, now);
+                    self.announce(&fresh);
+                    Accepted { view: self.view(fresh), replayed: false }
+                }
+            });
         Ok(accepted.collect())
     }
 
@@ -144,11 +156,16 @@ impl Engine {
         match hold {
             Hold::Never => Duration::ZERO,
             Hold::UpTo(wait) => wait.min(MAX_WAIT),
-            Hold::Adaptive if self.worth_holding(fresh) => {
+            // Whoever waits there does so for the end of the pause.
+            Hold::Adaptive if !fresh.queue_paused && self.worth_holding(fresh) => {
                 self.defaults(fresh.spec.queue.as_str()).sync_window
             }
             Hold::Adaptive => Duration::ZERO,
         }
+    }
+
+    fn look_whether_paused(&self, fresh: &mut Record, now: Timestamp) {
+        fresh.queue_paused = self.0.pauses.standstill(&fresh.spec.queue, now).is_some();
     }
 
     fn announce(&self, record: &Record) {
@@ -207,6 +224,52 @@ impl Engine {
             Err(error) => error.into(),
         }
     }
+}
+
+/// Counts each submission exactly once, also when its client leaves while the answer is held: the
+/// job is accepted all the same.
+struct Counted<'a> {
+    engine: &'a Engine,
+    outcomes: Vec<(Name, Outcome)>,
+}
+
+impl<'a> Counted<'a> {
+    fn new<'q>(engine: &'a Engine, queues: impl IntoIterator<Item = &'q Name>) -> Self {
+        let outcomes = queues.into_iter().map(|q| (q.clone(), Outcome::Accepted)).collect();
+        Self { engine, outcomes }
+    }
+
+    fn all(&mut self, outcome: Outcome) {
+        self.outcomes.iter_mut().for_each(|(_, o)| *o = outcome);
+    }
+
+    fn one(&mut self, at: usize, outcome: Outcome) {
+        self.outcomes[at].1 = outcome;
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        for (queue, outcome) in &self.outcomes {
+            self.engine.0.events.submission(Some(queue), *outcome);
+        }
+    }
+}
+
+/// What is wrong with the body itself is counted where that is found.
+fn refusal(failure: &Failure) -> Outcome {
+    match failure {
+        Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
+        Failure::NoSuchJob
+        | Failure::NoSuchQueue
+        | Failure::Rejected { .. }
+        | Failure::Draining
+        | Failure::Store(_) => Outcome::Unavailable,
+    }
+}
+
+fn payload_size(new: &NewJob) -> usize {
+    new.spec.payload.as_ref().map_or(0, RawJson::len)
 }
 
 /// The job as it will be once it is committed.

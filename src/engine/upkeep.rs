@@ -84,10 +84,12 @@ impl Engine {
     async fn sample(&self) -> StepResult {
         let began = Instant::now();
         let now = self.now();
+        let turn = self.0.pauses.turn();
         let sample = self.0.store.sample(now).await.map_err(|e| {
             self.0.events.sample_failed();
             e.to_string()
         })?;
+        self.0.pauses.sampled(turn, sample.queues.iter().map(|q| &q.state));
         let queues: Vec<QueueSnapshot> = sample
             .queues
             .iter()

@@ -23,7 +23,7 @@ use super::show::{self, With};
 use super::submission::{self, KEY_MEMBER, Setting};
 use super::{body, limits, respond, strict, values};
 use crate::domain::id::JobId;
-use crate::domain::job::{RawJson, Status};
+use crate::domain::job::Status;
 use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
 use crate::engine::{Hold, MAX_WAIT, ResultView, Submission, View};
@@ -83,16 +83,12 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     let caller = api.caller(&parts.headers)?;
     let prefer = Prefer::read(&parts.headers);
     let submission = read_one(&api, &parts, body).await.map_err(|r| r.counted(&api))?;
-    let size = submission.payload.as_ref().map_or(0, RawJson::len);
     let hold = match prefer {
         Prefer { wait: Some(wait), .. } => Hold::UpTo(wait),
         Prefer { respond_async: true, wait: None } => Hold::Never,
         Prefer { respond_async: false, wait: None } => Hold::Adaptive,
     };
     let accepted = api.engine().submit(&caller, submission, hold).await?;
-    if !accepted.replayed {
-        api.engine().events().payload(size);
-    }
     let base = Base::of(api.settings(), &parts);
     let mut response = answer(&accepted.view, &base);
     let headers = response.headers_mut();
@@ -195,8 +191,6 @@ pub(super) async fn submit_batch(
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.headers)?;
     let submissions = read_batch(&api, &parts, body).await.map_err(|r| r.counted(&api))?;
-    let sizes: Vec<usize> =
-        submissions.iter().map(|s| s.payload.as_ref().map_or(0, RawJson::len)).collect();
     let accepted = api.engine().submit_batch(&caller, submissions).await;
     let accepted = accepted.map_err(|(index, failure)| {
         let problem = Problem::from(failure);
@@ -204,9 +198,6 @@ pub(super) async fn submit_batch(
         let whole = problem.code().status() >= 500;
         if whole { problem } else { problem.at(&format!("/jobs/{index}")) }
     })?;
-    for (size, _) in sizes.iter().zip(&accepted).filter(|(_, a)| !a.replayed) {
-        api.engine().events().payload(*size);
-    }
     let base = Base::of(api.settings(), &parts);
     let jobs = accepted
         .iter()

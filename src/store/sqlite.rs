@@ -19,7 +19,7 @@ mod upkeep;
 mod writer;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -109,16 +109,12 @@ impl SqliteStore {
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|e| unusable(e.to_string()))?;
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
-        let (dirty, dirtied) = checkpoint::signal();
+        let (commits, watch) = checkpoint::pair();
         // Dropped in the opposite order if what follows fails.
-        let (writing, writer) = writer::start(conn, options.observer, move || {
-            let _ = dirty.try_send(());
-        })
+        let (writing, writer) = writer::start(conn, options.observer, commits)
             .map_err(|e| unusable(e.to_string()))?;
-        let log = open::suffixed(path, "-wal");
-        let checkpointing =
-            checkpoint::start(checkpointer, dirtied, writer.downgrade(), move || wal_pages(&log))
-                .map_err(|e| unusable(e.to_string()))?;
+        let checkpointing = checkpoint::start(checkpointer, watch, writer.downgrade())
+            .map_err(|e| unusable(e.to_string()))?;
         Ok(Self {
             identity,
             writer,
@@ -167,10 +163,6 @@ impl Readers {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn wal_pages(log: &Path) -> i64 {
-    std::fs::metadata(log).map_or(0, |m| i64::try_from(m.len() / 4096).unwrap_or(i64::MAX))
 }
 
 fn identity(conn: &Connection) -> Result<Identity> {

@@ -103,6 +103,15 @@ impl Client {
         self.try_send(request).await.expect("an answer")
     }
 
+    /// To a server whose addresses are not the ones it listens on: its jobs are not looked at.
+    pub async fn send_anywhere(&self, request: RequestBuilder) -> Reply {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.expect("a body").to_vec();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Reply { status, headers, bytes, json }
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         self.send(self.request(Method::GET, path)).await
     }
@@ -149,8 +158,9 @@ impl Client {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut tag = String::new();
         loop {
-            let headers = [("If-None-Match", tag.as_str()), ("Prefer", "wait=5")];
-            let reply = self.get_with(&format!("/v1/jobs/{id}"), &headers).await;
+            let held = [("If-None-Match", tag.as_str()), ("Prefer", "wait=5")];
+            let headers = if tag.is_empty() { &[][..] } else { &held[..] };
+            let reply = self.get_with(&format!("/v1/jobs/{id}"), headers).await;
             if reply.status == 200 {
                 if enough(&reply.json) {
                     return reply.json;

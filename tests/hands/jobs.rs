@@ -71,10 +71,10 @@ async fn lists_are_filtered_and_paged() {
         let place = &place;
         async move { ids(&place.run(&line).await.ended(DONE).json()) }
     };
-    assert_eq!(list(&[]).await, [b.clone(), a.clone()], "newest first");
-    assert_eq!(list(&["--kind", "a"]).await, [a.clone()]);
-    assert_eq!(list(&["--queue", "two"]).await, [b.clone()]);
-    assert_eq!(list(&["--pending-reason", "scheduled"]).await, [b.clone()]);
+    assert_eq!(list(&[]).await, [&*b, &*a], "newest first");
+    assert_eq!(list(&["--kind", "a"]).await, [&*a]);
+    assert_eq!(list(&["--queue", "two"]).await, [&*b]);
+    assert_eq!(list(&["--pending-reason", "scheduled"]).await, [&*b]);
     assert!(list(&["--status", "failed"]).await.is_empty());
 
     let page = place.run(&["jobs", "list", "--limit", "1"]).await.ended(DONE);

@@ -188,7 +188,7 @@ impl Place {
     /// How many leases the server thinks are held.
     pub(crate) async fn leases(&self) -> u64 {
         let list = self.client().workers().await.expect("workers");
-        list.workers.iter().map(|w| u64::from(w.leases)).sum()
+        list.workers.iter().map(|w| w.leases).sum()
     }
 }
 

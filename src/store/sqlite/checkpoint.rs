@@ -4,6 +4,8 @@
 //! starts anew when it is copied whole at a moment without writers, which under steady load never
 //! comes by itself; past a size the writer is asked to copy the small rest between two commits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -11,14 +13,13 @@ use rusqlite::Connection;
 
 use super::writer::{Joined, WeakWriter};
 
-/// How often the log is copied while there are commits.
-const PERIOD: Duration = Duration::from_millis(500);
+/// How often the log is copied while there are commits. A page that is written again and again
+/// within it is copied once, so often is dear; and what has gathered is synced at once, so seldom
+/// is slow for the commits beside it.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// Log pages (4 KiB each) past which the writer helps.
 const LARGE: i64 = 8192;
-
-/// Log pages below which copying waits for more: pages written again and again cost once.
-const SMALL: i64 = 1000;
 
 /// What PASSIVE answers: pages in the log, and how many of them are copied.
 pub(super) fn passive(conn: &Connection) -> Option<(i64, i64)> {
@@ -30,37 +31,52 @@ pub(super) fn truncate(conn: &Connection) {
     drop(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0)));
 }
 
-/// Tells the checkpointer that there was a commit.
-pub(super) fn signal() -> (SyncSender<()>, Receiver<()>) {
-    sync_channel(1)
+/// The writer's end: notes commits; when it is dropped, the checkpointer ends.
+#[derive(Debug)]
+pub(super) struct Commits {
+    any: Arc<AtomicBool>,
+    _alive: SyncSender<()>,
 }
 
-pub(super) fn start(
-    conn: Connection,
-    dirty: Receiver<()>,
-    writer: WeakWriter,
-    wal_pages: impl Fn() -> i64 + Send + 'static,
-) -> std::io::Result<Joined> {
+impl Commits {
+    pub(super) fn note(&self) {
+        self.any.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The checkpointer's end.
+#[derive(Debug)]
+pub(super) struct Watch {
+    any: Arc<AtomicBool>,
+    ended: Receiver<()>,
+}
+
+impl Watch {
+    /// Whether there were commits in the period that has just passed; `None` at the end.
+    fn period(&self) -> Option<bool> {
+        match self.ended.recv_timeout(PERIOD) {
+            Err(RecvTimeoutError::Timeout) => Some(self.any.swap(false, Ordering::Relaxed)),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+pub(super) fn pair() -> (Commits, Watch) {
+    let (alive, ended) = sync_channel(0);
+    let any = Arc::new(AtomicBool::new(false));
+    (Commits { any: Arc::clone(&any), _alive: alive }, Watch { any, ended })
+}
+
+pub(super) fn start(conn: Connection, watch: Watch, writer: WeakWriter) -> std::io::Result<Joined> {
     std::thread::Builder::new()
         .name("store-checkpoint".to_owned())
-        .spawn(move || run(&conn, &dirty, &writer, &wal_pages))
+        .spawn(move || run(&conn, &watch, &writer))
         .map(Joined::from)
 }
 
-fn run(conn: &Connection, dirty: &Receiver<()>, writer: &WeakWriter, wal_pages: &dyn Fn() -> i64) {
-    loop {
-        if dirty.recv().is_err() {
-            return;
-        }
-        // Gather: the period passes whether or not more commits come.
-        match dirty.recv_timeout(PERIOD) {
-            Err(RecvTimeoutError::Disconnected) => return,
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-        }
-        if wal_pages() < SMALL {
-            continue;
-        }
-        if passive(conn).is_some_and(|(log, _)| log > LARGE) {
+fn run(conn: &Connection, watch: &Watch, writer: &WeakWriter) {
+    while let Some(committed) = watch.period() {
+        if committed && passive(conn).is_some_and(|(log, _)| log > LARGE) {
             writer.finish_checkpoint();
         }
     }

@@ -18,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Result, StoreError};
 
 use super::book::Book;
+use super::checkpoint::Commits;
 use super::rows::fault;
 
 /// The most operations in one commit.
@@ -186,15 +187,15 @@ impl Drop for Joined {
     }
 }
 
-/// Starts the writer thread. `dirtied` is called after each commit.
+/// Starts the writer thread.
 pub(super) fn start(
     conn: Connection,
     observer: CommitObserver,
-    dirtied: impl Fn() + Send + 'static,
+    commits: Commits,
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book, observer, dirtied: Box::new(dirtied) };
+    let thread = Thread { conn, book, observer, commits };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -206,7 +207,7 @@ struct Thread {
     conn: Connection,
     book: Book,
     observer: CommitObserver,
-    dirtied: Box<dyn Fn() + Send>,
+    commits: Commits,
 }
 
 impl Thread {
@@ -276,7 +277,7 @@ impl Thread {
         match outcome {
             Ok(jobs) => {
                 (self.observer)(jobs);
-                (self.dirtied)();
+                self.commits.note();
                 Ok(())
             }
             Err(error) => {
