@@ -24,7 +24,9 @@ fn new_job(mint: &IdMint, n: u32, now: Timestamp) -> NewJob {
             queue: Name::trusted("default"),
             kind: Name::trusted("bench"),
             priority: 0,
-            payload: Some(RawJson::trusted(r#"{"to":"someone@example.com","template":"welcome","n":12345}"#)),
+            payload: Some(RawJson::trusted(
+                r#"{"to":"someone@example.com","template":"welcome","n":12345}"#,
+            )),
             metadata: None,
             tags: Vec::new(),
             root: id,
@@ -87,7 +89,8 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
 }
 
 fn main() {
-    let dir = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_else(|| ".".to_owned());
+    let dir =
+        std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_else(|| ".".to_owned());
     let dir = tempfile::tempdir_in(dir).expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = SqliteStore::open(Options {
@@ -102,14 +105,20 @@ fn main() {
     .expect("a store");
     let mint = IdMint::new(store.identity().id_secret.clone());
     runtime.block_on(async {
-        println!("{:>6} {:>10} {:>10} {:>10} {:>12}", "batch", "submit us", "claim us", "settle us", "cycles/s");
+        println!(
+            "{:>6} {:>10} {:>10} {:>10} {:>12}",
+            "batch", "submit us", "claim us", "settle us", "cycles/s"
+        );
         for (batch, jobs) in [(1, 2_000), (16, 16_000), (128, 64_000), (1000, 100_000)] {
             let spent = cycle(&store, &mint, batch, jobs).await;
             let us = |d: Duration| d.as_secs_f64() * 1e6 / jobs as f64;
             let total: f64 = spent.iter().map(Duration::as_secs_f64).sum();
             println!(
                 "{batch:>6} {:>10.1} {:>10.1} {:>10.1} {:>12.0}",
-                us(spent[0]), us(spent[1]), us(spent[2]), jobs as f64 / total
+                us(spent[0]),
+                us(spent[1]),
+                us(spent[2]),
+                jobs as f64 / total
             );
         }
         let recount = store.recount().await.expect("recount");

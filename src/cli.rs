@@ -209,7 +209,9 @@ type Done = Result<ExitCode, Failure>;
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => return crate::server::serve(&args),
-        Command::CheckConfig(args) => return check_config::run(args.file.as_deref(), args.format.json),
+        Command::CheckConfig(args) => {
+            return check_config::run(args.file.as_deref(), args.format.json);
+        }
         Command::Bench(args) => return bench::run(&args),
         Command::Work(args) => work::run(args),
         Command::Submit(args) => block_on(submit::run(args)),

@@ -164,8 +164,7 @@ impl Call {
     fn json(mut self, body: &impl Serialize) -> Result<Self> {
         let bytes = serde_json::to_vec(body)
             .map_err(|e| ClientError::Config(format!("the request is not valid JSON: {e}")))?;
-        self.headers
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.body = Some(bytes);
         Ok(self)
     }

@@ -266,10 +266,7 @@ impl Config {
             Err(unreadable) if path.is_none() && unreadable.absent => {}
             Err(unreadable) => {
                 let file = path.unwrap_or(fallback);
-                let place = Place::File {
-                    path: Arc::from(file),
-                    line: unreadable.line,
-                };
+                let place = Place::File { path: Arc::from(file), line: unreadable.line };
                 reader.error(place, None, unreadable.message);
                 used = Some(file);
             }
@@ -345,8 +342,7 @@ impl Config {
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(read::PREFIX)
-            .then(|| (name, value.to_string_lossy().into_owned()))
+        name.starts_with(read::PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
     })
 }
 
@@ -357,19 +353,11 @@ struct Unreadable {
 }
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
-    let refused = |message: String| Unreadable {
-        absent: false,
-        line: None,
-        message,
-    };
+    let refused = |message: String| Unreadable { absent: false, line: None, message };
     let failed = |error: &std::io::Error| {
         if error.kind() == ErrorKind::NotFound {
             let message = "no such file; name an existing file, or leave it out for the defaults";
-            Unreadable {
-                absent: true,
-                line: None,
-                message: message.into(),
-            }
+            Unreadable { absent: true, line: None, message: message.into() }
         } else if error.kind() == ErrorKind::PermissionDenied {
             refused("not readable by this user; change its owner or mode".into())
         } else {
@@ -392,9 +380,7 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|e| failed(&e))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(refused(
-            "larger than 1 MiB; this is hardly a configuration file".into(),
-        ));
+        return Err(refused("larger than 1 MiB; this is hardly a configuration file".into()));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();

@@ -48,14 +48,14 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::Store;
 use crate::telemetry::events::Events;
 
-pub use clock::WallClock;
-pub use entropy::Entropy;
-pub use upkeep::Periods;
-pub use observed::{Health, Observed};
-pub use timeline::TimelineEvent;
 pub use crate::store::{
     IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue, StoreError,
 };
+pub use clock::WallClock;
+pub use entropy::Entropy;
+pub use observed::{Health, Observed};
+pub use timeline::TimelineEvent;
+pub use upkeep::Periods;
 
 use pauses::Pauses;
 use presence::Roll;
@@ -290,10 +290,17 @@ pub struct SettleOrder {
 /// What a worker says became of its attempt.
 #[derive(Debug, Clone)]
 pub enum ReportOrder {
-    Completed { result: Option<ResultValue> },
+    Completed {
+        result: Option<ResultValue>,
+    },
     /// `attempt` and `at` of the error are filled in by the engine.
-    Failed { error: JobError, retry_after: Option<Duration> },
-    Released { delay: Option<Duration> },
+    Failed {
+        error: JobError,
+        retry_after: Option<Duration>,
+    },
+    Released {
+        delay: Option<Duration>,
+    },
     Cancelled,
 }
 

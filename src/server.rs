@@ -38,7 +38,9 @@ pub enum StartError {
     Config(#[from] ConfigErrors),
     #[error(transparent)]
     Store(#[from] OpenError),
-    #[error("cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen")]
+    #[error(
+        "cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen"
+    )]
     Listen { addr: SocketAddr, reason: String },
     #[error("cannot start: {0}")]
     Runtime(#[from] std::io::Error),
@@ -239,7 +241,8 @@ fn shown(path: &Path) -> String {
 fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
     http::Settings {
         public_url: config.server.public_url.clone(),
-        loopback_only: addr.ip().is_loopback() && config.auth.mode == crate::config::AuthMode::Tokens,
+        loopback_only: addr.ip().is_loopback()
+            && config.auth.mode == crate::config::AuthMode::Tokens,
         durability: match config.store.durability {
             crate::config::Durability::Full => "full",
             crate::config::Durability::Normal => "normal",

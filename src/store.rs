@@ -25,7 +25,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::id::{IdSecret, JobId};
-use crate::domain::job::{Job, JobError, PendingReason, Progress, RawJson, Record, Requester, Spec, Status, Tally};
+use crate::domain::job::{
+    Job, JobError, PendingReason, Progress, RawJson, Record, Requester, Spec, Status, Tally,
+};
 use crate::domain::lease::{LeaseToken, TokenHash};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::{Change, Rejected};
@@ -122,8 +124,13 @@ pub enum Found<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultBody {
     /// The bytes as the worker gave them, and their media type.
-    Bytes { content_type: String, body: Vec<u8> },
-    Elsewhere { location: String },
+    Bytes {
+        content_type: String,
+        body: Vec<u8>,
+    },
+    Elsewhere {
+        location: String,
+    },
     NotCompleted(Box<(Status, Option<JobError>)>),
 }
 
@@ -350,7 +357,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Takes back due leases, ends cancels past their grace and fails missed starts: at most
     /// `limit` jobs. `spread` (uniform in [0, 1) each, cycled) times 5 s delays the eligibility
     /// of jobs taken back in a pass of more than 100, so that a fleet's outage is no stampede.
-    async fn take_back(&self, limit: u32, spread: Vec<f64>, now: Timestamp) -> Result<Vec<Transition>>;
+    async fn take_back(
+        &self,
+        limit: u32,
+        spread: Vec<f64>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>>;
 
     /// Makes due scheduled and backing-off jobs claimable, and resumes queues whose pause has
     /// ended: at most `limit` jobs, and every such queue. Answers, by queue, how many jobs can be
@@ -364,12 +376,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the
     /// id is younger than `tombstone`), idempotency keys past their life whose job is gone,
     /// old tombstones, and presence not seen for a day.
-    async fn expire(
-        &self,
-        limit: u32,
-        tombstone: Duration,
-        now: Timestamp,
-    ) -> Result<Retired>;
+    async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired>;
 
     /// Counts and ages; cost is independent of the number of jobs.
     async fn sample(&self, now: Timestamp) -> Result<Sample>;

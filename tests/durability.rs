@@ -21,7 +21,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -136,7 +137,10 @@ async fn complete(
     match status {
         200 => {
             let before = ledger.completed.lock().expect("ledger").insert(id.to_owned(), fence);
-            assert!(before.is_none_or(|f| f == fence), "{id} was completed by {before:?} and {fence}");
+            assert!(
+                before.is_none_or(|f| f == fence),
+                "{id} was completed by {before:?} and {fence}"
+            );
         }
         409 => {
             ledger.stale_refused.fetch_add(1, Ordering::SeqCst);
@@ -207,7 +211,8 @@ async fn twenty_kills_under_load_lose_nothing() {
             assert_eq!(*confirmed, fence, "{job}");
         }
         let attempts = job["attempts"].as_array().expect("attempts");
-        let fences: Vec<u64> = attempts.iter().map(|a| a["fence"].as_u64().expect("a fence")).collect();
+        let fences: Vec<u64> =
+            attempts.iter().map(|a| a["fence"].as_u64().expect("a fence")).collect();
         assert!(fences.is_sorted_by(|a, b| a < b), "{job}");
         assert_eq!(fences.last(), Some(&fence), "nothing was leased after the completion: {job}");
         for pair in attempts.windows(2) {

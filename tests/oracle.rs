@@ -22,11 +22,7 @@ fn every_path_applies_and_time_goes_forwards() {
             last = *at;
         }
         assert!(situation.now >= last, "{}", situation.name);
-        assert!(
-            names.insert(situation.name),
-            "{} occurs twice",
-            situation.name
-        );
+        assert!(names.insert(situation.name), "{} occurs twice", situation.name);
     }
 }
 

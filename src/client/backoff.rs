@@ -14,10 +14,7 @@ const INITIAL: Duration = Duration::from_millis(500);
 
 impl Backoff {
     pub(crate) fn new(max: Duration) -> Self {
-        Self {
-            next: INITIAL.min(max),
-            max,
-        }
+        Self { next: INITIAL.min(max), max }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -40,10 +37,7 @@ impl Backoff {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "spreads clients, which are not the engine"
-)]
+#[expect(clippy::disallowed_methods, reason = "spreads clients, which are not the engine")]
 fn unit() -> f64 {
     rand::random()
 }

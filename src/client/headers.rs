@@ -14,23 +14,15 @@ pub struct Prefer {
 }
 
 impl Prefer {
-    pub const ASYNC: Self = Self {
-        wait: None,
-        respond_async: true,
-    };
+    pub const ASYNC: Self = Self { wait: None, respond_async: true };
 
     pub const fn wait(span: Duration) -> Self {
-        Self {
-            wait: Some(span),
-            respond_async: false,
-        }
+        Self { wait: Some(span), respond_async: false }
     }
 
     /// The header's value; `None` when there is nothing to prefer.
     pub fn header(self) -> Option<String> {
-        let seconds = self
-            .wait
-            .map(|w| w.as_secs() + u64::from(w.subsec_nanos() > 0));
+        let seconds = self.wait.map(|w| w.as_secs() + u64::from(w.subsec_nanos() > 0));
         match (self.respond_async, seconds) {
             (false, None) => None,
             (true, None) => Some("respond-async".to_owned()),
@@ -45,9 +37,7 @@ impl Prefer {
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Duration::from_secs(
-            text.parse().unwrap_or(u64::from(u32::MAX)),
-        ));
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let then = moment(text)?;
     let now = moment(headers.get(DATE)?.to_str().ok()?)?;
@@ -79,12 +69,7 @@ mod tests {
     fn after(pairs: &[(&'static str, &str)]) -> Option<Duration> {
         let headers = pairs
             .iter()
-            .map(|(k, v)| {
-                (
-                    reqwest::header::HeaderName::from_static(k),
-                    v.parse().unwrap(),
-                )
-            })
+            .map(|(k, v)| (reqwest::header::HeaderName::from_static(k), v.parse().unwrap()))
             .collect();
         retry_after(&headers)
     }
@@ -95,10 +80,7 @@ mod tests {
         assert_eq!(Prefer::ASYNC.header().as_deref(), Some("respond-async"));
         let short = Prefer::wait(Duration::from_millis(1_200));
         assert_eq!(short.header().as_deref(), Some("wait=2"));
-        let both = Prefer {
-            respond_async: true,
-            ..Prefer::wait(Duration::from_secs(10))
-        };
+        let both = Prefer { respond_async: true, ..Prefer::wait(Duration::from_secs(10)) };
         assert_eq!(both.header().as_deref(), Some("respond-async, wait=10"));
     }
 
@@ -118,10 +100,7 @@ mod tests {
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let then = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
         assert_eq!(after(&[then, date]), Some(Duration::from_secs(30)));
-        assert_eq!(
-            after(&[("retry-after", date.1), ("date", then.1)]),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(after(&[("retry-after", date.1), ("date", then.1)]), Some(Duration::ZERO));
         assert_eq!(after(&[then]), None);
     }
 

@@ -44,11 +44,7 @@ impl Client {
                     let only_progress = next.job.status == seen.job.status;
                     seen = *next;
                     on_change(&seen.job);
-                    if only_progress && !seen.job.done {
-                        CALM
-                    } else {
-                        Duration::ZERO
-                    }
+                    if only_progress && !seen.job.done { CALM } else { Duration::ZERO }
                 }
                 Ok(Poll::Unchanged { retry_after }) => early(asked.elapsed(), wait, retry_after),
                 Err(error) if error.is_transient() && heard.elapsed() < self.retry_for => {

@@ -144,9 +144,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         inline_result_bytes: count(job("inline_result_bytes")),
         max_result_bytes: count(job("max_result_bytes")),
         result_hosts: list(job("result_hosts")),
-        retry_after: RetryAfterConfig {
-            max: span(job("retry_after.max")),
-        },
+        retry_after: RetryAfterConfig { max: span(job("retry_after.max")) },
     };
     let tasks = TasksConfig {
         reaper: span(base("tasks", "reaper")),
@@ -167,10 +165,8 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         queues: count(base("limits", "queues")),
         kinds: count(base("limits", "kinds")),
     };
-    let queues = values
-        .queue_names()
-        .map(|name| (Name::trusted(name), defaults(Some(name))))
-        .collect();
+    let queues =
+        values.queue_names().map(|name| (Name::trusted(name), defaults(Some(name)))).collect();
     Config {
         file: file.map(PathBuf::from),
         server,
@@ -257,7 +253,5 @@ fn socket_addr(value: &Value) -> SocketAddr {
 }
 
 fn store_url(text: &str) -> StoreUrl {
-    StoreUrl::Sqlite(PathBuf::from(
-        text.strip_prefix("sqlite://").unwrap_or(text),
-    ))
+    StoreUrl::Sqlite(PathBuf::from(text.strip_prefix("sqlite://").unwrap_or(text)))
 }

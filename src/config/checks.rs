@@ -22,27 +22,19 @@ pub(super) fn public_url(text: &str) -> Result<(), String> {
         return Err(format!("{} is not a URL; {NEXT}", show(text)));
     };
     let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.authority()) else {
-        return Err(format!(
-            "{} is not an absolute http or https URL; {NEXT}",
-            show(text)
-        ));
+        return Err(format!("{} is not an absolute http or https URL; {NEXT}", show(text)));
     };
     if host.host().is_empty() {
         return Err(format!("{} names no host; {NEXT}", show(text)));
     }
     if host.as_str().contains('@') {
-        return Err(format!(
-            "a user name in a public address has no use; {NEXT}"
-        ));
+        return Err(format!("a user name in a public address has no use; {NEXT}"));
     }
     // Compared with the text, for the parser drops a fragment and adds a slash.
     let origin_len = text.find("://").map_or(0, |at| at + 3) + host.as_str().len();
     if text.len() != origin_len {
         let origin = text.get(..origin_len).unwrap_or(text);
-        return Err(format!(
-            "{} has more than a host; write \"{origin}\"",
-            show(text)
-        ));
+        return Err(format!("{} has more than a host; write \"{origin}\"", show(text)));
     }
     Ok(())
 }
@@ -75,9 +67,7 @@ pub(super) fn store_url(text: &str) -> Result<(), String> {
 pub(super) fn host(text: &str) -> Result<(), String> {
     let label = |label: &str| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     if text.len() <= 253 && text.split('.').all(label) {
         Ok(())

@@ -53,20 +53,13 @@ pub(super) fn markdown() -> String {
          Sections: ",
     );
     let mut names: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
-    let after_jobs = names
-        .iter()
-        .position(|name| *name == JOBS)
-        .map_or(0, |at| at + 1);
+    let after_jobs = names.iter().position(|name| *name == JOBS).map_or(0, |at| at + 1);
     names.insert(after_jobs, "queues.NAME");
     let links: Vec<_> = names
         .iter()
         .map(|name| format!("[{name}](#{})", name.replace('.', "").to_lowercase()))
         .collect();
-    let _ = writeln!(
-        out,
-        "{}, [environment variables](#environment-variables),",
-        links.join(", ")
-    );
+    let _ = writeln!(out, "{}, [environment variables](#environment-variables),", links.join(", "));
     out.push_str("[errors](#errors).\n");
     for section in SECTIONS {
         section_table(&mut out, section);
@@ -81,10 +74,7 @@ pub(super) fn markdown() -> String {
 
 fn section_table(out: &mut String, section: &Section) {
     let _ = writeln!(out, "\n## `[{}]`\n\n{}\n", section.name, section.doc);
-    let _ = writeln!(
-        out,
-        "| key | default | range | what it does |\n|---|---|---|---|"
-    );
+    let _ = writeln!(out, "| key | default | range | what it does |\n|---|---|---|---|");
     for key in section.keys {
         let mark = if key.per_queue { " *Per queue.*" } else { "" };
         let _ = writeln!(
@@ -99,10 +89,7 @@ fn section_table(out: &mut String, section: &Section) {
 }
 
 fn queue_section(out: &mut String) {
-    let names: Vec<_> = Target::Queue("")
-        .keys()
-        .map(|key| format!("`{}`", key.name))
-        .collect();
+    let names: Vec<_> = Target::Queue("").keys().map(|key| format!("`{}`", key.name)).collect();
     let _ = writeln!(
         out,
         "\n## `[{QUEUES}.NAME]`\n\n\
@@ -115,11 +102,7 @@ fn queue_section(out: &mut String) {
 }
 
 fn environment_section(out: &mut String) {
-    let names = [
-        "server.listen",
-        "jobs.backoff.initial",
-        "queues.reports.lease",
-    ];
+    let names = ["server.listen", "jobs.backoff.initial", "queues.reports.lease"];
     let _ = writeln!(
         out,
         "\n## Environment variables\n\n\
@@ -143,10 +126,7 @@ fn environment_section(out: &mut String) {
 }
 
 fn errors_section(out: &mut String) {
-    let errors = Config::from_toml(BROKEN)
-        .err()
-        .map(|e| e.to_string())
-        .unwrap_or_default();
+    let errors = Config::from_toml(BROKEN).err().map(|e| e.to_string()).unwrap_or_default();
     let _ = writeln!(
         out,
         "\n## Errors\n\n\
@@ -191,9 +171,7 @@ pub(super) fn sample() -> String {
 
 /// As TOML.
 fn default(key: &Key) -> String {
-    key.kind
-        .read_text(key.default)
-        .map_or_else(|_| key.default.to_owned(), |v| v.to_string())
+    key.kind.read_text(key.default).map_or_else(|_| key.default.to_owned(), |v| v.to_string())
 }
 
 fn cell(text: &str) -> String {

@@ -64,10 +64,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Default => {}
-            Place::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}:{line}: ", path.display())?,
+            Place::File { path, line: Some(line) } => write!(f, "{}:{line}: ", path.display())?,
             Place::File { path, line: None } => write!(f, "{}: ", path.display())?,
             Place::Variable(name) | Place::Flag(name) => write!(f, "{name}: ")?,
         }
@@ -95,11 +92,7 @@ impl ConfigErrors {
         errors.dedup();
         let more = errors.len().saturating_sub(Self::MOST);
         errors.truncate(Self::MOST);
-        Self {
-            errors,
-            more,
-            file: file.map(Path::to_owned),
-        }
+        Self { errors, more, file: file.map(Path::to_owned) }
     }
 
     /// The errors, at most 100 of them.

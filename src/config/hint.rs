@@ -41,25 +41,16 @@ pub(super) fn unknown_key(target: Target<'_>, name: &str, spell: fn(&str) -> Str
         }
     }
     let known: Vec<_> = target.keys().map(|key| key.name).collect();
-    format!(
-        "unknown key; known in [{}]: {}",
-        target.table(),
-        known.join(", ")
-    )
+    format!("unknown key; known in [{}]: {}", target.table(), known.join(", "))
 }
 
 /// The message for a section, or a key above all sections, that does not exist.
 pub(super) fn unknown_section(name: &str, spell: fn(&str) -> String) -> String {
     let names = SECTIONS.iter().map(|section| section.name).chain([QUEUES]);
     if let Some(near) = nearest(name, names.clone()) {
-        return format!(
-            "unknown section; did you mean {}?",
-            spell(&format!("{near}."))
-        );
+        return format!("unknown section; did you mean {}?", spell(&format!("{near}.")));
     }
-    let keys = SECTIONS
-        .iter()
-        .flat_map(|section| section.keys.iter().map(move |k| (section, k)));
+    let keys = SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |k| (section, k)));
     if let Some((section, key)) = keys.into_iter().find(|(_, key)| key.name == name) {
         let full = Target::Section(section).full(key.name);
         return format!("in no section; did you mean {}?", spell(&full));
@@ -75,11 +66,7 @@ pub(super) fn dotted(full: &str) -> String {
 
 /// `PUNCTUAL_JOBS__BACKOFF__INITIAL`; a section (`jobs.`) is `PUNCTUAL_JOBS__`.
 pub(super) fn variable(full: &str) -> String {
-    format!(
-        "{}{}",
-        super::read::PREFIX,
-        full.replace('.', "__").to_uppercase()
-    )
+    format!("{}{}", super::read::PREFIX, full.replace('.', "__").to_uppercase())
 }
 
 #[cfg(test)]
@@ -97,22 +84,13 @@ mod tests {
 
     #[test]
     fn sections_and_strays() {
-        assert_eq!(
-            unknown_section("job", dotted),
-            "unknown section; did you mean jobs?"
-        );
-        assert_eq!(
-            unknown_section("listen", dotted),
-            "in no section; did you mean server.listen?"
-        );
+        assert_eq!(unknown_section("job", dotted), "unknown section; did you mean jobs?");
+        assert_eq!(unknown_section("listen", dotted), "in no section; did you mean server.listen?");
         assert_eq!(
             unknown_key(Target::Section(&SECTIONS[0]), "initial", variable),
             "unknown key; did you mean PUNCTUAL_JOBS__BACKOFF__INITIAL?"
         );
         let all = unknown_key(Target::Queue("a"), "max_payload_bytes", dotted);
-        assert_eq!(
-            all,
-            "the same for all queues; set jobs.max_payload_bytes instead"
-        );
+        assert_eq!(all, "the same for all queues; set jobs.max_payload_bytes instead");
     }
 }

@@ -30,13 +30,7 @@ pub(super) struct Key {
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            default,
-            per_queue: false,
-            doc,
-        }
+        Self { name, kind, default, per_queue: false, doc }
     }
 
     const fn per_queue(
@@ -45,21 +39,12 @@ impl Key {
         default: &'static str,
         doc: &'static str,
     ) -> Self {
-        Self {
-            name,
-            kind,
-            default,
-            per_queue: true,
-            doc,
-        }
+        Self { name, kind, default, per_queue: true, doc }
     }
 }
 
 const fn ms(min: u64, max: u64) -> Kind {
-    Kind::Duration {
-        min: Duration::from_millis(min),
-        max: Duration::from_millis(max),
-    }
+    Kind::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max) }
 }
 
 const fn integer(min: u64, max: u64) -> Kind {
@@ -202,10 +187,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Key::per_queue(
                 "backoff.multiplier",
-                Kind::Float {
-                    min: 1.0,
-                    max: 100.0,
-                },
+                Kind::Float { min: 1.0, max: 100.0 },
                 "2.0",
                 "Each delay is this many times the one before. 1: a constant delay.",
             ),
@@ -261,10 +243,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Key::new(
                 "result_hosts",
-                Kind::List {
-                    rule: "host names",
-                    check: host,
-                },
+                Kind::List { rule: "host names", check: host },
                 "",
                 "Hosts that a `result_location` may name. Empty: any host, by https.",
             ),
@@ -292,12 +271,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "250ms",
                 "Makes scheduled and backed-off jobs eligible when they are due.",
             ),
-            Key::new(
-                "sampler",
-                ms(10, 5 * MINUTE),
-                "5s",
-                "Refreshes the gauges of the queues.",
-            ),
+            Key::new("sampler", ms(10, 5 * MINUTE), "5s", "Refreshes the gauges of the queues."),
             Key::new(
                 "retention",
                 ms(10, DAY),
@@ -337,18 +311,8 @@ pub(super) const SECTIONS: &[Section] = &[
         name: "limits",
         doc: "Bounds on metric labels: further values are counted under `_other`.",
         keys: &[
-            Key::new(
-                "queues",
-                integer(1, 10_000),
-                "100",
-                "Distinct queues in metric labels.",
-            ),
-            Key::new(
-                "kinds",
-                integer(1, 10_000),
-                "100",
-                "Distinct kinds in metric labels.",
-            ),
+            Key::new("queues", integer(1, 10_000), "100", "Distinct queues in metric labels."),
+            Key::new("kinds", integer(1, 10_000), "100", "Distinct kinds in metric labels."),
         ],
     },
 ];
@@ -375,11 +339,7 @@ impl Target<'_> {
 
     /// Whether `name` is a table of keys, such as `backoff`.
     pub(super) fn is_group(self, name: &str) -> bool {
-        self.keys().any(|key| {
-            key.name
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('.'))
-        })
+        self.keys().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// The table's name as written in the file.

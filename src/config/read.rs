@@ -36,30 +36,16 @@ impl Values {
     fn defaults() -> Self {
         let entries = SECTIONS.iter().flat_map(|section| {
             section.keys.iter().map(|key| {
-                let value = key
-                    .kind
-                    .read_text(key.default)
-                    .expect("a test reads every default");
-                (
-                    (section.name, key.name),
-                    Entry {
-                        value,
-                        place: Place::Default,
-                    },
-                )
+                let value = key.kind.read_text(key.default).expect("a test reads every default");
+                ((section.name, key.name), Entry { value, place: Place::Default })
             })
         });
-        Self {
-            base: entries.collect(),
-            queues: BTreeMap::new(),
-        }
+        Self { base: entries.collect(), queues: BTreeMap::new() }
     }
 
     /// A key that the table declares.
     pub(super) fn base(&self, section: &'static str, key: &'static str) -> &Entry {
-        self.base
-            .get(&(section, key))
-            .expect("declared in the table of keys")
+        self.base.get(&(section, key)).expect("declared in the table of keys")
     }
 
     /// A queue's own value, else that of `[jobs]`.
@@ -78,18 +64,12 @@ impl Values {
     pub(super) fn effective(&self) -> impl Iterator<Item = (Target<'_>, &'static Key, &Value)> {
         let base = SECTIONS.iter().flat_map(|section| {
             section.keys.iter().map(|key| {
-                (
-                    Target::Section(section),
-                    key,
-                    &self.base(section.name, key.name).value,
-                )
+                (Target::Section(section), key, &self.base(section.name, key.name).value)
             })
         });
         let queues = self.queue_names().flat_map(move |name| {
             let target = Target::Queue(name);
-            target
-                .keys()
-                .map(move |key| (target, key, &self.queue(name, key.name).value))
+            target.keys().map(move |key| (target, key, &self.queue(name, key.name).value))
         });
         base.chain(queues)
     }
@@ -100,10 +80,7 @@ impl Values {
                 self.base.insert((section.name, key.name), entry);
             }
             Target::Queue(name) => {
-                self.queues
-                    .entry(name.to_owned())
-                    .or_default()
-                    .insert(key.name, entry);
+                self.queues.entry(name.to_owned()).or_default().insert(key.name, entry);
             }
         }
     }
@@ -118,18 +95,11 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new() -> Self {
-        Self {
-            values: Values::defaults(),
-            errors: Vec::new(),
-        }
+        Self { values: Values::defaults(), errors: Vec::new() }
     }
 
     pub(super) fn error(&mut self, place: Place, key: impl Into<Option<String>>, message: String) {
-        self.errors.push(ConfigError {
-            place,
-            key: key.into(),
-            message,
-        });
+        self.errors.push(ConfigError { place, key: key.into(), message });
     }
 
     fn read(&mut self, target: Target<'_>, key: &'static Key, raw: &Raw, place: Place) {
@@ -148,10 +118,7 @@ impl Reader {
 
     /// Reads the text of a file. Text that is no TOML is reported too, and the rest still read.
     pub(super) fn file(&mut self, path: &Path, text: &str) {
-        let file = File {
-            path: Arc::from(path),
-            lines: line_starts(text),
-        };
+        let file = File { path: Arc::from(path), lines: line_starts(text) };
         let (table, syntax) = DeTable::parse_recoverable(text);
         let first = self.errors.len();
         for (name, value) in table.get_ref() {
@@ -178,10 +145,8 @@ impl Reader {
             }
         }
         // What the parser recovered from a broken line says nothing about what was meant.
-        let broken: BTreeSet<_> = syntax
-            .iter()
-            .map(|e| e.span().map(|span| file.line(span.start)))
-            .collect();
+        let broken: BTreeSet<_> =
+            syntax.iter().map(|e| e.span().map(|span| file.line(span.start))).collect();
         let mut kept = self.errors.split_off(first);
         kept.retain(|error| !broken.contains(&error.line()));
         self.errors.append(&mut kept);
@@ -191,14 +156,7 @@ impl Reader {
             // One complaint for each line: the others follow from the first.
             if seen.insert(line) {
                 let message = format!("not valid TOML: {}", one_line(error.message()));
-                self.error(
-                    Place::File {
-                        path: file.path.clone(),
-                        line,
-                    },
-                    None,
-                    message,
-                );
+                self.error(Place::File { path: file.path.clone(), line }, None, message);
             }
         }
     }
@@ -210,10 +168,7 @@ impl Reader {
                 let message = format!("not the name of a queue; use {NAME_RULE}");
                 self.error(file.at(name), target.table(), message);
             } else if let DeValue::Table(table) = value.get_ref() {
-                self.values
-                    .queues
-                    .entry(name.get_ref().clone().into_owned())
-                    .or_default();
+                self.values.queues.entry(name.get_ref().clone().into_owned()).or_default();
                 self.table(file, target, "", table);
             } else {
                 let message = format!("not a table; write [{}]", target.table());
@@ -235,11 +190,7 @@ impl Reader {
                     self.table(file, target, &format!("{full}."), inner);
                 }
                 (None, _) if is_group => {
-                    self.error(
-                        place,
-                        target.full(&full),
-                        not_a_value(target, &full, hint::dotted),
-                    );
+                    self.error(place, target.full(&full), not_a_value(target, &full, hint::dotted));
                 }
                 (None, value) => {
                     let mut message = hint::unknown_key(target, &full, hint::dotted);
@@ -260,8 +211,7 @@ impl Reader {
     pub(super) fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
         let ours = variables.filter_map(|(name, value)| {
             let rest = name.strip_prefix(PREFIX)?;
-            rest.contains("__")
-                .then(|| (rest.to_lowercase(), (name.clone(), value)))
+            rest.contains("__").then(|| (rest.to_lowercase(), (name.clone(), value)))
         });
         // Sorted, so that reports do not depend on the order of the environment.
         let mut sorted: Vec<_> = ours.collect();
@@ -275,11 +225,7 @@ impl Reader {
                 continue;
             }
             if value.contains(char::REPLACEMENT_CHARACTER) {
-                self.error(
-                    place,
-                    None,
-                    "not Unicode text; set it again in UTF-8".into(),
-                );
+                self.error(place, None, "not Unicode text; set it again in UTF-8".into());
             } else {
                 self.variable(&path, &value, place);
             }
@@ -342,16 +288,11 @@ impl Reader {
 }
 
 fn not_a_value(target: Target<'_>, group: &str, spell: fn(&str) -> String) -> String {
-    let mut inside = target.keys().filter(|key| {
-        key.name
-            .strip_prefix(group)
-            .is_some_and(|rest| rest.starts_with('.'))
-    });
+    let mut inside = target
+        .keys()
+        .filter(|key| key.name.strip_prefix(group).is_some_and(|rest| rest.starts_with('.')));
     let example = inside.next().map_or(group, |key| key.name);
-    format!(
-        "a group of keys; set each, such as {}",
-        spell(&target.full(example))
-    )
+    format!("a group of keys; set each, such as {}", spell(&target.full(example)))
 }
 
 /// Turns byte offsets into lines.
@@ -366,26 +307,17 @@ impl File {
     }
 
     fn at<T>(&self, found: &Spanned<T>) -> Place {
-        Place::File {
-            path: self.path.clone(),
-            line: Some(self.line(found.span().start)),
-        }
+        Place::File { path: self.path.clone(), line: Some(self.line(found.span().start)) }
     }
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
-    let after_newlines = text
-        .bytes()
-        .enumerate()
-        .filter(|(_, b)| *b == b'\n')
-        .map(|(at, _)| at + 1);
+    let after_newlines =
+        text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
     std::iter::once(0).chain(after_newlines).collect()
 }
 
 fn one_line(text: &str) -> String {
-    let words: Vec<_> = text
-        .split(char::is_control)
-        .filter(|part| !part.is_empty())
-        .collect();
+    let words: Vec<_> = text.split(char::is_control).filter(|part| !part.is_empty()).collect();
     words.join(" ")
 }

@@ -3,20 +3,13 @@ use super::*;
 use crate::domain::job::Policy;
 
 fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-    let owned: Vec<_> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    let owned: Vec<_> =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     owned.into_iter()
 }
 
 fn no_file(pairs: &[(&str, &str)], flags: &[Override<'_>]) -> Result<Config, ConfigErrors> {
-    Config::load_from(
-        None,
-        Path::new("/nonexistent/punctual.toml"),
-        env(pairs),
-        flags,
-    )
+    Config::load_from(None, Path::new("/nonexistent/punctual.toml"), env(pairs), flags)
 }
 
 fn errors(text: &str) -> String {
@@ -35,12 +28,7 @@ fn secs(n: u64) -> Duration {
 fn every_default_is_in_its_own_range_and_the_whole_builds() {
     for section in SECTIONS {
         for key in section.keys {
-            assert!(
-                key.kind.read_text(key.default).is_ok(),
-                "{}.{}",
-                section.name,
-                key.name
-            );
+            assert!(key.kind.read_text(key.default).is_ok(), "{}.{}", section.name, key.name);
         }
     }
     let config = Config::default();
@@ -71,11 +59,7 @@ fn the_documentation_names_every_key_and_its_errors_are_real() {
     for section in SECTIONS {
         assert!(docs.contains(&format!("## `[{}]`", section.name)));
         for key in section.keys {
-            assert!(
-                docs.contains(&format!("| `{}` |", key.name)),
-                "{}",
-                key.name
-            );
+            assert!(docs.contains(&format!("| `{}` |", key.name)), "{}", key.name);
         }
     }
     for line in docs.lines().filter(|line| line.starts_with('|')) {
@@ -123,31 +107,19 @@ punctual.toml:15: queues.reports.lease: \"2h\" is out of range; use 1s to 1h"
 #[test]
 fn unknown_keys_name_the_nearest() {
     for (text, says) in [
-        (
-            "[jobs]\nleese = 1",
-            "jobs.leese: unknown key; did you mean jobs.lease?",
-        ),
+        ("[jobs]\nleese = 1", "jobs.leese: unknown key; did you mean jobs.lease?"),
         ("[jobs]\nbackof.initial = 1", "did you mean jobs.backoff?"),
         ("[jobs]\nbackoff.maxx = 1", "did you mean jobs.backoff.max?"),
         ("[server]\nlease = \"1s\"", "did you mean jobs.lease?"),
-        (
-            "[jobs]\ninitial = \"1s\"",
-            "did you mean jobs.backoff.initial?",
-        ),
-        (
-            "listen = \"x\"",
-            "listen: in no section; did you mean server.listen?",
-        ),
+        ("[jobs]\ninitial = \"1s\"", "did you mean jobs.backoff.initial?"),
+        ("listen = \"x\"", "listen: in no section; did you mean server.listen?"),
         ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode"),
         ("[queues.a]\nlaese = 1", "did you mean queues.a.lease?"),
         (
             "[queues.a]\nmax_payload_bytes = 1",
             "the same for all queues; set jobs.max_payload_bytes",
         ),
-        (
-            "[queues.a.b]\nlease = \"1s\"",
-            "needs quotes: [queues.\"a.b\"]",
-        ),
+        ("[queues.a.b]\nlease = \"1s\"", "needs quotes: [queues.\"a.b\"]"),
         ("[jobs]\n\"backoff.initial\" = \"1s\"", "unknown key"),
         ("[zebra]", "unknown section; known: server, store, jobs"),
     ] {
@@ -158,62 +130,26 @@ fn unknown_keys_name_the_nearest() {
 #[test]
 fn wrong_types_are_named() {
     for (text, says) in [
-        (
-            "[jobs]\nlease = [\"1s\"]",
-            "found an array; write a duration",
-        ),
+        ("[jobs]\nlease = [\"1s\"]", "found an array; write a duration"),
         ("[jobs]\nlease = true", "found a boolean; write a duration"),
-        (
-            "[jobs]\nlease = 2026-01-01",
-            "found a date; write a duration",
-        ),
-        (
-            "[jobs]\nlease = { a = 1 }",
-            "found a table; write a duration",
-        ),
-        (
-            "[jobs]\nbackoff = \"1s\"",
-            "a group of keys; set each, such as jobs.backoff.initial",
-        ),
-        (
-            "[jobs]\nmax_attempts = \"5\"",
-            "found \"5\"; write a whole number",
-        ),
-        (
-            "[jobs]\nmax_attempts = 5.5",
-            "found the number 5.5; write a whole number",
-        ),
-        (
-            "[jobs]\nmax_attempts = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF",
-            "very large number",
-        ),
+        ("[jobs]\nlease = 2026-01-01", "found a date; write a duration"),
+        ("[jobs]\nlease = { a = 1 }", "found a table; write a duration"),
+        ("[jobs]\nbackoff = \"1s\"", "a group of keys; set each, such as jobs.backoff.initial"),
+        ("[jobs]\nmax_attempts = \"5\"", "found \"5\"; write a whole number"),
+        ("[jobs]\nmax_attempts = 5.5", "found the number 5.5; write a whole number"),
+        ("[jobs]\nmax_attempts = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "very large number"),
         ("[jobs]\nbackoff.multiplier = nan", "out of range"),
         ("[jobs]\nresult_hosts = \"a\"", "write an array of strings"),
-        (
-            "[jobs]\nresult_hosts = [1]",
-            "the number 1 is among its items",
-        ),
+        ("[jobs]\nresult_hosts = [1]", "the number 1 is among its items"),
         ("[jobs]\nresult_hosts = [\"https://a\"]", "not a host name"),
-        (
-            "[store]\ndurability = \"ful\"",
-            "use \"full\" or \"normal\"",
-        ),
+        ("[store]\ndurability = \"ful\"", "use \"full\" or \"normal\""),
         ("jobs = 1", "jobs: not a table; write [jobs]"),
         ("[[jobs]]\nlease = \"1s\"", "jobs: not a table"),
         ("queues = 1", "queues: not a table; write [queues.NAME]"),
-        (
-            "[queues]\nreports = 1",
-            "queues.reports: not a table; write [queues.reports]",
-        ),
-        (
-            "[queues.Reports]",
-            "not the name of a queue; use 1 to 128 characters",
-        ),
+        ("[queues]\nreports = 1", "queues.reports: not a table; write [queues.reports]"),
+        ("[queues.Reports]", "not the name of a queue; use 1 to 128 characters"),
         ("[queues.\"\"]", "not the name of a queue"),
-        (
-            "[queues.\"a\\nb\"]",
-            "queues.\"a\\nb\": not the name of a queue",
-        ),
+        ("[queues.\"a\\nb\"]", "queues.\"a\\nb\": not the name of a queue"),
         ("[jobs]\nmax_payload_bytes = \"17MiB\"", "use 1 to 16 MiB"),
         ("[jobs]\ntimeout = \"604801s\"", "use 1s to 7d"),
     ] {
@@ -225,11 +161,7 @@ fn wrong_types_are_named() {
 
 #[test]
 fn urls() {
-    for good in [
-        "https://jobs.example.com",
-        "http://10.0.0.1:8080",
-        "http://[::1]:80",
-    ] {
+    for good in ["https://jobs.example.com", "http://10.0.0.1:8080", "http://[::1]:80"] {
         let config = Config::from_toml(&format!("[server]\npublic_url = \"{good}\"")).unwrap();
         assert_eq!(config.server.public_url.as_deref(), Some(good));
     }
@@ -244,10 +176,7 @@ fn urls() {
         "https://user:pw@a",
         "https://a b",
     ] {
-        assert!(
-            errors(&format!("[server]\npublic_url = \"{bad}\"")).contains("; write"),
-            "{bad}"
-        );
+        assert!(errors(&format!("[server]\npublic_url = \"{bad}\"")).contains("; write"), "{bad}");
     }
     for (bad, says) in [
         (
@@ -261,10 +190,7 @@ fn urls() {
         ("punctual.db", "not the URL of a store"),
     ] {
         let found = errors(&format!("[store]\nurl = \"{bad}\""));
-        assert!(
-            found.contains(says) && !found.contains("secret"),
-            "{bad}: {found}"
-        );
+        assert!(found.contains(says) && !found.contains("secret"), "{bad}: {found}");
     }
     let config = Config::from_toml("[store]\nurl = \"sqlite:///var/lib/p.db\"").unwrap();
     assert_eq!(config.store.url, StoreUrl::Sqlite("/var/lib/p.db".into()));
@@ -299,10 +225,7 @@ lease = \"2m\"
     assert_eq!(reports.retention.completed, secs(86_400));
     assert_eq!(config.queue("plain"), &config.jobs.defaults);
     assert_eq!(config.queue("eu.mail").lease, secs(120));
-    assert!(Arc::ptr_eq(
-        config.queue("never-named"),
-        &config.jobs.defaults
-    ));
+    assert!(Arc::ptr_eq(config.queue("never-named"), &config.jobs.defaults));
     let mut names: Vec<_> = config.queues().map(|(name, _)| name.to_string()).collect();
     names.sort();
     assert_eq!(names, ["eu.mail", "plain", "reports"]);
@@ -322,10 +245,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("PUNCTUAL_JOBS__BACKOFF__INITIAL", "2s"),
         ("PUNCTUAL_JOBS__BACKOFF__MULTIPLIER", "3"),
         ("PUNCTUAL_JOBS__MAX_PAYLOAD_BYTES", "2MB"),
-        (
-            "PUNCTUAL_JOBS__RESULT_HOSTS",
-            "a.example.com, b.example.com",
-        ),
+        ("PUNCTUAL_JOBS__RESULT_HOSTS", "a.example.com, b.example.com"),
         ("PUNCTUAL_QUEUES__REPORTS__LEASE", "1m"),
         ("PUNCTUAL_QUEUES__REPORTS__BACKOFF__MAX", "2m"),
         ("PUNCTUAL_QUEUES__a__b__LEASE", "3s"),
@@ -334,11 +254,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("PUNCTUAL_JOB_ID", "not a key"),
         ("OTHER__KEY", "not ours"),
     ];
-    let flags = [Override {
-        flag: "--listen",
-        key: "server.listen",
-        value: "[::1]:2".into(),
-    }];
+    let flags = [Override { flag: "--listen", key: "server.listen", value: "[::1]:2".into() }];
     let config = Config::load_with(Some(&file), env(&variables), &flags).unwrap();
     assert_eq!(config.file.as_deref(), Some(file.as_path()));
     assert_eq!(config.jobs.defaults.lease, secs(15));
@@ -357,21 +273,13 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
 #[test]
 fn errors_of_the_environment_name_the_variable() {
     for (name, value, says) in [
-        (
-            "PUNCTUAL_JOBS__LEASE",
-            "2h",
-            "PUNCTUAL_JOBS__LEASE: jobs.lease: \"2h\" is out of range",
-        ),
+        ("PUNCTUAL_JOBS__LEASE", "2h", "PUNCTUAL_JOBS__LEASE: jobs.lease: \"2h\" is out of range"),
         (
             "PUNCTUAL_JOBS__LEESE",
             "1s",
             "PUNCTUAL_JOBS__LEESE: unknown key; did you mean PUNCTUAL_JOBS__LEASE?",
         ),
-        (
-            "PUNCTUAL_JOB__LEASE",
-            "1s",
-            "unknown section; did you mean PUNCTUAL_JOBS__?",
-        ),
+        ("PUNCTUAL_JOB__LEASE", "1s", "unknown section; did you mean PUNCTUAL_JOBS__?"),
         (
             "PUNCTUAL_JOBS__BACKOFF",
             "1s",
@@ -379,32 +287,12 @@ fn errors_of_the_environment_name_the_variable() {
         ),
         ("PUNCTUAL_JOBS__", "1s", "PUNCTUAL_JOBS__: unknown key"),
         ("PUNCTUAL___", "1s", "PUNCTUAL___: unknown section"),
-        (
-            "PUNCTUAL_QUEUES__LEASE",
-            "1s",
-            "names no queue; write PUNCTUAL_QUEUES__NAME__KEY",
-        ),
+        ("PUNCTUAL_QUEUES__LEASE", "1s", "names no queue; write PUNCTUAL_QUEUES__NAME__KEY"),
         ("PUNCTUAL_QUEUES____LEASE", "1s", "names no queue"),
-        (
-            "PUNCTUAL_QUEUES___X__LEASE",
-            "1s",
-            "not the name of a queue",
-        ),
-        (
-            "PUNCTUAL_QUEUES__A__LEESE",
-            "1s",
-            "did you mean PUNCTUAL_QUEUES__A__LEASE?",
-        ),
-        (
-            "PUNCTUAL_QUEUES__A__BACKOFF",
-            "1s",
-            "such as PUNCTUAL_QUEUES__A__BACKOFF__INITIAL",
-        ),
-        (
-            "PUNCTUAL_QUEUES__A__IDEMPOTENCY_TTL",
-            "1s",
-            "set PUNCTUAL_JOBS__IDEMPOTENCY_TTL instead",
-        ),
+        ("PUNCTUAL_QUEUES___X__LEASE", "1s", "not the name of a queue"),
+        ("PUNCTUAL_QUEUES__A__LEESE", "1s", "did you mean PUNCTUAL_QUEUES__A__LEASE?"),
+        ("PUNCTUAL_QUEUES__A__BACKOFF", "1s", "such as PUNCTUAL_QUEUES__A__BACKOFF__INITIAL"),
+        ("PUNCTUAL_QUEUES__A__IDEMPOTENCY_TTL", "1s", "set PUNCTUAL_JOBS__IDEMPOTENCY_TTL instead"),
         ("PUNCTUAL_SERVER__LISTEN", "", "\"\" is not an IP address"),
     ] {
         let found = env_errors(&[(name, value)]);
@@ -412,28 +300,12 @@ fn errors_of_the_environment_name_the_variable() {
         assert_eq!(found.lines().count(), 1, "{found}");
     }
     let store = env_errors(&[("PUNCTUAL_STORE__URL", "sqlite://\u{fffd}.db")]);
-    assert!(
-        store.contains("PUNCTUAL_STORE__URL: not Unicode text"),
-        "{store}"
-    );
-    let twice = env_errors(&[
-        ("PUNCTUAL_JOBS__LEASE", "1s"),
-        ("PUNCTUAL_JOBS__lease", "2s"),
-    ]);
-    assert!(
-        twice.contains("sets the same key as PUNCTUAL_JOBS__LEASE"),
-        "{twice}"
-    );
-    let flags = [Override {
-        flag: "--listen",
-        key: "server.listen",
-        value: "nowhere".into(),
-    }];
+    assert!(store.contains("PUNCTUAL_STORE__URL: not Unicode text"), "{store}");
+    let twice = env_errors(&[("PUNCTUAL_JOBS__LEASE", "1s"), ("PUNCTUAL_JOBS__lease", "2s")]);
+    assert!(twice.contains("sets the same key as PUNCTUAL_JOBS__LEASE"), "{twice}");
+    let flags = [Override { flag: "--listen", key: "server.listen", value: "nowhere".into() }];
     let flag = no_file(&[], &flags).unwrap_err().to_string();
-    assert!(
-        flag.starts_with("--listen: server.listen: \"nowhere\""),
-        "{flag}"
-    );
+    assert!(flag.starts_with("--listen: server.listen: \"nowhere\""), "{flag}");
 }
 
 #[test]
@@ -441,37 +313,21 @@ fn other_machines_need_the_word() {
     for open in ["0.0.0.0:80", "192.168.1.5:8080", "[::]:80"] {
         let text = format!("[server]\nlisten = \"{open}\"\n");
         let found = errors(&text);
-        assert!(
-            found.starts_with("punctual.toml:2: server.listen: "),
-            "{found}"
-        );
+        assert!(found.starts_with("punctual.toml:2: server.listen: "), "{found}");
         assert!(found.contains("auth.mode = \"off\""), "{found}");
         assert!(Config::from_toml(&format!("{text}[auth]\nmode = \"off\"")).is_ok());
         assert!(errors(&format!("{text}[auth]\nmode = \"tokens\"")).contains("no tokens"));
     }
-    for own in [
-        "127.0.0.1:0",
-        "127.9.9.9:80",
-        "[::1]:80",
-        "[::ffff:127.0.0.1]:80",
-    ] {
-        assert!(
-            Config::from_toml(&format!("[server]\nlisten = \"{own}\"")).is_ok(),
-            "{own}"
-        );
+    for own in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(Config::from_toml(&format!("[server]\nlisten = \"{own}\"")).is_ok(), "{own}");
     }
     // An unreadable mode is one error, not two.
     assert_eq!(
-        errors("[server]\nlisten = \"0.0.0.0:80\"\n[auth]\nmode = \"of\"")
-            .lines()
-            .count(),
+        errors("[server]\nlisten = \"0.0.0.0:80\"\n[auth]\nmode = \"of\"").lines().count(),
         1
     );
     let found = env_errors(&[("PUNCTUAL_SERVER__LISTEN", "0.0.0.0:80")]);
-    assert!(
-        found.starts_with("PUNCTUAL_SERVER__LISTEN: server.listen: "),
-        "{found}"
-    );
+    assert!(found.starts_with("PUNCTUAL_SERVER__LISTEN: server.listen: "), "{found}");
 }
 
 #[test]
@@ -481,14 +337,8 @@ fn values_must_agree() {
             "[jobs]\nbackoff.initial = \"1h\"",
             "punctual.toml:2: jobs.backoff.initial: the first delay (1h) is longer than the longest (10m)",
         ),
-        (
-            "[jobs]\nbackoff.max = \"1s\"",
-            "punctual.toml:2: jobs.backoff.max: the first delay (5s)",
-        ),
-        (
-            "[queues.a]\nbackoff.max = \"1s\"",
-            "punctual.toml:2: queues.a.backoff.max: ",
-        ),
+        ("[jobs]\nbackoff.max = \"1s\"", "punctual.toml:2: jobs.backoff.max: the first delay (5s)"),
+        ("[queues.a]\nbackoff.max = \"1s\"", "punctual.toml:2: queues.a.backoff.max: "),
         (
             "[jobs]\nbackoff.initial = \"9m\"\n[queues.a]\nbackoff.max = \"1m\"",
             "punctual.toml:4: queues.a.backoff.max: ",
@@ -515,47 +365,23 @@ fn values_must_agree() {
 #[test]
 fn broken_toml_is_reported_with_the_rest() {
     let found = errors("[jobs]\nlease = \"2h\"\ntimeout = = 3\n\n[server\nlisten = 5\n");
-    assert!(
-        found.contains("punctual.toml:2: jobs.lease: \"2h\" is out of range"),
-        "{found}"
-    );
-    assert!(
-        found.contains("punctual.toml:3: not valid TOML: "),
-        "{found}"
-    );
-    assert!(
-        found.contains("punctual.toml:5: not valid TOML: "),
-        "{found}"
-    );
+    assert!(found.contains("punctual.toml:2: jobs.lease: \"2h\" is out of range"), "{found}");
+    assert!(found.contains("punctual.toml:3: not valid TOML: "), "{found}");
+    assert!(found.contains("punctual.toml:5: not valid TOML: "), "{found}");
     assert!(!found.contains("jobs.timeout"), "{found}");
     let twice = errors("[jobs]\nlease = \"1s\"\nlease = \"2s\"\n");
-    assert!(
-        twice.contains("punctual.toml:3: not valid TOML: duplicate key"),
-        "{twice}"
-    );
+    assert!(twice.contains("punctual.toml:3: not valid TOML: duplicate key"), "{twice}");
 }
 
 #[test]
 fn hostile_text_gives_short_errors_and_no_panic() {
     let deep = format!("a = {}1{}", "[".repeat(50_000), "]".repeat(50_000));
     let many = (0..20_000).fold(String::from("[jobs]\n"), |t, n| t + &format!("k{n} = 1\n"));
-    let long = format!(
-        "[jobs]\n{} = 1\nlease = \"{}\"",
-        "k".repeat(200_000),
-        "9".repeat(200_000)
-    );
-    let noise: String = (0..20_000u32)
-        .filter_map(|n| char::from_u32(n * 37 % 0x300))
-        .collect();
-    for text in [
-        deep,
-        many,
-        long,
-        noise,
-        "\0\0\0".into(),
-        "\u{feff}[jobs]\nx=1".into(),
-        "\r".into(),
-    ] {
+    let long = format!("[jobs]\n{} = 1\nlease = \"{}\"", "k".repeat(200_000), "9".repeat(200_000));
+    let noise: String = (0..20_000u32).filter_map(|n| char::from_u32(n * 37 % 0x300)).collect();
+    for text in
+        [deep, many, long, noise, "\0\0\0".into(), "\u{feff}[jobs]\nx=1".into(), "\r".into()]
+    {
         let refused = Config::from_toml(&text).expect_err("refused");
         assert!(!refused.errors().is_empty() && refused.errors().len() <= 100);
         let found = refused.to_string();
@@ -571,15 +397,9 @@ fn files_that_are_no_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |path: &Path| Config::load(Some(path), env(&[])).unwrap_err().to_string();
     let absent = refused(&dir.path().join("absent.toml"));
-    assert!(
-        absent.contains("absent.toml: no such file; name an existing file"),
-        "{absent}"
-    );
+    assert!(absent.contains("absent.toml: no such file; name an existing file"), "{absent}");
     let folder = refused(dir.path());
-    assert!(
-        folder.contains("a directory; name the file in it"),
-        "{folder}"
-    );
+    assert!(folder.contains("a directory; name the file in it"), "{folder}");
     let device = refused(Path::new("/dev/zero"));
     assert!(device.contains("not a regular file"), "{device}");
 
@@ -616,17 +436,11 @@ fn the_hash_follows_what_is_in_force() {
     let hash = |text: &str| Config::from_toml(text).unwrap().hash();
     assert_eq!(hash("").len(), 16);
     assert_eq!(hash(""), hash("[jobs]\nlease = \"30s\" # the default\n"));
-    assert_eq!(
-        hash("[jobs]\nlease = \"60s\""),
-        hash("[jobs]\nlease = \"1m\"")
-    );
+    assert_eq!(hash("[jobs]\nlease = \"60s\""), hash("[jobs]\nlease = \"1m\""));
     assert_ne!(hash(""), hash("[jobs]\nlease = \"31s\""));
     assert_ne!(hash(""), hash("[queues.a]\nlease = \"31s\""));
     // A queue's value that is inherited or repeated is in force all the same.
-    assert_eq!(
-        hash("[queues.a]\nlease = \"30s\""),
-        hash("[queues.a]\ntimeout = \"1h\"")
-    );
+    assert_eq!(hash("[queues.a]\nlease = \"30s\""), hash("[queues.a]\ntimeout = \"1h\""));
 }
 
 #[test]

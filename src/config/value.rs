@@ -55,12 +55,9 @@ impl Raw {
             DeValue::String(text) => Self::Text(text.clone().into_owned()),
             DeValue::Integer(n) => Self::Integer(i128::from_str_radix(n.as_str(), n.radix()).ok()),
             DeValue::Float(x) => Self::Float(x.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Array(items) => Self::List(
-                items
-                    .iter()
-                    .map(|item| Self::from_toml(item.get_ref()))
-                    .collect(),
-            ),
+            DeValue::Array(items) => {
+                Self::List(items.iter().map(|item| Self::from_toml(item.get_ref())).collect())
+            }
             DeValue::Boolean(_) => Self::Other("a boolean"),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Table(_) => Self::Other("a table"),
@@ -85,10 +82,9 @@ impl Kind {
     pub(super) fn read_text(&self, text: &str) -> Result<Value, String> {
         let as_found = || Raw::Text(text.to_owned());
         self.read(&match self {
-            Self::Integer { .. } | Self::Size { .. } => text
-                .trim()
-                .parse()
-                .map_or_else(|_| as_found(), |n| Raw::Integer(Some(n))),
+            Self::Integer { .. } | Self::Size { .. } => {
+                text.trim().parse().map_or_else(|_| as_found(), |n| Raw::Integer(Some(n)))
+            }
             Self::Float { .. } => text.trim().parse().map_or_else(|_| as_found(), Raw::Float),
             Self::List { .. } => Raw::List(
                 text.split(',')
@@ -111,9 +107,7 @@ impl Kind {
                 "{n} has no unit; write a duration in quotes, such as \"30s\" or \"5m\""
             )),
             (Self::Integer { min, max }, Raw::Integer(n)) => {
-                let n = n
-                    .and_then(|n| u64::try_from(n).ok())
-                    .filter(|n| (min..=max).contains(&n));
+                let n = n.and_then(|n| u64::try_from(n).ok()).filter(|n| (min..=max).contains(&n));
                 n.map(Value::Integer).ok_or_else(|| self.outside(raw))
             }
             (Self::Size { min, max }, Raw::Integer(_) | Raw::Text(_)) => {
@@ -133,11 +127,7 @@ impl Kind {
                 };
                 // NaN is in no range.
                 let fits = (*min..=*max).contains(&x);
-                if fits {
-                    Ok(Value::Float(x))
-                } else {
-                    Err(self.outside(raw))
-                }
+                if fits { Ok(Value::Float(x)) } else { Err(self.outside(raw)) }
             }
             (Self::Choice(words), Raw::Text(text)) => {
                 if words.contains(&text.as_str()) {
@@ -153,10 +143,9 @@ impl Kind {
                 .iter()
                 .map(|item| match item {
                     Raw::Text(text) => check(text).map(|()| text.clone()),
-                    Raw::Integer(_) | Raw::Float(_) | Raw::List(_) | Raw::Other(_) => Err(format!(
-                        "{} is among its items; use strings only",
-                        item.what()
-                    )),
+                    Raw::Integer(_) | Raw::Float(_) | Raw::List(_) | Raw::Other(_) => {
+                        Err(format!("{} is among its items; use strings only", item.what()))
+                    }
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::List),
@@ -188,11 +177,9 @@ impl Kind {
             Self::Integer { min, max } => format!("{min} to {max}"),
             Self::Size { min, max } => format!("{} to {}", format_size(*min), format_size(*max)),
             Self::Float { min, max } => format!("{min} to {max}"),
-            Self::Choice(words) => words
-                .iter()
-                .map(|word| format!("\"{word}\""))
-                .collect::<Vec<_>>()
-                .join(" or "),
+            Self::Choice(words) => {
+                words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
+            }
             Self::Text { rule, .. } | Self::List { rule, .. } => (*rule).into(),
         }
     }
@@ -252,16 +239,10 @@ fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String
     };
     if !(min..=max).contains(&span) {
         let (low, high) = (format_duration(min), format_duration(max));
-        return Err(format!(
-            "{} is out of range; use {low} to {high}",
-            show(text)
-        ));
+        return Err(format!("{} is out of range; use {low} to {high}", show(text)));
     }
     if !span.subsec_nanos().is_multiple_of(1_000_000) {
-        return Err(format!(
-            "{} is finer than 1ms; use whole milliseconds",
-            show(text)
-        ));
+        return Err(format!("{} is finer than 1ms; use whole milliseconds", show(text)));
     }
     Ok(span)
 }
@@ -284,10 +265,7 @@ fn size(text: &str) -> Result<Option<u64>, String> {
     if number.is_empty() {
         return Err(not_a_size(text));
     }
-    Ok(number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(scale)))
+    Ok(number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)))
 }
 
 fn not_a_size(text: &str) -> String {
@@ -313,10 +291,7 @@ pub(super) fn format_duration(span: Duration) -> String {
     UNITS
         .iter()
         .find(|(unit, least, _)| ms.is_multiple_of(*unit) && ms / unit >= *least)
-        .map_or_else(
-            || format!("{ms}ms"),
-            |(unit, _, name)| format!("{}{name}", ms / unit),
-        )
+        .map_or_else(|| format!("{ms}ms"), |(unit, _, name)| format!("{}{name}", ms / unit))
 }
 
 fn format_size(bytes: u64) -> String {
@@ -324,27 +299,19 @@ fn format_size(bytes: u64) -> String {
     UNITS
         .iter()
         .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
-        .map_or_else(
-            || bytes.to_string(),
-            |(unit, name)| format!("{} {name}", bytes / unit),
-        )
+        .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{} {name}", bytes / unit))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SPAN: Kind = Kind::Duration {
-        min: Duration::from_secs(1),
-        max: Duration::from_secs(3_600),
-    };
+    const SPAN: Kind =
+        Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3_600) };
 
     #[test]
     fn durations() {
-        assert_eq!(
-            SPAN.read_text("1m 30s").unwrap(),
-            Value::Duration(Duration::from_secs(90))
-        );
+        assert_eq!(SPAN.read_text("1m 30s").unwrap(), Value::Duration(Duration::from_secs(90)));
         for (text, says) in [
             ("2h", "use 1s to 1h"),
             ("0s", "use 1s to 1h"),
@@ -358,18 +325,12 @@ mod tests {
             let error = SPAN.read_text(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert!(
-            SPAN.read(&Raw::Integer(Some(30)))
-                .unwrap_err()
-                .contains("no unit")
-        );
+        assert!(SPAN.read(&Raw::Integer(Some(30))).unwrap_err().contains("no unit"));
     }
 
     #[test]
     fn durations_are_written_in_one_unit() {
-        for text in [
-            "0s", "1ms", "1500ms", "1s", "90s", "5m", "90m", "24h", "36h", "7d",
-        ] {
+        for text in ["0s", "1ms", "1500ms", "1s", "90s", "5m", "90m", "24h", "36h", "7d"] {
             let span = humantime::parse_duration(text).unwrap();
             assert_eq!(format_duration(span), text);
         }
@@ -377,20 +338,11 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let kind = Kind::Size {
-            min: 1,
-            max: 16 << 20,
-        };
-        for (text, bytes) in [
-            ("65536", 65_536),
-            ("64KiB", 65_536),
-            ("2 MB", 2_000_000),
-            ("1kb", 1_000),
-        ] {
-            assert_eq!(
-                kind.read(&Raw::Text(text.into())).unwrap(),
-                Value::Integer(bytes)
-            );
+        let kind = Kind::Size { min: 1, max: 16 << 20 };
+        for (text, bytes) in
+            [("65536", 65_536), ("64KiB", 65_536), ("2 MB", 2_000_000), ("1kb", 1_000)]
+        {
+            assert_eq!(kind.read(&Raw::Text(text.into())).unwrap(), Value::Integer(bytes));
         }
         for (text, says) in [
             ("17MiB", "use 1 to 16 MiB"),
@@ -404,11 +356,7 @@ mod tests {
             let error = kind.read_text(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert!(
-            kind.read(&Raw::Other("a boolean"))
-                .unwrap_err()
-                .starts_with("found a boolean")
-        );
+        assert!(kind.read(&Raw::Other("a boolean")).unwrap_err().starts_with("found a boolean"));
     }
 
     #[test]
@@ -416,28 +364,12 @@ mod tests {
         let whole = Kind::Integer { min: 1, max: 100 };
         assert_eq!(whole.read_text("100").unwrap(), Value::Integer(100));
         for bad in ["0", "101", "-1", "170141183460469231731687303715884105727"] {
-            assert!(
-                whole.read_text(bad).unwrap_err().contains("1 to 100"),
-                "{bad}"
-            );
+            assert!(whole.read_text(bad).unwrap_err().contains("1 to 100"), "{bad}");
         }
-        assert!(
-            whole
-                .read(&Raw::Integer(None))
-                .unwrap_err()
-                .contains("very large")
-        );
-        assert!(
-            whole
-                .read_text("five")
-                .unwrap_err()
-                .contains("whole number")
-        );
+        assert!(whole.read(&Raw::Integer(None)).unwrap_err().contains("very large"));
+        assert!(whole.read_text("five").unwrap_err().contains("whole number"));
         let real = Kind::Float { min: 0.0, max: 1.0 };
-        assert_eq!(
-            real.read(&Raw::Integer(Some(1))).unwrap(),
-            Value::Float(1.0)
-        );
+        assert_eq!(real.read(&Raw::Integer(Some(1))).unwrap(), Value::Float(1.0));
         for bad in ["NaN", "inf", "-0.1", "1.1"] {
             assert!(real.read_text(bad).unwrap_err().contains("0 to 1"), "{bad}");
         }

@@ -47,10 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            statistical: Duration::from_secs(300),
-            known: Duration::from_secs(3_600),
-        }
+        Self { statistical: Duration::from_secs(300), known: Duration::from_secs(3_600) }
     }
 }
 
@@ -110,10 +107,7 @@ impl Estimate {
                     run: remaining(now.since(lease.claimed_at), percent, run.value),
                     grounded: run.basis != Basis::Guess,
                     // A worker's heartbeat comes every third of its lease.
-                    cancel_heard: job
-                        .cancel
-                        .as_ref()
-                        .map(|_| lease.length.as_secs_f64() / 3.0),
+                    cancel_heard: job.cancel.as_ref().map(|_| lease.length.as_secs_f64() / 3.0),
                 })
             }
             Phase::Completed | Phase::Failed | Phase::Cancelled => None,
@@ -175,9 +169,7 @@ impl Estimate {
         };
         let later = self.seconds() * (1.0 + JITTER * unit.clamp(0.0, 1.0));
         let told = later.min(limit.as_secs_f64());
-        let told = self
-            .cancel_heard
-            .map_or(told, |interval| told.min(interval));
+        let told = self.cancel_heard.map_or(told, |interval| told.min(interval));
         // The cast saturates.
         told.max(1.0).ceil() as u64
     }
@@ -200,16 +192,9 @@ impl Estimate {
 /// Seconds left of an attempt that has run for `elapsed`.
 fn remaining(elapsed: Duration, percent: Option<f64>, median: Duration) -> f64 {
     let (elapsed, median) = (elapsed.as_secs_f64(), median.as_secs_f64());
-    let usual = if elapsed < median {
-        median - elapsed
-    } else {
-        OVERTIME * elapsed
-    };
+    let usual = if elapsed < median { median - elapsed } else { OVERTIME * elapsed };
     // Not a number is no progress either.
-    match percent
-        .map(|p| p / 100.0)
-        .filter(|share| *share >= MIN_PROGRESS)
-    {
+    match percent.map(|p| p / 100.0).filter(|share| *share >= MIN_PROGRESS) {
         Some(share) => {
             let share = share.min(1.0);
             f64::midpoint(elapsed * (1.0 - share) / share, usual)

@@ -75,7 +75,8 @@ impl IdSecret {
     }
 
     fn mac(&self, head: &[u8; 12], namespace: &str) -> [u8; 4] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(head);
         mac.update(namespace.as_bytes());
         let full = mac.finalize().into_bytes();

@@ -25,24 +25,52 @@ use super::time::Timestamp;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A worker is given a lease.
-    Claim { worker: WorkerId, token: TokenHash, lease: Duration },
+    Claim {
+        worker: WorkerId,
+        token: TokenHash,
+        lease: Duration,
+    },
     /// The holder is alive; the lease is extended to `now + extend` (its own length by default).
-    Heartbeat { token: TokenHash, extend: Option<Duration>, progress: Option<Progress> },
-    Complete { token: TokenHash },
+    Heartbeat {
+        token: TokenHash,
+        extend: Option<Duration>,
+        progress: Option<Progress>,
+    },
+    Complete {
+        token: TokenHash,
+    },
     /// `unit` is uniform in [0, 1), for the jitter of the back-off.
-    Fail { token: TokenHash, error: JobError, retry_after: Option<Duration>, unit: f64 },
+    Fail {
+        token: TokenHash,
+        error: JobError,
+        retry_after: Option<Duration>,
+        unit: f64,
+    },
     /// The holder gives the job back; the attempt does not count.
-    Release { token: TokenHash, delay: Option<Duration> },
+    Release {
+        token: TokenHash,
+        delay: Option<Duration>,
+    },
     /// The holder has stopped because a cancel was wished.
-    AgreeToCancel { token: TokenHash },
+    AgreeToCancel {
+        token: TokenHash,
+    },
     /// The server gives back a lease that nobody uses: a lost answer, a goodbye. Uncounted.
-    Withdraw { fence: u64 },
+    Withdraw {
+        fence: u64,
+    },
     /// The reaper's look: takes the lease back if it is due. `spread` delays eligibility when
     /// many are taken back in one pass.
-    TakeBack { spread: Duration },
+    TakeBack {
+        spread: Duration,
+    },
     /// After an outage of ours: the lease and the hard limit last at least its length from now.
     Extend,
-    Cancel { by: Requester, reason: Option<String>, force: bool },
+    Cancel {
+        by: Requester,
+        reason: Option<String>,
+        force: bool,
+    },
     /// A scheduled or backing-off job has become eligible.
     Promote,
     /// `start_by` has passed before the first attempt.
@@ -154,7 +182,8 @@ pub fn apply(job: &Job, event: &Event, now: Timestamp) -> Result<Applied, Reject
                 // Nobody wants another attempt.
                 finished(next, Phase::Cancelled, Change::Cancelled, now)
             } else {
-                let delay = retry_after.unwrap_or_else(|| job.policy.backoff.delay(job.attempt, *unit));
+                let delay =
+                    retry_after.unwrap_or_else(|| job.policy.backoff.delay(job.attempt, *unit));
                 let wait = if delay.is_zero() { Wait::Queued } else { Wait::Backoff };
                 waiting(next, wait, delay, Change::Retrying(delay), Order::Renew, now)
             }
@@ -179,7 +208,9 @@ pub fn apply(job: &Job, event: &Event, now: Timestamp) -> Result<Applied, Reject
             }
             Phase::Running(_) => Err(Rejected::LeaseLost),
             Phase::Pending(_) => Err(Rejected::LeaseExpired),
-            Phase::Completed | Phase::Failed | Phase::Cancelled => Err(Rejected::JobAlreadyFinished),
+            Phase::Completed | Phase::Failed | Phase::Cancelled => {
+                Err(Rejected::JobAlreadyFinished)
+            }
         },
         Event::TakeBack { spread } => take_back(job, *spread, now),
         Event::Extend => extend(job, now),
@@ -212,7 +243,9 @@ pub fn apply(job: &Job, event: &Event, now: Timestamp) -> Result<Applied, Reject
 fn held(job: &Job, token: TokenHash, report: Report) -> Result<Option<&Lease>, Rejected> {
     match owner(job, token) {
         Ok(lease) => Ok(Some(lease)),
-        Err(Rejected::AlreadyReported) if job.settled.is_some_and(|s| s.report == report) => Ok(None),
+        Err(Rejected::AlreadyReported) if job.settled.is_some_and(|s| s.report == report) => {
+            Ok(None)
+        }
         Err(rejected) => Err(rejected),
     }
 }
@@ -279,8 +312,7 @@ fn heartbeat(
 
 fn take_back(job: &Job, spread: Duration, now: Timestamp) -> Result<Applied, Rejected> {
     let Phase::Running(lease) = &job.phase else { return Err(Rejected::NotEligible) };
-    let grace_over =
-        job.cancel.as_ref().is_some_and(|c| c.at.plus(job.policy.cancel_grace) <= now);
+    let grace_over = job.cancel.as_ref().is_some_and(|c| c.at.plus(job.policy.cancel_grace) <= now);
     let cause = match lease.due(now) {
         Some(cause) => cause,
         None if grace_over => {

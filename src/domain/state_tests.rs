@@ -38,11 +38,7 @@ fn token(n: u8) -> TokenHash {
 }
 
 fn policy() -> Policy {
-    Policy {
-        timeout: TIMEOUT,
-        cancel_grace: GRACE,
-        ..Policy::default()
-    }
+    Policy { timeout: TIMEOUT, cancel_grace: GRACE, ..Policy::default() }
 }
 
 fn fresh_with(max_attempts: u32) -> Job {
@@ -54,19 +50,11 @@ fn fresh() -> Job {
 }
 
 fn claim_by(n: u8) -> Event {
-    Event::Claim {
-        worker: WorkerId::trusted("w"),
-        token: token(n),
-        lease: LEASE,
-    }
+    Event::Claim { worker: WorkerId::trusted("w"), token: token(n), lease: LEASE }
 }
 
 fn beat(n: u8) -> Event {
-    Event::Heartbeat {
-        token: token(n),
-        extend: None,
-        progress: None,
-    }
+    Event::Heartbeat { token: token(n), extend: None, progress: None }
 }
 
 fn complete(n: u8) -> Event {
@@ -86,28 +74,15 @@ fn error(retryable: bool) -> JobError {
 }
 
 fn fail(n: u8, retryable: bool) -> Event {
-    Event::Fail {
-        token: token(n),
-        error: error(retryable),
-        retry_after: None,
-        unit: 0.5,
-    }
+    Event::Fail { token: token(n), error: error(retryable), retry_after: None, unit: 0.5 }
 }
 
 fn fail_after(n: u8, delay: Duration) -> Event {
-    Event::Fail {
-        token: token(n),
-        error: error(true),
-        retry_after: Some(delay),
-        unit: 0.5,
-    }
+    Event::Fail { token: token(n), error: error(true), retry_after: Some(delay), unit: 0.5 }
 }
 
 fn release(n: u8) -> Event {
-    Event::Release {
-        token: token(n),
-        delay: None,
-    }
+    Event::Release { token: token(n), delay: None }
 }
 
 fn agree(n: u8) -> Event {
@@ -115,22 +90,12 @@ fn agree(n: u8) -> Event {
 }
 
 fn take_back_now() -> Event {
-    Event::TakeBack {
-        spread: Duration::ZERO,
-    }
+    Event::TakeBack { spread: Duration::ZERO }
 }
 
 fn wish(force: bool) -> Event {
-    let by = if force {
-        Requester::Operator
-    } else {
-        Requester::Client
-    };
-    Event::Cancel {
-        by,
-        reason: Some("changed my mind".to_owned()),
-        force,
-    }
+    let by = if force { Requester::Operator } else { Requester::Client };
+    Event::Cancel { by, reason: Some("changed my mind".to_owned()), force }
 }
 
 #[track_caller]

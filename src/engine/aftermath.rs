@@ -48,27 +48,12 @@ impl Engine {
         }
         if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
             events.job_finished(&t.queue, t.job.status(), finished.since(t.job.created_at));
-            self.tell_end(t);
+            tell_end(t);
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
             self.0.claims.wake(&t.queue, Some(&t.kind), 1);
         }
         self.0.jobs.changed(t.id);
-    }
-
-    /// Good news is for those who ask (`RUST_LOG=punctual=debug`): a line for each completed job
-    /// would cost as much as the job.
-    fn tell_end(&self, t: &Transition) {
-        let (status, attempt) = (t.job.status().as_str(), t.job.attempt);
-        if t.job.status() == Status::Completed {
-            tracing::debug!(job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status, "job finished");
-            return;
-        }
-        tracing::info!(
-            job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status,
-            error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
-            "job finished"
-        );
     }
 
     fn attempt_ended(&self, t: &Transition) {
@@ -87,9 +72,10 @@ impl Engine {
         }
         for leased in &claimed.jobs {
             let spec = &leased.spec;
-            let wait = leased.job.started_at.map_or(Duration::ZERO, |started| {
-                started.since(leased.eligible_since)
-            });
+            let wait = leased
+                .job
+                .started_at
+                .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
             self.0.events.attempt_started(&spec.queue, wait);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);
             self.0.jobs.changed(spec.id);
@@ -101,4 +87,19 @@ impl Engine {
             );
         }
     }
+}
+
+/// Good news is for those who ask (`RUST_LOG=punctual=debug`): a line for each completed job
+/// would cost as much as the job.
+fn tell_end(t: &Transition) {
+    let (status, attempt) = (t.job.status().as_str(), t.job.attempt);
+    if t.job.status() == Status::Completed {
+        tracing::debug!(job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status, "job finished");
+        return;
+    }
+    tracing::info!(
+        job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status,
+        error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
+        "job finished"
+    );
 }

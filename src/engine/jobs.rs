@@ -75,7 +75,6 @@ impl Engine {
         let created = id.created_at();
         match absence {
             Absence::Deleted => Failure::Gone { id, why: Gone::Deleted },
-            Absence::Expired => Failure::Gone { id, why: Gone::Expired },
             Absence::Unknown
                 if self.now().since(created) < TOMBSTONE_AGE
                     && created >= self.0.store.identity().created_at =>
@@ -84,7 +83,7 @@ impl Engine {
                 tracing::error!(job_id = %id, "a job that was accepted is not in the store: it was lost");
                 Failure::NoSuchJob
             }
-            Absence::Unknown => Failure::Gone { id, why: Gone::Expired },
+            Absence::Expired | Absence::Unknown => Failure::Gone { id, why: Gone::Expired },
         }
     }
 

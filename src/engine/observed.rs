@@ -12,8 +12,8 @@ use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
     Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted,
-    Transition, Verdict,
+    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted, Transition,
+    Verdict,
 };
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
@@ -157,12 +157,7 @@ impl<S: Store> Store for Observed<S> {
         self.watch(Operation::ExtendLeases, self.inner.extend_leases(now)).await
     }
 
-    async fn expire(
-        &self,
-        limit: u32,
-        tombstone: Duration,
-        now: Timestamp,
-    ) -> Result<Retired> {
+    async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired> {
         self.watch(Operation::Expire, self.inner.expire(limit, tombstone, now)).await
     }
 

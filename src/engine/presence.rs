@@ -92,8 +92,7 @@ impl Roll {
             .values_mut()
             .filter(|e| {
                 let written = e.written_at.unwrap_or(Timestamp::EPOCH);
-                e.presence.last_seen > written
-                    && (all || now.since(written) >= WRITE_EVERY)
+                e.presence.last_seen > written && (all || now.since(written) >= WRITE_EVERY)
             })
             .map(|e| {
                 e.written_at = Some(now);
@@ -106,8 +105,7 @@ impl Roll {
         self.0
             .values()
             .filter(|e| {
-                e.presence.queues.contains(queue)
-                    && now.since(e.presence.last_seen) <= SILENT_AFTER
+                e.presence.queues.contains(queue) && now.since(e.presence.last_seen) <= SILENT_AFTER
             })
             .count() as u64
     }

@@ -50,7 +50,9 @@ impl Engine {
             let extended = self.0.store.extend_leases(now).await.map_err(|e| e.to_string())?;
             if extended > 0 {
                 tracing::info!(
-                    leases = extended, stepped, outage,
+                    leases = extended,
+                    stepped,
+                    outage,
                     "leases extended after an interruption of ours"
                 );
             }
@@ -64,7 +66,9 @@ impl Engine {
                 .take_back(STEP, spread, self.now())
                 .await
                 .map_err(|e| e.to_string())?;
-            changed.iter().for_each(|t| self.after(t));
+            for t in &changed {
+                self.after(t);
+            }
             taken += changed.len();
             if changed.len() < STEP as usize {
                 break;

@@ -154,13 +154,12 @@ impl Engine {
             return Duration::ZERO;
         }
         match hold {
-            Hold::Never => Duration::ZERO,
             Hold::UpTo(wait) => wait.min(MAX_WAIT),
             // Whoever waits there does so for the end of the pause.
             Hold::Adaptive if !fresh.queue_paused && self.worth_holding(fresh) => {
                 self.defaults(fresh.spec.queue.as_str()).sync_window
             }
-            Hold::Adaptive => Duration::ZERO,
+            Hold::Never | Hold::Adaptive => Duration::ZERO,
         }
     }
 

@@ -78,9 +78,8 @@ impl Board {
 
     /// Ends every driver, at the latest after the step that it is in.
     pub async fn stop(&self) {
-        let drivers = std::mem::take(
-            &mut *self.drivers.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let drivers =
+            std::mem::take(&mut *self.drivers.lock().unwrap_or_else(PoisonError::into_inner));
         for driver in &drivers {
             driver.abort();
         }

@@ -46,8 +46,7 @@ impl Engine {
     async fn promote_due(&self) -> StepResult {
         let mut promoted = 0u64;
         for _ in 0..STEPS {
-            let ready =
-                self.0.store.promote(STEP, self.now()).await.map_err(|e| e.to_string())?;
+            let ready = self.0.store.promote(STEP, self.now()).await.map_err(|e| e.to_string())?;
             let step: u64 = ready.iter().map(|(_, n)| *n).sum();
             for (queue, jobs) in &ready {
                 self.0.claims.wake(queue, None, *jobs);

@@ -107,10 +107,19 @@ pub(super) struct ClaimWaiters {
 }
 
 impl ClaimWaiters {
-    pub(super) fn park(&self, worker: WorkerId, queues: &[Name], kinds: Vec<Name>) -> ClaimTicket<'_> {
+    pub(super) fn park(
+        &self,
+        worker: WorkerId,
+        queues: &[Name],
+        kinds: Vec<Name>,
+    ) -> ClaimTicket<'_> {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
-        let parked =
-            Arc::new(Parked { worker, kinds, woken: AtomicBool::new(false), notify: Notify::new() });
+        let parked = Arc::new(Parked {
+            worker,
+            kinds,
+            woken: AtomicBool::new(false),
+            notify: Notify::new(),
+        });
         self.count.fetch_add(1, Ordering::SeqCst);
         let mut map = lock(&self.queues);
         for queue in queues {

@@ -10,7 +10,10 @@ use crate::domain::lease::LeaseToken;
 use crate::domain::names::WorkerId;
 use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
-use crate::store::{Beat, ClaimRequest, Claimed, Leased, Outcome, Result as StoreResult, Settle, StoreError, Verdict};
+use crate::store::{
+    Beat, ClaimRequest, Claimed, Leased, Outcome, Result as StoreResult, Settle, StoreError,
+    Verdict,
+};
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
 use super::waiters::ClaimTicket;
@@ -44,9 +47,8 @@ impl Engine {
     }
 
     fn park<'a>(&'a self, order: &ClaimOrder) -> Option<ClaimTicket<'a>> {
-        (!order.wait.is_zero()).then(|| {
-            self.0.claims.park(order.worker.clone(), &order.queues, order.kinds.clone())
-        })
+        (!order.wait.is_zero())
+            .then(|| self.0.claims.park(order.worker.clone(), &order.queues, order.kinds.clone()))
     }
 
     async fn wait_for_work(
@@ -92,11 +94,7 @@ impl Engine {
             kinds: order.kinds.clone(),
             tokens: self.0.entropy.tokens(order.max_jobs.clamp(1, MAX_CLAIM)),
             lease: order.lease,
-            default_leases: order
-                .queues
-                .iter()
-                .map(|q| self.defaults(q.as_str()).lease)
-                .collect(),
+            default_leases: order.queues.iter().map(|q| self.defaults(q.as_str()).lease).collect(),
             max_bytes: self.0.settings.claim_bytes,
             held,
             received_at,
@@ -316,7 +314,9 @@ impl Engine {
             for attempt in 0..3 {
                 match engine.0.store.withdraw(leases.clone(), engine.now()).await {
                     Ok(withdrawn) => {
-                        withdrawn.iter().for_each(|t| engine.after(t));
+                        for t in &withdrawn {
+                            engine.after(t);
+                        }
                         return;
                     }
                     Err(error) => tracing::warn!(%error, "leases could not be given back yet"),

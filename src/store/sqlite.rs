@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file in WAL mode.
+//! The embedded store: one `SQLite` file in WAL mode.
 //!
 //! One writer thread owns the writing connection and commits in groups ([`writer`]); a few
 //! reading connections work beside it on committed snapshots; a third party copies the log into
@@ -28,15 +28,15 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::domain::id::{IdSecret, JobId};
-use crate::domain::job::{Requester, Record};
+use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 
 use super::{
     Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted,
-    Transition, Verdict,
+    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted, Transition,
+    Verdict,
 };
 
 pub use open::{Durability, OpenError};
@@ -99,10 +99,8 @@ impl SqliteStore {
         let path = &options.path;
         let lock = open::lock(path)?;
         let conn = open::writer(path, options.durability, options.fresh_secret, options.now)?;
-        let unusable = |reason: String| OpenError::Unusable {
-            path: path.display().to_string(),
-            reason,
-        };
+        let unusable =
+            |reason: String| OpenError::Unusable { path: path.display().to_string(), reason };
         let identity = identity(&conn).map_err(|e| unusable(e.to_string()))?;
         let readers = (0..READERS)
             .map(|_| open::reader(path))
@@ -111,8 +109,8 @@ impl SqliteStore {
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
         let (commits, watch) = checkpoint::pair();
         // Dropped in the opposite order if what follows fails.
-        let (writing, writer) = writer::start(conn, options.observer, commits)
-            .map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) =
+            writer::start(conn, options.observer, commits).map_err(|e| unusable(e.to_string()))?;
         let checkpointing = checkpoint::start(checkpointer, watch, writer.downgrade())
             .map_err(|e| unusable(e.to_string()))?;
         Ok(Self {
@@ -166,7 +164,9 @@ impl Readers {
 }
 
 fn identity(conn: &Connection) -> Result<Identity> {
-    let meta = |key: &str| conn.prepare("SELECT value FROM meta WHERE key = ?1").map(|s| (s, key.to_owned()));
+    let meta = |key: &str| {
+        conn.prepare("SELECT value FROM meta WHERE key = ?1").map(|s| (s, key.to_owned()))
+    };
     let (mut stmt, key) = meta("id_secret").map_err(fault)?;
     let secret: [u8; 32] = stmt.query_row([key], |r| r.get(0)).map_err(fault)?;
     let (mut stmt, key) = meta("created_at").map_err(fault)?;
@@ -284,12 +284,7 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| upkeep::extend_leases(tx, now)).await
     }
 
-    async fn expire(
-        &self,
-        limit: u32,
-        tombstone: Duration,
-        now: Timestamp,
-    ) -> Result<Retired> {
+    async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired> {
         let key_ttl = self.key_ttl;
         self.writer.write(move |tx| upkeep::expire(tx, limit, tombstone, key_ttl, now)).await
     }

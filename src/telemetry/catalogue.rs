@@ -12,20 +12,11 @@ pub use model::{Group, Kind, Label, Metric, Scope, Unit, Values};
 
 use super::labels;
 
-const QUEUE: Label = Label {
-    name: "queue",
-    values: Values::Queue { none: false },
-};
-const QUEUE_OR_NONE: Label = Label {
-    name: "queue",
-    values: Values::Queue { none: true },
-};
+const QUEUE: Label = Label { name: "queue", values: Values::Queue { none: false } };
+const QUEUE_OR_NONE: Label = Label { name: "queue", values: Values::Queue { none: true } };
 
 const fn closed(name: &'static str, values: &'static [&'static str]) -> Label {
-    Label {
-        name,
-        values: Values::Closed(values),
-    }
+    Label { name, values: Values::Closed(values) }
 }
 
 const TASK: Label = closed("task", &labels::Task::VALUES);
@@ -33,9 +24,8 @@ const OPERATION: Label = closed("operation", &labels::Operation::VALUES);
 const METHOD: Label = closed("http_request_method", &labels::Method::VALUES);
 
 /// The boundaries that the OpenTelemetry HTTP semantic conventions advise.
-const HTTP_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+const HTTP_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// Jobs wait for hours in an incident, which is when the histogram must not be blind.
 const WAIT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
@@ -50,23 +40,11 @@ const STORE_BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0,
 ];
-const TASK_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
-const PAYLOAD_BUCKETS: &[f64] = &[
-    64.0,
-    256.0,
-    1_024.0,
-    4_096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-];
-const BATCH_BUCKETS: &[f64] = &[
-    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0,
-];
+const TASK_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+const PAYLOAD_BUCKETS: &[f64] =
+    &[64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
 macro_rules! catalogue {
     ($($id:ident = $metric:expr;)+) => {

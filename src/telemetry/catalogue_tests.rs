@@ -8,34 +8,19 @@ fn names_follow_the_conventions() {
     for m in ALL {
         let name = m.name;
         assert!(seen.insert(name), "{name} is declared twice");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         assert!(
-            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-            "{name}"
-        );
-        assert!(
-            ["punctual_", "http_server_", "process_"]
-                .iter()
-                .any(|p| name.starts_with(p)),
+            ["punctual_", "http_server_", "process_"].iter().any(|p| name.starts_with(p)),
             "{name}"
         );
         assert_eq!(name.ends_with("_total"), m.kind == Kind::Counter, "{name}");
         if m.unit != Unit::None {
             let base = name.strip_suffix("_total").unwrap_or(name);
             let base = base.strip_suffix("_timestamp").unwrap_or(base);
-            assert!(
-                base.ends_with(m.unit.as_str()),
-                "{name}: unit {}",
-                m.unit.as_str()
-            );
+            assert!(base.ends_with(m.unit.as_str()), "{name}: unit {}", m.unit.as_str());
         }
-        assert!(
-            m.help.ends_with('.') && !m.help.contains('\n'),
-            "{name}: help"
-        );
-        assert!(
-            !m.read.is_empty() && !m.read.contains('\n'),
-            "{name}: how to read it"
-        );
+        assert!(m.help.ends_with('.') && !m.help.contains('\n'), "{name}: help");
+        assert!(!m.read.is_empty() && !m.read.contains('\n'), "{name}: how to read it");
     }
 }
 
@@ -46,16 +31,7 @@ fn labels_are_closed_or_capped_and_never_identities() {
         let unique: HashSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len(), "{}", m.name);
         for label in m.labels {
-            let id = [
-                "job",
-                "job_id",
-                "trace_id",
-                "worker",
-                "worker_id",
-                "client",
-                "error",
-                "le",
-            ];
+            let id = ["job", "job_id", "trace_id", "worker", "worker_id", "client", "error", "le"];
             assert!(!id.contains(&label.name), "{}: {}", m.name, label.name);
             if let Values::Closed(values) = label.values {
                 let distinct: HashSet<_> = values.iter().collect();
@@ -63,11 +39,7 @@ fn labels_are_closed_or_capped_and_never_identities() {
             }
         }
         let capped = |l: &Label| matches!(l.values, Values::Queue { .. });
-        assert!(
-            !m.labels.iter().skip(1).any(capped),
-            "{}: a capped label comes first",
-            m.name
-        );
+        assert!(!m.labels.iter().skip(1).any(capped), "{}: a capped label comes first", m.name);
     }
 }
 
@@ -105,24 +77,12 @@ fn the_reading_fits_the_scope() {
         match m.scope {
             Scope::Process => assert!(m.read.contains("sum"), "{}: {}", m.name, m.read),
             Scope::Store => {
-                assert!(
-                    m.read.contains("max") && !m.read.contains("sum"),
-                    "{}",
-                    m.name
-                );
-                assert!(
-                    m.kind == Kind::Gauge,
-                    "{}: the store's facts are gauges",
-                    m.name
-                );
+                assert!(m.read.contains("max") && !m.read.contains("sum"), "{}", m.name);
+                assert!(m.kind == Kind::Gauge, "{}: the store's facts are gauges", m.name);
             }
             Scope::Liveness => {
                 assert!(m.kind == Kind::Gauge, "{}", m.name);
-                assert!(
-                    m.read.contains("time()") || m.read.contains("max"),
-                    "{}",
-                    m.name
-                );
+                assert!(m.read.contains("time()") || m.read.contains("max"), "{}", m.name);
             }
         }
     }
@@ -148,11 +108,6 @@ fn a_queue_costs_at_most_250_series() {
 fn the_documentation_names_every_metric_once() {
     let text = docs_markdown();
     for m in ALL {
-        assert_eq!(
-            text.matches(&format!("### `{}`\n", m.name)).count(),
-            1,
-            "{}",
-            m.name
-        );
+        assert_eq!(text.matches(&format!("### `{}`\n", m.name)).count(), 1, "{}", m.name);
     }
 }

@@ -59,9 +59,7 @@ struct Inner {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("latest", &self.0.latest)
-            .finish_non_exhaustive()
+        f.debug_struct("Events").field("latest", &self.0.latest).finish_non_exhaustive()
     }
 }
 
@@ -70,30 +68,18 @@ impl Events {
         Self::with_monotonic(settings, since_now())
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "consumed by intent: made for one instance"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "consumed by intent: made for one instance")]
     fn with_monotonic(settings: Settings, monotonic: Monotonic) -> Self {
         let registry = Registry::new();
-        let process = Process::new(
-            &registry,
-            settings.version,
-            settings.store,
-            &settings.config_hash,
-        );
+        let process =
+            Process::new(&registry, settings.version, settings.store, &settings.config_hash);
         let families = QueueFamilies::new(&registry);
         let overflow = process.overflow[CappedLabel::Queue as usize].clone();
-        let queues = Slots::new(
-            settings.queues,
-            &settings.declared_queues,
-            overflow,
-            |queue| families.resolve(queue),
-        );
+        let queues = Slots::new(settings.queues, &settings.declared_queues, overflow, |queue| {
+            families.resolve(queue)
+        });
         let latest = Latest::new(settings.sampler_period, Arc::clone(&monotonic));
-        registry
-            .register(Box::new(latest.clone()))
-            .expect("registered once");
+        registry.register(Box::new(latest.clone())).expect("registered once");
         let started_at = unix_now();
         process.sample_timestamp.set(started_at);
         Self(Arc::new(Inner {
@@ -109,9 +95,7 @@ impl Events {
     }
 
     fn queue<R>(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments) -> R) -> R {
-        self.0
-            .queues
-            .with(queue, |label| self.0.families.resolve(label), use_it)
+        self.0.queues.with(queue, |label| self.0.families.resolve(label), use_it)
     }
 
     /// A submission's outcome; exactly once for each. `None` when it was refused before its
@@ -220,10 +204,7 @@ impl Events {
     /// [`labels::ROUTES`] as `_unmatched`.
     pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let (method, route) = (Method::of(method), labels::route(route));
-        self.0
-            .process
-            .http
-            .with_duration(method, route, status, |h| h.observe(took.as_secs_f64()));
+        self.0.process.http.with_duration(method, route, status, |h| h.observe(took.as_secs_f64()));
     }
 
     /// A request came in. Each needs its [`Events::http_ended`], also when it is dropped.
@@ -239,10 +220,7 @@ impl Events {
     /// process, so that a task that never succeeds is noticed too.
     pub fn task_registered(&self, task: &'static str, interval: Duration) {
         let Some(task) = known_task(task) else { return };
-        self.0
-            .process
-            .task_interval(task)
-            .set(interval.as_secs_f64());
+        self.0.process.task_interval(task).set(interval.as_secs_f64());
         let success = self.0.process.task_success(task);
         if success.get() <= 0.0 {
             success.set(self.0.started_at);
@@ -280,10 +258,7 @@ impl Events {
         let mut rows = HashMap::new();
         let mut other = Row::empty(labels::OTHER);
         for queue in snapshot.queues {
-            if inner
-                .queues
-                .admit(&queue.queue, |label| inner.families.resolve(label))
-            {
+            if inner.queues.admit(&queue.queue, |label| inner.families.resolve(label)) {
                 rows.entry(queue.queue.clone())
                     .or_insert_with(|| Row::empty(queue.queue.as_str()))
                     .add(&queue);
@@ -292,12 +267,9 @@ impl Events {
             }
         }
         // A queue that the store has no jobs of is empty, not absent.
-        let held = inner
-            .queues
-            .sweep((inner.monotonic)(), |gone| inner.families.forget(gone));
+        let held = inner.queues.sweep((inner.monotonic)(), |gone| inner.families.forget(gone));
         for name in held {
-            rows.entry(name.clone())
-                .or_insert_with(|| Row::empty(name.as_str()));
+            rows.entry(name.clone()).or_insert_with(|| Row::empty(name.as_str()));
         }
         let rows = rows.into_values().chain(std::iter::once(other)).collect();
         inner.latest.set(rows, snapshot.size_bytes);
@@ -322,10 +294,7 @@ impl Events {
 
 fn known_task(task: &'static str) -> Option<Task> {
     let known = Task::parse(task);
-    debug_assert!(
-        known.is_some(),
-        "task {task} is not in telemetry::labels::Task"
-    );
+    debug_assert!(known.is_some(), "task {task} is not in telemetry::labels::Task");
     known
 }
 
@@ -333,20 +302,13 @@ fn unix_seconds(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1_000.0
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "when the process started, before any engine clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "when the process started, before any engine clock")]
 fn unix_now() -> f64 {
     let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH)
-        .map_or(0.0, |d| d.as_secs_f64())
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the age of a sample, measured where it is shown"
-)]
+#[expect(clippy::disallowed_methods, reason = "the age of a sample, measured where it is shown")]
 fn since_now() -> Monotonic {
     let start = std::time::Instant::now();
     Arc::new(move || start.elapsed())

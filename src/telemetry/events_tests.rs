@@ -28,10 +28,7 @@ fn rig(queues: usize, declared: &[&str]) -> Rig {
     };
     let monotonic: Monotonic =
         Arc::new(move || Duration::from_secs(reading.load(Ordering::Relaxed)));
-    Rig {
-        events: Events::with_monotonic(settings, monotonic),
-        now,
-    }
+    Rig { events: Events::with_monotonic(settings, monotonic), now }
 }
 
 impl Rig {
@@ -40,15 +37,8 @@ impl Rig {
     }
 
     fn sample(&self, queues: Vec<QueueSnapshot>) {
-        let snapshot = Snapshot {
-            queues,
-            size_bytes: 4_096,
-        };
-        self.events.sampled(
-            snapshot,
-            Duration::from_millis(2),
-            Timestamp::from_millis(1_500),
-        );
+        let snapshot = Snapshot { queues, size_bytes: 4_096 };
+        self.events.sampled(snapshot, Duration::from_millis(2), Timestamp::from_millis(1_500));
     }
 
     fn start(&self) {
@@ -87,24 +77,17 @@ struct Scrape {
 
 impl Scrape {
     fn read(text: &str) -> Self {
-        let mut scrape = Self {
-            families: BTreeMap::new(),
-            series: BTreeMap::new(),
-        };
+        let mut scrape = Self { families: BTreeMap::new(), series: BTreeMap::new() };
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
                 let (name, help) = rest.split_once(' ').unwrap();
-                scrape
-                    .families
-                    .insert(name.to_owned(), (help.to_owned(), String::new()));
+                scrape.families.insert(name.to_owned(), (help.to_owned(), String::new()));
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 kind.clone_into(&mut scrape.families.get_mut(name).unwrap().1);
             } else {
                 let (series, value) = line.rsplit_once(' ').unwrap();
-                let fresh = scrape
-                    .series
-                    .insert(series.to_owned(), value.parse().unwrap());
+                let fresh = scrape.series.insert(series.to_owned(), value.parse().unwrap());
                 assert!(fresh.is_none(), "twice: {series}");
             }
         }
@@ -112,10 +95,7 @@ impl Scrape {
     }
 
     fn get(&self, series: &str) -> f64 {
-        *self
-            .series
-            .get(series)
-            .unwrap_or_else(|| panic!("no {series}"))
+        *self.series.get(series).unwrap_or_else(|| panic!("no {series}"))
     }
 
     fn has(&self, series: &str) -> bool {
@@ -131,12 +111,7 @@ fn the_catalogue_is_what_a_scrape_shows_and_nothing_else() {
     let declared: BTreeMap<_, _> = catalogue::ALL
         .iter()
         .filter(|m| cfg!(target_os = "linux") || !m.name.starts_with("process_"))
-        .map(|m| {
-            (
-                m.name.to_owned(),
-                (m.help.to_owned(), m.kind.as_str().to_owned()),
-            )
-        })
+        .map(|m| (m.name.to_owned(), (m.help.to_owned(), m.kind.as_str().to_owned())))
         .collect();
     assert_eq!(scrape.families, declared);
 }
@@ -146,20 +121,13 @@ fn every_known_combination_starts_at_zero() {
     let rig = rig(10, &["default"]);
     rig.start();
     let scrape = rig.scrape();
-    for m in catalogue::ALL
-        .iter()
-        .filter(|m| !m.name.starts_with("process_"))
-    {
+    for m in catalogue::ALL.iter().filter(|m| !m.name.starts_with("process_")) {
         for queue in ["default", labels::OTHER] {
             for values in m.combinations(queue) {
                 let mut pairs: Vec<_> = m.label_names().into_iter().zip(values).collect();
                 pairs.sort_unstable();
                 let pairs: Vec<_> = pairs.iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
-                let suffix = if matches!(m.kind, Kind::Histogram(_)) {
-                    "_count"
-                } else {
-                    ""
-                };
+                let suffix = if matches!(m.kind, Kind::Histogram(_)) { "_count" } else { "" };
                 let series = if pairs.is_empty() {
                     format!("{}{suffix}", m.name)
                 } else {
@@ -189,24 +157,14 @@ fn rendered_labels_are_the_declared_ones() {
     rig.start();
     rig.events.http_request("BREW", "/pot", 418, PERIOD);
     for family in rig.events.0.registry.gather() {
-        let metric = catalogue::ALL
-            .iter()
-            .find(|m| m.name == family.name())
-            .unwrap();
+        let metric = catalogue::ALL.iter().find(|m| m.name == family.name()).unwrap();
         let declared: BTreeSet<_> = metric.label_names().into_iter().collect();
         for series in family.get_metric() {
-            let shown: BTreeSet<_> = series
-                .get_label()
-                .iter()
-                .map(prometheus::proto::LabelPair::name)
-                .collect();
+            let shown: BTreeSet<_> =
+                series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
             assert_eq!(shown, declared, "{}", metric.name);
             for pair in series.get_label() {
-                let label = metric
-                    .labels
-                    .iter()
-                    .find(|l| l.name == pair.name())
-                    .unwrap();
+                let label = metric.labels.iter().find(|l| l.name == pair.name()).unwrap();
                 let value = pair.value();
                 assert!(
                     match label.values {
@@ -257,114 +215,44 @@ fn events_count_where_they_should() {
     events.http_request("GET", "/v1/jobs/{id}", 200, second);
     events.http_request("BREW", "/pot", 999, second);
     events.task_registered("reaper", PERIOD);
-    events.task_run(
-        "reaper",
-        TaskOutcome::Ok,
-        second,
-        Timestamp::from_millis(12_345_678),
-    );
-    events.task_run(
-        "reaper",
-        TaskOutcome::Panic,
-        second,
-        Timestamp::from_millis(99_999_999),
-    );
+    events.task_run("reaper", TaskOutcome::Ok, second, Timestamp::from_millis(12_345_678));
+    events.task_run("reaper", TaskOutcome::Panic, second, Timestamp::from_millis(99_999_999));
     events.task_restarted("reaper");
     events.sample_failed();
 
     let scrape = Scrape::read(&events.render());
     for (series, value) in [
-        (
-            "punctual_job_submissions_total{outcome=\"accepted\",queue=\"mail\"}",
-            1.0,
-        ),
-        (
-            "punctual_job_submissions_total{outcome=\"invalid\",queue=\"_none\"}",
-            1.0,
-        ),
-        (
-            "punctual_job_submissions_total{outcome=\"invalid\",queue=\"mail\"}",
-            0.0,
-        ),
+        ("punctual_job_submissions_total{outcome=\"accepted\",queue=\"mail\"}", 1.0),
+        ("punctual_job_submissions_total{outcome=\"invalid\",queue=\"_none\"}", 1.0),
+        ("punctual_job_submissions_total{outcome=\"invalid\",queue=\"mail\"}", 0.0),
         ("punctual_job_payload_bytes_bucket{le=\"256\"}", 1.0),
-        (
-            "punctual_claim_requests_total{outcome=\"leased\",queue=\"mail\"}",
-            1.0,
-        ),
+        ("punctual_claim_requests_total{outcome=\"leased\",queue=\"mail\"}", 1.0),
         ("punctual_attempts_started_total{queue=\"mail\"}", 1.0),
-        (
-            "punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"0.5\"}",
-            0.0,
-        ),
-        (
-            "punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"1\"}",
-            1.0,
-        ),
-        (
-            "punctual_heartbeats_total{outcome=\"lost\",queue=\"mail\"}",
-            1.0,
-        ),
-        (
-            "punctual_attempts_finished_total{outcome=\"failed\",queue=\"mail\"}",
-            1.0,
-        ),
-        (
-            "punctual_attempts_finished_total{outcome=\"lease_expired\",queue=\"mail\"}",
-            1.0,
-        ),
-        (
-            "punctual_job_run_seconds_sum{outcome=\"failed\",queue=\"mail\"}",
-            2.0,
-        ),
-        (
-            "punctual_job_run_seconds_count{outcome=\"completed\",queue=\"mail\"}",
-            0.0,
-        ),
+        ("punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"0.5\"}", 0.0),
+        ("punctual_job_wait_seconds_bucket{queue=\"mail\",le=\"1\"}", 1.0),
+        ("punctual_heartbeats_total{outcome=\"lost\",queue=\"mail\"}", 1.0),
+        ("punctual_attempts_finished_total{outcome=\"failed\",queue=\"mail\"}", 1.0),
+        ("punctual_attempts_finished_total{outcome=\"lease_expired\",queue=\"mail\"}", 1.0),
+        ("punctual_job_run_seconds_sum{outcome=\"failed\",queue=\"mail\"}", 2.0),
+        ("punctual_job_run_seconds_count{outcome=\"completed\",queue=\"mail\"}", 0.0),
         ("punctual_retries_scheduled_total{queue=\"mail\"}", 1.0),
-        (
-            "punctual_leases_taken_back_total{cause=\"hard_timeout\",queue=\"mail\"}",
-            1.0,
-        ),
-        (
-            "punctual_late_reports_rejected_total{queue=\"mail\",reason=\"lease_lost\"}",
-            1.0,
-        ),
-        (
-            "punctual_late_reports_rejected_total{queue=\"_none\",reason=\"already_reported\"}",
-            1.0,
-        ),
-        (
-            "punctual_jobs_finished_total{queue=\"mail\",status=\"cancelled\"}",
-            1.0,
-        ),
-        (
-            "punctual_job_end_to_end_seconds_sum{queue=\"mail\",status=\"cancelled\"}",
-            3.0,
-        ),
+        ("punctual_leases_taken_back_total{cause=\"hard_timeout\",queue=\"mail\"}", 1.0),
+        ("punctual_late_reports_rejected_total{queue=\"mail\",reason=\"lease_lost\"}", 1.0),
+        ("punctual_late_reports_rejected_total{queue=\"_none\",reason=\"already_reported\"}", 1.0),
+        ("punctual_jobs_finished_total{queue=\"mail\",status=\"cancelled\"}", 1.0),
+        ("punctual_job_end_to_end_seconds_sum{queue=\"mail\",status=\"cancelled\"}", 3.0),
         ("punctual_jobs_lost_total", 1.0),
         ("punctual_jobs_expired_total", 7.0),
-        (
-            "punctual_store_operation_duration_seconds_count{operation=\"take_back\"}",
-            1.0,
-        ),
+        ("punctual_store_operation_duration_seconds_count{operation=\"take_back\"}", 1.0),
         (
             "punctual_store_operation_errors_total{error_class=\"full\",operation=\"take_back\"}",
             1.0,
         ),
-        (
-            "punctual_store_operation_errors_total{error_class=\"other\",operation=\"submit\"}",
-            1.0,
-        ),
+        ("punctual_store_operation_errors_total{error_class=\"other\",operation=\"submit\"}", 1.0),
         ("punctual_store_commit_batch_jobs_bucket{le=\"8\"}", 0.0),
         ("punctual_store_commit_batch_jobs_bucket{le=\"16\"}", 1.0),
-        (
-            "http_server_active_requests{http_request_method=\"GET\"}",
-            1.0,
-        ),
-        (
-            "http_server_active_requests{http_request_method=\"POST\"}",
-            0.0,
-        ),
+        ("http_server_active_requests{http_request_method=\"GET\"}", 1.0),
+        ("http_server_active_requests{http_request_method=\"POST\"}", 0.0),
         (
             "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
              http_response_status_code=\"200\",http_route=\"/v1/jobs/{id}\"}",
@@ -375,37 +263,20 @@ fn events_count_where_they_should() {
              http_response_status_code=\"599\",http_route=\"_unmatched\"}",
             1.0,
         ),
-        (
-            "punctual_task_last_success_timestamp_seconds{task=\"reaper\"}",
-            12_345.678,
-        ),
+        ("punctual_task_last_success_timestamp_seconds{task=\"reaper\"}", 12_345.678),
         ("punctual_task_interval_seconds{task=\"reaper\"}", 5.0),
-        (
-            "punctual_task_runs_total{outcome=\"ok\",task=\"reaper\"}",
-            1.0,
-        ),
-        (
-            "punctual_task_runs_total{outcome=\"panic\",task=\"reaper\"}",
-            1.0,
-        ),
+        ("punctual_task_runs_total{outcome=\"ok\",task=\"reaper\"}", 1.0),
+        ("punctual_task_runs_total{outcome=\"panic\",task=\"reaper\"}", 1.0),
         ("punctual_task_duration_seconds_count{task=\"reaper\"}", 2.0),
         ("punctual_task_restarts_total{task=\"reaper\"}", 1.0),
         ("punctual_state_sample_errors_total", 1.0),
         ("punctual_label_overflow_total{label=\"queue\"}", 0.0),
     ] {
         let shown = scrape.get(series);
-        assert!(
-            (shown - value).abs() < 1e-9,
-            "{series}: {shown}, not {value}"
-        );
+        assert!((shown - value).abs() < 1e-9, "{series}: {shown}, not {value}");
     }
     let text = events.render();
-    assert!(
-        !text
-            .lines()
-            .any(|l| !l.starts_with('#') && l.contains(" -")),
-        "negative"
-    );
+    assert!(!text.lines().any(|l| !l.starts_with('#') && l.contains(" -")), "negative");
 }
 
 #[test]
@@ -455,42 +326,18 @@ fn a_sample_shows_depth_reasons_and_growing_ages() {
         ("punctual_jobs{queue=\"busy\",state=\"completed\"}", 50.0),
         ("punctual_jobs{queue=\"busy\",state=\"cancelled\"}", 70.0),
         ("punctual_queue_depth{queue=\"busy\"}", 13.0),
-        (
-            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"queued\"}",
-            10.0,
-        ),
-        (
-            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"scheduled\"}",
-            20.0,
-        ),
-        (
-            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"retry_backoff\"}",
-            30.0,
-        ),
-        (
-            "punctual_queue_pending_jobs{queue=\"busy\",reason=\"queue_paused\"}",
-            0.0,
-        ),
-        (
-            "punctual_queue_oldest_pending_age_seconds{queue=\"busy\"}",
-            47.0,
-        ),
+        ("punctual_queue_pending_jobs{queue=\"busy\",reason=\"queued\"}", 10.0),
+        ("punctual_queue_pending_jobs{queue=\"busy\",reason=\"scheduled\"}", 20.0),
+        ("punctual_queue_pending_jobs{queue=\"busy\",reason=\"retry_backoff\"}", 30.0),
+        ("punctual_queue_pending_jobs{queue=\"busy\",reason=\"queue_paused\"}", 0.0),
+        ("punctual_queue_oldest_pending_age_seconds{queue=\"busy\"}", 47.0),
         ("punctual_queue_paused{queue=\"busy\"}", 0.0),
         ("punctual_queue_depth{queue=\"halted\"}", 4.0),
-        (
-            "punctual_queue_pending_jobs{queue=\"halted\",reason=\"queue_paused\"}",
-            4.0,
-        ),
-        (
-            "punctual_queue_oldest_pending_age_seconds{queue=\"halted\"}",
-            0.0,
-        ),
+        ("punctual_queue_pending_jobs{queue=\"halted\",reason=\"queue_paused\"}", 4.0),
+        ("punctual_queue_oldest_pending_age_seconds{queue=\"halted\"}", 0.0),
         ("punctual_queue_paused{queue=\"halted\"}", 1.0),
         ("punctual_jobs{queue=\"idle\",state=\"pending\"}", 0.0),
-        (
-            "punctual_queue_oldest_pending_age_seconds{queue=\"idle\"}",
-            0.0,
-        ),
+        ("punctual_queue_oldest_pending_age_seconds{queue=\"idle\"}", 0.0),
         ("punctual_queue_depth{queue=\"_other\"}", 0.0),
         ("punctual_count_drift_jobs{state=\"failed\"}", -2.0),
         ("punctual_count_drift_jobs{state=\"pending\"}", 0.0),
@@ -501,42 +348,26 @@ fn a_sample_shows_depth_reasons_and_growing_ages() {
         ("punctual_attempts_started_total{queue=\"halted\"}", 0.0),
     ] {
         let shown = scrape.get(series);
-        assert!(
-            (shown - value).abs() < 1e-9,
-            "{series}: {shown}, not {value}"
-        );
+        assert!((shown - value).abs() < 1e-9, "{series}: {shown}, not {value}");
     }
 }
 
 #[test]
 fn a_stale_sample_is_withheld_and_a_fresh_one_returns() {
     let rig = rig(10, &["default"]);
-    let store: BTreeSet<_> = catalogue::ALL
-        .iter()
-        .filter(|m| m.scope == Scope::Store)
-        .map(|m| m.name)
-        .collect();
+    let store: BTreeSet<_> =
+        catalogue::ALL.iter().filter(|m| m.scope == Scope::Store).map(|m| m.name).collect();
     let shown = || {
         let families = rig.scrape().families;
-        store
-            .iter()
-            .filter(|name| families.contains_key(**name))
-            .count()
+        store.iter().filter(|name| families.contains_key(**name)).count()
     };
     assert_eq!(shown(), 0, "nothing before the first sample");
     rig.sample(vec![]);
     rig.pass(15);
-    assert_eq!(
-        shown(),
-        store.len(),
-        "three samples missed, none overdue yet"
-    );
+    assert_eq!(shown(), store.len(), "three samples missed, none overdue yet");
     rig.pass(1);
     assert_eq!(shown(), 0);
-    assert!(
-        rig.scrape().has("punctual_state_sample_timestamp_seconds"),
-        "says since when"
-    );
+    assert!(rig.scrape().has("punctual_state_sample_timestamp_seconds"), "says since when");
     rig.sample(vec![]);
     assert_eq!(shown(), store.len());
 }
@@ -544,11 +375,9 @@ fn a_stale_sample_is_withheld_and_a_fresh_one_returns() {
 #[test]
 fn queues_beyond_the_cap_are_counted_together() {
     let rig = rig(2, &["declared"]);
-    rig.events
-        .submission(Some(&name("first")), Submission::Accepted);
+    rig.events.submission(Some(&name("first")), Submission::Accepted);
     for i in 0..1_000 {
-        rig.events
-            .submission(Some(&name(&format!("q{i}"))), Submission::Accepted);
+        rig.events.submission(Some(&name(&format!("q{i}"))), Submission::Accepted);
     }
     let mut a = queue("qa");
     a.tallies[0] = 5;
@@ -564,47 +393,31 @@ fn queues_beyond_the_cap_are_counted_together() {
     let queues: BTreeSet<_> = scrape
         .series
         .keys()
-        .filter_map(|s| {
-            s.split_once("queue=\"")?
-                .1
-                .split_once('"')
-                .map(|(q, _)| q.to_owned())
-        })
+        .filter_map(|s| s.split_once("queue=\"")?.1.split_once('"').map(|(q, _)| q.to_owned()))
         .collect();
     let expected = ["_none", "_other", "declared", "first"].map(str::to_owned);
     assert_eq!(queues, BTreeSet::from(expected));
     for (series, value) in [
-        (
-            "punctual_job_submissions_total{outcome=\"accepted\",queue=\"_other\"}",
-            1_000.0,
-        ),
+        ("punctual_job_submissions_total{outcome=\"accepted\",queue=\"_other\"}", 1_000.0),
         ("punctual_label_overflow_total{label=\"queue\"}", 1_002.0),
         ("punctual_queue_depth{queue=\"_other\"}", 11.0),
-        (
-            "punctual_queue_oldest_pending_age_seconds{queue=\"_other\"}",
-            8.0,
-        ),
+        ("punctual_queue_oldest_pending_age_seconds{queue=\"_other\"}", 8.0),
         ("punctual_queue_depth{queue=\"declared\"}", 1.0),
     ] {
-        assert!(
-            (scrape.get(series) - value).abs() < f64::EPSILON,
-            "{series}"
-        );
+        assert!((scrape.get(series) - value).abs() < f64::EPSILON, "{series}");
     }
 }
 
 #[test]
 fn an_unused_queue_gives_its_label_back() {
     let rig = rig(1, &[]);
-    rig.events
-        .submission(Some(&name("old")), Submission::Accepted);
+    rig.events.submission(Some(&name("old")), Submission::Accepted);
     rig.sample(vec![]);
     rig.pass(KEPT_UNUSED.as_secs());
     rig.sample(vec![]);
     let text = rig.events.render();
     assert!(!text.contains("queue=\"old\""));
-    rig.events
-        .submission(Some(&name("new")), Submission::Accepted);
+    rig.events.submission(Some(&name("new")), Submission::Accepted);
     let series = "punctual_job_submissions_total{outcome=\"accepted\",queue=\"new\"}";
     assert!((rig.scrape().get(series) - 1.0).abs() < f64::EPSILON);
 }
@@ -619,18 +432,8 @@ fn instances_share_nothing() {
 
 #[test]
 fn reasons_and_states_index_as_they_are_listed() {
-    assert!(
-        PendingReason::ALL
-            .into_iter()
-            .enumerate()
-            .all(|(i, r)| r as usize == i)
-    );
-    assert!(
-        Tally::ALL
-            .into_iter()
-            .enumerate()
-            .all(|(i, t)| t.code() == i as i64)
-    );
+    assert!(PendingReason::ALL.into_iter().enumerate().all(|(i, r)| r as usize == i));
+    assert!(Tally::ALL.into_iter().enumerate().all(|(i, t)| t.code() == i as i64));
 }
 
 #[test]

@@ -46,20 +46,14 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, family: &C) {
 }
 
 fn counters(registry: &Registry, metric: &'static Metric) -> Counters {
-    assert!(
-        metric.kind == Kind::Counter,
-        "{} is no counter",
-        metric.name
-    );
+    assert!(metric.kind == Kind::Counter, "{} is no counter", metric.name);
     let vec = IntCounterVec::new(opts(metric), &metric.label_names()).expect(VALID);
     register(registry, &vec);
     Counters { metric, vec }
 }
 
 fn histograms(registry: &Registry, metric: &'static Metric) -> Histograms {
-    let Kind::Histogram(bounds) = metric.kind else {
-        panic!("{} is no histogram", metric.name)
-    };
+    let Kind::Histogram(bounds) = metric.kind else { panic!("{} is no histogram", metric.name) };
     let opts = HistogramOpts::from(opts(metric)).buckets(bounds.to_vec());
     let vec = HistogramVec::new(opts, &metric.label_names()).expect(VALID);
     register(registry, &vec);
@@ -275,10 +269,7 @@ impl Http {
         let status = status.to_string();
         let histogram = self.durations.one(&[method.as_str(), route, &status]);
         use_it(&histogram);
-        self.known
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, histogram);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key, histogram);
     }
 }
 
@@ -316,14 +307,11 @@ impl Process {
         let restarts = counters(registry, &c::TASK_RESTARTS);
         let store_durations = histograms(registry, &c::STORE_DURATION);
         let store_errors = counters(registry, &c::STORE_ERRORS);
-        for (metric, values) in [
-            (&c::BUILD_INFO, &[store, version][..]),
-            (&c::CONFIG_INFO, &[config_hash][..]),
-        ] {
+        for (metric, values) in
+            [(&c::BUILD_INFO, &[store, version][..]), (&c::CONFIG_INFO, &[config_hash][..])]
+        {
             let info = int_gauges(registry, metric);
-            info.get_metric_with_label_values(values)
-                .expect(KNOWN)
-                .set(1);
+            info.get_metric_with_label_values(values).expect(KNOWN).set(1);
         }
         #[cfg(target_os = "linux")]
         register_process(registry);
@@ -353,22 +341,16 @@ impl Process {
 
     /// The moment of the task's latest success; the series begins when this is first asked for.
     pub(super) fn task_success(&self, task: Task) -> Gauge {
-        self.task_success
-            .get_metric_with_label_values(&[task.as_str()])
-            .expect(KNOWN)
+        self.task_success.get_metric_with_label_values(&[task.as_str()]).expect(KNOWN)
     }
 
     pub(super) fn task_interval(&self, task: Task) -> Gauge {
-        self.task_interval
-            .get_metric_with_label_values(&[task.as_str()])
-            .expect(KNOWN)
+        self.task_interval.get_metric_with_label_values(&[task.as_str()]).expect(KNOWN)
     }
 }
 
 #[cfg(target_os = "linux")]
 fn register_process(registry: &Registry) {
     use prometheus::process_collector::ProcessCollector;
-    registry
-        .register(Box::new(ProcessCollector::for_self()))
-        .expect(VALID);
+    registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
 }

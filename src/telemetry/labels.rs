@@ -110,10 +110,7 @@ closed! {
 impl ErrorClass {
     /// An unknown class is `other`.
     pub fn of(text: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|c| c.as_str() == text)
-            .unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|c| c.as_str() == text).unwrap_or(Self::Other)
     }
 }
 
@@ -227,10 +224,7 @@ closed! {
 impl Method {
     /// Methods are case-sensitive (RFC 9110, section 9.1).
     pub fn of(text: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|m| m.as_str() == text)
-            .unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|m| m.as_str() == text).unwrap_or(Self::Other)
     }
 }
 
@@ -306,24 +300,9 @@ mod tests {
 
     #[test]
     fn the_domain_s_sets_are_in_the_order_of_their_variants() {
-        assert!(
-            Status::ALL
-                .into_iter()
-                .enumerate()
-                .all(|(i, s)| s as usize == i)
-        );
-        assert!(
-            AttemptOutcome::ALL
-                .into_iter()
-                .enumerate()
-                .all(|(i, s)| s as usize == i)
-        );
-        assert!(
-            TakeBackCause::ALL
-                .into_iter()
-                .enumerate()
-                .all(|(i, s)| s as usize == i)
-        );
+        assert!(Status::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
+        assert!(AttemptOutcome::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
+        assert!(TakeBackCause::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
         for status in Status::ALL {
             assert_eq!(Finished::of(status).is_some(), status.is_done());
             if let Some(finished) = Finished::of(status) {

@@ -55,11 +55,7 @@ pub fn init(format: LogFormat) -> Result<(), FilterError> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, FilterError> {
-    let text = if text.trim().is_empty() {
-        DEFAULT_FILTER
-    } else {
-        text
-    };
+    let text = if text.trim().is_empty() { DEFAULT_FILTER } else { text };
     EnvFilter::try_new(text).map_err(|error| FilterError(error.to_string()))
 }
 
@@ -72,9 +68,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Text => Box::new(builder.with_ansi(colour).finish()),
         LogFormat::Json => Box::new(
@@ -120,9 +114,8 @@ mod tests {
     fn logged(format: LogFormat, filter_text: &str, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, filter(filter_text).unwrap(), false, move || {
-            writer.clone()
-        });
+        let subscriber =
+            subscriber(format, filter(filter_text).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -137,10 +130,7 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["message"], "job \"taken\" back\n");
-        assert_eq!(
-            (&line["job_id"], &line["attempt"]),
-            (&"j-1".into(), &2.into())
-        );
+        assert_eq!((&line["job_id"], &line["attempt"]), (&"j-1".into(), &2.into()));
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
         assert!(line["target"].as_str().unwrap().starts_with("punctual"));
         assert!(line.get("fields").is_none() && line.get("span").is_none());
@@ -151,25 +141,16 @@ mod tests {
         let text = logged(LogFormat::Text, "", || {
             tracing::warn!(job_id = "j-1", "late");
         });
-        assert!(
-            text.contains("WARN") && text.contains("late job_id=\"j-1\""),
-            "{text}"
-        );
+        assert!(text.contains("WARN") && text.contains("late job_id=\"j-1\""), "{text}");
         assert!(!text.contains('\u{1b}'));
     }
 
     #[test]
     fn the_filter_is_obeyed_and_its_errors_say_what_to_write() {
-        assert_eq!(
-            logged(LogFormat::Text, "error", || tracing::warn!("quiet")),
-            ""
-        );
+        assert_eq!(logged(LogFormat::Text, "error", || tracing::warn!("quiet")), "");
         assert!(logged(LogFormat::Text, "debug", || tracing::debug!("loud")).contains("loud"));
         let error = filter("punctual=chatty").unwrap_err().to_string();
-        assert!(
-            error.starts_with("RUST_LOG: ") && error.contains("write a level"),
-            "{error}"
-        );
+        assert!(error.starts_with("RUST_LOG: ") && error.contains("write a level"), "{error}");
     }
 
     #[test]

@@ -79,11 +79,7 @@ impl Row {
         }
         let due = queue.due.min(scheduled.saturating_add(backoff));
         self.depth = self.depth.saturating_add(queued).saturating_add(due);
-        let waiting = if queue.paused {
-            PendingReason::QueuePaused
-        } else {
-            PendingReason::Queued
-        };
+        let waiting = if queue.paused { PendingReason::QueuePaused } else { PendingReason::Queued };
         for (reason, n) in [
             (PendingReason::Scheduled, scheduled),
             (PendingReason::RetryBackoff, backoff),
@@ -129,11 +125,7 @@ struct Inner {
 
 impl Latest {
     pub(super) fn new(period: Duration, monotonic: Monotonic) -> Self {
-        let descs = c::ALL
-            .iter()
-            .filter(|m| m.scope == Scope::Store)
-            .map(|m| desc(m))
-            .collect();
+        let descs = c::ALL.iter().filter(|m| m.scope == Scope::Store).map(|m| desc(m)).collect();
         Self(Arc::new(Inner {
             sampled: Mutex::new(None),
             drift: Default::default(),
@@ -144,11 +136,7 @@ impl Latest {
     }
 
     pub(super) fn set(&self, rows: Vec<Row>, size_bytes: u64) {
-        let sampled = Sampled {
-            rows,
-            size_bytes,
-            at: (self.0.monotonic)(),
-        };
+        let sampled = Sampled { rows, size_bytes, at: (self.0.monotonic)() };
         *self.lock() = Some(Arc::new(sampled));
     }
 
@@ -157,18 +145,13 @@ impl Latest {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Sampled>>> {
-        self.0
-            .sampled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Latest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Latest")
-            .field("sampled", &*self.lock())
-            .finish_non_exhaustive()
+        f.debug_struct("Latest").field("sampled", &*self.lock()).finish_non_exhaustive()
     }
 }
 
@@ -191,12 +174,8 @@ impl Collector for Latest {
             Status::ALL.map(|s| (vec![r.label.as_str(), s.as_str()], r.state(s) as f64))
         });
         let by_reason = rows.iter().flat_map(|r| {
-            PendingReason::ALL.map(|p| {
-                (
-                    vec![r.label.as_str(), p.as_str()],
-                    r.pending[p as usize] as f64,
-                )
-            })
+            PendingReason::ALL
+                .map(|p| (vec![r.label.as_str(), p.as_str()], r.pending[p as usize] as f64))
         });
         let drift = labels::STATES
             .iter()
@@ -209,42 +188,25 @@ impl Collector for Latest {
             family(&c::OLDEST_PENDING, each(rows, |r| age(r.oldest))),
             family(&c::PAUSED, each(rows, |r| f64::from(u8::from(r.paused)))),
             family(&c::DRIFT, drift),
-            family(
-                &c::STORE_SIZE,
-                std::iter::once((vec![], sampled.size_bytes as f64)),
-            ),
+            family(&c::STORE_SIZE, std::iter::once((vec![], sampled.size_bytes as f64))),
         ]
     }
 }
 
 fn desc(metric: &Metric) -> Desc {
-    let labels = metric
-        .label_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    Desc::new(
-        metric.name.to_owned(),
-        metric.help.to_owned(),
-        labels,
-        [].into(),
-    )
-    .expect("the catalogue's declarations are valid")
+    let labels = metric.label_names().into_iter().map(str::to_owned).collect();
+    Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, [].into())
+        .expect("the catalogue's declarations are valid")
 }
 
 type Series<'a> = (Vec<&'a str>, f64);
 
 fn each(rows: &[Row], value: impl Fn(&Row) -> f64) -> impl Iterator<Item = Series<'_>> {
-    rows.iter()
-        .map(move |row| (vec![row.label.as_str()], value(row)))
+    rows.iter().map(move |row| (vec![row.label.as_str()], value(row)))
 }
 
 fn family<'a>(metric: &'static Metric, series: impl Iterator<Item = Series<'a>>) -> MetricFamily {
-    debug_assert!(
-        metric.kind == Kind::Gauge && metric.scope == Scope::Store,
-        "{}",
-        metric.name
-    );
+    debug_assert!(metric.kind == Kind::Gauge && metric.scope == Scope::Store, "{}", metric.name);
     let series = series.map(|(values, value)| {
         let labels = metric.labels.iter().zip(values).map(|(label, value)| {
             let mut pair = LabelPair::default();

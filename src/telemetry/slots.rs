@@ -45,12 +45,7 @@ impl<T> Slots<T> {
             .iter()
             .map(|name| (name.clone(), Slot::new(make(name.as_str()), true)))
             .collect();
-        Self {
-            limit: limit.max(held.len()),
-            held: RwLock::new(held),
-            other: make(OTHER),
-            overflow,
-        }
+        Self { limit: limit.max(held.len()), held: RwLock::new(held), other: make(OTHER), overflow }
     }
 
     /// Uses the slot of `name`, made on first sight; the shared one beyond the limit.
@@ -86,9 +81,7 @@ impl<T> Slots<T> {
 
     /// Whether `name` holds a slot, given one if there is room.
     pub(super) fn admit(&self, name: &Name, make: impl FnOnce(&str) -> T) -> bool {
-        self.with(name, make, |value| {
-            !std::ptr::eq(value, &raw const self.other)
-        })
+        self.with(name, make, |value| !std::ptr::eq(value, &raw const self.other))
     }
 
     /// Frees the slots of undeclared names unused for [`KEPT_UNUSED`] at `now` (a monotonic
@@ -111,12 +104,7 @@ impl<T> Slots<T> {
 
 impl<T> Slot<T> {
     fn new(value: T, declared: bool) -> Self {
-        Self {
-            value,
-            declared,
-            used: AtomicBool::new(true),
-            last_used: Duration::ZERO,
-        }
+        Self { value, declared, used: AtomicBool::new(true), last_used: Duration::ZERO }
     }
 
     fn touched(&self) -> &T {

@@ -91,11 +91,7 @@ impl Lane {
 
     pub(super) fn went_well(&mut self) {
         if self.failures > 0 {
-            tracing::info!(
-                "{} work again after {} failed tries",
-                self.what,
-                self.failures
-            );
+            tracing::info!("{} work again after {} failed tries", self.what, self.failures);
         }
         self.failures = 0;
         self.backoff.reset();
@@ -112,10 +108,7 @@ impl Lane {
         self.not_before = Instant::now() + delay;
         self.failures += 1;
         if self.failures == 1 {
-            tracing::warn!(
-                "{} fail, and will be tried until they work: {why}",
-                self.what
-            );
+            tracing::warn!("{} fail, and will be tried until they work: {why}", self.what);
         } else {
             tracing::debug!("{} failed {} times: {why}", self.what, self.failures);
         }
@@ -131,11 +124,7 @@ pub(super) fn claim(
     parked: bool,
     held: Vec<String>,
 ) -> Claim {
-    let park = if parked {
-        lease::park(shortest_lease).as_secs_f64()
-    } else {
-        0.0
-    };
+    let park = if parked { lease::park(shortest_lease).as_secs_f64() } else { 0.0 };
     Claim {
         worker_id: config.worker_id.clone(),
         queues: config.queues.clone(),

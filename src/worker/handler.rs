@@ -51,16 +51,9 @@ pub enum Outcome {
 impl Outcome {
     /// A failure that may be tried again, in two words.
     pub fn failed(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        let error = ErrorReport {
-            kind: kind.into(),
-            message: message.into(),
-            ..ErrorReport::default()
-        };
-        Self::Failed {
-            error,
-            retryable: true,
-            retry_after: None,
-        }
+        let error =
+            ErrorReport { kind: kind.into(), message: message.into(), ..ErrorReport::default() };
+        Self::Failed { error, retryable: true, retry_after: None }
     }
 }
 
@@ -92,12 +85,7 @@ impl Context {
 
     /// Waits until the work should stop. Cancel-safe; at once when it should already.
     pub async fn stopped(&mut self) -> Stop {
-        let told = self
-            .stop
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|told| *told);
+        let told = self.stop.wait_for(Option::is_some).await.ok().and_then(|told| *told);
         // The runtime itself is gone, and with it whoever keeps the lease.
         told.unwrap_or(Stop::LeaseLost)
     }
@@ -106,9 +94,7 @@ impl Context {
     /// second; only the latest report is kept. `percent` is 0 to 100.
     pub fn report_progress(&self, percent: Option<f64>, message: Option<&str>) {
         self.progress.put(ProgressReport {
-            percent: percent
-                .filter(|p| p.is_finite())
-                .map(|p| p.clamp(0.0, 100.0)),
+            percent: percent.filter(|p| p.is_finite()).map(|p| p.clamp(0.0, 100.0)),
             message: message.map(|m| cut(m, 256).to_owned()),
         });
     }
@@ -123,10 +109,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(news: Arc<Notify>) -> Self {
-        Self {
-            latest: Arc::default(),
-            news,
-        }
+        Self { latest: Arc::default(), news }
     }
 
     fn put(&self, report: ProgressReport) {
@@ -135,26 +118,18 @@ impl Progress {
     }
 
     pub(super) fn take(&self) -> Option<ProgressReport> {
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A report whose heartbeat failed, unless a newer one has come.
     pub(super) fn give_back(&self, report: ProgressReport) {
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(report);
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(report);
     }
 }
 
 /// The longest start of `text` that has at most `bytes` bytes.
 pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len()))
-        .rev()
-        .find(|i| text.is_char_boundary(*i));
+    let end = (0..=bytes.min(text.len())).rev().find(|i| text.is_char_boundary(*i));
     &text[..end.unwrap_or(0)]
 }
 
@@ -173,16 +148,10 @@ mod tests {
     fn progress_keeps_the_latest_and_prefers_it_to_a_returned_one() {
         let (_keep, stop) = watch::channel(None);
         let progress = Progress::new(Arc::new(Notify::new()));
-        let context = Context {
-            stop,
-            progress: progress.clone(),
-        };
+        let context = Context { stop, progress: progress.clone() };
         context.report_progress(Some(150.0), Some(&"é".repeat(200)));
         let first = progress.take().unwrap();
-        assert_eq!(
-            (first.percent, first.message.as_ref().unwrap().len()),
-            (Some(100.0), 256)
-        );
+        assert_eq!((first.percent, first.message.as_ref().unwrap().len()), (Some(100.0), 256));
         context.report_progress(Some(f64::NAN), None);
         progress.give_back(first.clone());
         assert_eq!(progress.take(), Some(ProgressReport::default()));

@@ -46,11 +46,7 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(task: AbortHandle) -> Self {
-        Self {
-            task,
-            drop_at: None,
-            dropped: false,
-        }
+        Self { task, drop_at: None, dropped: false }
     }
 
     /// Drops the work when its time has come.
@@ -177,11 +173,7 @@ impl Leases {
     /// For `held`: every job whose lease is ours, also while its outcome is on the way, because
     /// that may never arrive.
     pub(super) fn job_ids(&self) -> Vec<String> {
-        self.map
-            .values()
-            .filter(|h| h.is_ours())
-            .map(|h| h.job_id.clone())
-            .collect()
+        self.map.values().filter(|h| h.is_ours()).map(|h| h.job_id.clone()).collect()
     }
 
     pub(super) fn places_taken(&self) -> usize {

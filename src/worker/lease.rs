@@ -50,10 +50,7 @@ impl LeaseClock {
 
 /// A tenth of the lease, at least a quarter of a second, at most 5 s or a quarter of it.
 fn margin(length: Duration) -> Duration {
-    (length / 10)
-        .max(Duration::from_millis(250))
-        .min(Duration::from_secs(5))
-        .min(length / 4)
+    (length / 10).max(Duration::from_millis(250)).min(Duration::from_secs(5)).min(length / 4)
 }
 
 /// How long a claim may stay parked, so that a job that is granted at its very end still has
@@ -81,20 +78,13 @@ mod tests {
         clock.extend(t + s(5));
         assert_eq!(clock.end_at(), t + s(35));
         clock.extend(t);
-        assert_eq!(
-            clock.end_at(),
-            t + s(35),
-            "an older answer shortens nothing"
-        );
+        assert_eq!(clock.end_at(), t + s(35), "an older answer shortens nothing");
     }
 
     #[test]
     fn parks_for_half_a_lease() {
         let s = Duration::from_secs;
-        assert_eq!(
-            [park(None), park(Some(s(30))), park(Some(s(600)))],
-            [s(20), s(15), s(20)]
-        );
+        assert_eq!([park(None), park(Some(s(30))), park(Some(s(600)))], [s(20), s(15), s(20)]);
         assert_eq!(park(Some(s(1))), s(1));
     }
 

@@ -28,11 +28,7 @@ pub(super) fn settlement(
             s.outcome = "completed".into();
             s.result = result;
         }
-        Outcome::Failed {
-            error,
-            retryable,
-            retry_after,
-        } => {
+        Outcome::Failed { error, retryable, retry_after } => {
             s.outcome = "failed".into();
             s.error = Some(fitted(error));
             s.retryable = Some(retryable);
@@ -101,19 +97,12 @@ pub(super) fn refusal(problem: &Problem) -> Refusal {
 /// What is sent in place of an outcome that cannot be taken.
 pub(super) fn unfit(refused: &Settlement, problem: &Problem) -> Settlement {
     let why = problem.detail.as_deref().unwrap_or(&problem.title);
-    let mut message = format!(
-        "the server did not take the outcome \"{}\": {why}",
-        refused.outcome
-    );
+    let mut message = format!("the server did not take the outcome \"{}\": {why}", refused.outcome);
     for item in &problem.errors {
         let _ = write!(message, "; {}: {}", item.pointer, item.detail);
     }
     let outcome = Outcome::Failed {
-        error: ErrorReport {
-            kind: "outcome-refused".into(),
-            message,
-            ..ErrorReport::default()
-        },
+        error: ErrorReport { kind: "outcome-refused".into(), message, ..ErrorReport::default() },
         retryable: false,
         retry_after: None,
     };
@@ -125,14 +114,9 @@ pub(super) fn weight(s: &Settlement) -> usize {
     let error = s.error.as_ref().map_or(0, |e| {
         e.message.len()
             + e.stack.as_ref().map_or(0, String::len)
-            + e.details
-                .as_ref()
-                .map_or(0, crate::domain::job::RawJson::len)
+            + e.details.as_ref().map_or(0, crate::domain::job::RawJson::len)
     });
-    256 + error
-        + s.result
-            .as_ref()
-            .map_or(0, crate::domain::job::RawJson::len)
+    256 + error + s.result.as_ref().map_or(0, crate::domain::job::RawJson::len)
 }
 
 #[cfg(test)]
@@ -146,21 +130,12 @@ mod tests {
 
     #[tokio::test]
     async fn cancelled_depends_on_who_asked() {
-        assert_eq!(
-            settled(Outcome::Cancelled, Some(Stop::Cancelled)),
-            "cancelled"
-        );
-        assert_eq!(
-            settled(Outcome::Cancelled, Some(Stop::Draining)),
-            "released"
-        );
+        assert_eq!(settled(Outcome::Cancelled, Some(Stop::Cancelled)), "cancelled");
+        assert_eq!(settled(Outcome::Cancelled, Some(Stop::Draining)), "released");
         let ending = Stop::LeaseEnding(Instant::now());
         assert_eq!(settled(Outcome::Cancelled, Some(ending)), "released");
         assert_eq!(settled(Outcome::Cancelled, None), "failed");
-        assert_eq!(
-            settled(Outcome::Completed(None), Some(Stop::Cancelled)),
-            "completed"
-        );
+        assert_eq!(settled(Outcome::Completed(None), Some(Stop::Cancelled)), "completed");
     }
 
     #[test]
@@ -183,11 +158,7 @@ mod tests {
     #[test]
     fn refusals() {
         let of = |status, code: &str| {
-            refusal(&Problem {
-                status,
-                code: code.into(),
-                ..Problem::default()
-            })
+            refusal(&Problem { status, code: code.into(), ..Problem::default() })
         };
         assert_eq!(of(409, "lease-lost"), Refusal::Gone);
         assert_eq!(of(404, "no-such-job"), Refusal::Gone);

@@ -139,11 +139,7 @@ impl<H: Handler> Runtime<H> {
         }
         let running = self.leases.iter().count();
         tracing::info!(running, "leaving: no new claims, running jobs may finish");
-        self.leaving = Some(Leaving {
-            stop_at,
-            gone_at,
-            error,
-        });
+        self.leaving = Some(Leaving { stop_at, gone_at, error });
         // A claim that travels with outcomes is not parked and ends by itself.
         if !self.claims.shares_with(&self.settlements) {
             self.claims.abort();
@@ -218,14 +214,12 @@ impl<H: Handler> Runtime<H> {
     /// is progress to tell or a lease to confirm.
     fn beat_due(&self) -> Option<Instant> {
         let news = self.has_news.then(|| self.last_beat + PROGRESS_EVERY);
-        let leases = self
-            .leases
-            .iter()
-            .filter(|(_, held)| held.is_ours())
-            .map(|(_, held)| match held.stage {
+        let leases = self.leases.iter().filter(|(_, held)| held.is_ours()).map(|(_, held)| {
+            match held.stage {
                 Stage::Unconfirmed(_) => self.last_beat,
                 Stage::Running(_) | Stage::Finished(_) | Stage::Lost(_) => held.clock.beat_at(),
-            });
+            }
+        });
         let due = leases.min()?;
         Some(news.map_or(due, |news| due.min(news)))
     }

@@ -68,28 +68,15 @@ impl Server {
             }
         };
         let log = || self.script.lock().unwrap().log.clone();
-        assert!(
-            timeout(PATIENCE, seen).await.is_ok(),
-            "no {line:?} in {:?}",
-            log()
-        );
+        assert!(timeout(PATIENCE, seen).await.is_ok(), "no {line:?} in {:?}", log());
     }
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn problem(status: u16, code: &str) -> Response {
-    let body = wire::Problem {
-        status,
-        code: code.into(),
-        ..wire::Problem::default()
-    };
-    (
-        StatusCode::from_u16(status).unwrap(),
-        [("retry-after", "0")],
-        Json(body),
-    )
-        .into_response()
+    let body = wire::Problem { status, code: code.into(), ..wire::Problem::default() };
+    (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], Json(body)).into_response()
 }
 
 async fn grant(server: &Server, claim: &wire::Claim) -> (Vec<wire::LeasedJob>, Vec<String>) {
@@ -101,10 +88,7 @@ async fn grant(server: &Server, claim: &wire::Claim) -> (Vec<wire::LeasedJob>, V
             let (jobs, cancel) = {
                 let mut s = server.script.lock().unwrap();
                 let n = s.jobs.len().min(claim.max_jobs.unwrap() as usize);
-                (
-                    s.jobs.drain(..n).collect::<Vec<_>>(),
-                    std::mem::take(&mut s.cancel),
-                )
+                (s.jobs.drain(..n).collect::<Vec<_>>(), std::mem::take(&mut s.cancel))
             };
             if !jobs.is_empty() || !cancel.is_empty() || park.is_zero() {
                 return (jobs, cancel);
@@ -125,13 +109,8 @@ async fn claims(State(server): State<Server>, Json(claim): Json<wire::Claim>) ->
         return problem(status.as_u16(), code);
     }
     let (jobs, cancel) = grant(&server, &claim).await;
-    Json(wire::Claimed {
-        jobs,
-        cancel,
-        directive: "continue".into(),
-        ..wire::Claimed::default()
-    })
-    .into_response()
+    Json(wire::Claimed { jobs, cancel, directive: "continue".into(), ..wire::Claimed::default() })
+        .into_response()
 }
 
 async fn settle(State(server): State<Server>, Json(body): Json<wire::Settlements>) -> Response {
@@ -147,10 +126,7 @@ async fn settle(State(server): State<Server>, Json(body): Json<wire::Settlements
     let mut results = Vec::new();
     for s in &body.settlements {
         if let Some(status) = server.with(|script| script.unfit.remove(&s.job_id)) {
-            let problem = wire::Problem {
-                status,
-                ..wire::Problem::default()
-            };
+            let problem = wire::Problem { status, ..wire::Problem::default() };
             results.push(wire::SettlementResult {
                 job_id: s.job_id.clone(),
                 ok: false,
@@ -159,11 +135,7 @@ async fn settle(State(server): State<Server>, Json(body): Json<wire::Settlements
             });
             continue;
         }
-        let kind = s
-            .error
-            .as_ref()
-            .map(|e| format!(" {}", e.kind))
-            .unwrap_or_default();
+        let kind = s.error.as_ref().map(|e| format!(" {}", e.kind)).unwrap_or_default();
         server.log(format!("{} {}{kind}", s.job_id, s.outcome));
         results.push(wire::SettlementResult {
             job_id: s.job_id.clone(),
@@ -180,14 +152,8 @@ async fn settle(State(server): State<Server>, Json(body): Json<wire::Settlements
         None => Default::default(),
     };
     let directive = "continue".to_owned();
-    Json(wire::SettlementsAnswer {
-        results,
-        jobs,
-        cancel,
-        directive,
-        ..Default::default()
-    })
-    .into_response()
+    Json(wire::SettlementsAnswer { results, jobs, cancel, directive, ..Default::default() })
+        .into_response()
 }
 
 async fn heartbeats(State(server): State<Server>, Json(body): Json<wire::Heartbeats>) -> Response {
@@ -203,25 +169,12 @@ async fn heartbeats(State(server): State<Server>, Json(body): Json<wire::Heartbe
     }
     let result = |item: wire::HeartbeatItem| {
         let ok = !lost.contains(&item.job_id);
-        let gone = wire::Problem {
-            status: 409,
-            code: "lease-lost".into(),
-            ..Default::default()
-        };
+        let gone = wire::Problem { status: 409, code: "lease-lost".into(), ..Default::default() };
         let problem = (!ok).then_some(gone);
-        wire::HeartbeatResult {
-            job_id: item.job_id,
-            ok,
-            problem,
-            ..Default::default()
-        }
+        wire::HeartbeatResult { job_id: item.job_id, ok, problem, ..Default::default() }
     };
     let results = body.leases.into_iter().map(result).collect();
-    Json(wire::HeartbeatsAnswer {
-        results,
-        directive: "continue".into(),
-    })
-    .into_response()
+    Json(wire::HeartbeatsAnswer { results, directive: "continue".into() }).into_response()
 }
 
 async fn goodbye(State(server): State<Server>) -> StatusCode {
@@ -237,10 +190,7 @@ struct Rig {
 
 impl Rig {
     async fn new<H: Handler>(script: Script, handler: H, concurrency: u32) -> Self {
-        let server = Server {
-            script: Arc::new(Mutex::new(script)),
-            ..Server::default()
-        };
+        let server = Server { script: Arc::new(Mutex::new(script)), ..Server::default() };
         let routes = Router::new()
             .route("/v1/claims", post(claims))
             .route("/v1/settlements", post(settle))
@@ -257,38 +207,22 @@ impl Rig {
         };
         let (phase, receiver) = watch::channel(Phase::Run);
         let worker = tokio::spawn(run(config, handler, receiver));
-        Self {
-            server,
-            phase,
-            worker,
-        }
+        Self { server, phase, worker }
     }
 
     async fn leaves(self, phase: Phase) -> Summary {
         self.phase.send_replace(phase);
-        timeout(PATIENCE, self.worker)
-            .await
-            .expect("left in time")
-            .unwrap()
-            .unwrap()
+        timeout(PATIENCE, self.worker).await.expect("left in time").unwrap().unwrap()
     }
 }
 
 fn job(id: &str, lease_seconds: f64) -> wire::LeasedJob {
     let (job_id, lease_token) = (id.to_owned(), format!("t-{id}"));
-    wire::LeasedJob {
-        job_id,
-        lease_token,
-        lease_seconds,
-        ..wire::LeasedJob::default()
-    }
+    wire::LeasedJob { job_id, lease_token, lease_seconds, ..wire::LeasedJob::default() }
 }
 
 fn jobs<const N: usize>(ids: [&str; N]) -> Script {
-    Script {
-        jobs: ids.map(|id| job(id, 30.0)).into(),
-        ..Script::default()
-    }
+    Script { jobs: ids.map(|id| job(id, 30.0)).into(), ..Script::default() }
 }
 
 async fn done(_: wire::LeasedJob, _: Context) -> Outcome {
@@ -310,33 +244,19 @@ fn stubborn() -> (impl Handler, mpsc::UnboundedReceiver<Stop>) {
 }
 
 async fn next(told: &mut mpsc::UnboundedReceiver<Stop>) -> Stop {
-    timeout(PATIENCE, told.recv())
-        .await
-        .expect("stopped in time")
-        .unwrap()
+    timeout(PATIENCE, told.recv()).await.expect("stopped in time").unwrap()
 }
 
 #[tokio::test]
 async fn outcomes_travel_with_the_next_claim() {
     let rig = Rig::new(jobs(["a", "b", "c"]), done, 1).await;
-    for line in [
-        "a completed",
-        "b completed",
-        "c completed",
-        "claim with outcomes",
-    ] {
+    for line in ["a completed", "b completed", "c completed", "claim with outcomes"] {
         rig.server.sees(line).await;
     }
     assert_eq!(rig.server.count("a completed"), 1);
     let server = rig.server.clone();
     let summary = rig.leaves(Phase::Drain).await;
-    assert_eq!(
-        summary,
-        Summary {
-            completed: 3,
-            ..Summary::default()
-        }
-    );
+    assert_eq!(summary, Summary { completed: 3, ..Summary::default() });
     assert_eq!(server.count("goodbye"), 1);
 }
 
@@ -363,37 +283,23 @@ async fn a_cancel_reaches_the_work() {
 #[tokio::test]
 async fn a_lost_leases_outcome_is_thrown_away() {
     let (handler, mut told) = stubborn();
-    let script = Script {
-        jobs: [job("a", 1.0)].into(),
-        lost: vec!["a".into()],
-        ..Script::default()
-    };
+    let script =
+        Script { jobs: [job("a", 1.0)].into(), lost: vec!["a".into()], ..Script::default() };
     let rig = Rig::new(script, handler, 1).await;
     assert_eq!(next(&mut told).await, Stop::LeaseLost);
     let server = rig.server.clone();
     let summary = rig.leaves(Phase::Drain).await;
-    assert_eq!(
-        summary,
-        Summary {
-            lost: 1,
-            ..Summary::default()
-        }
-    );
+    assert_eq!(summary, Summary { lost: 1, ..Summary::default() });
     assert_eq!(server.count("a cancelled") + server.count("a released"), 0);
 }
 
 #[tokio::test]
 async fn work_stops_before_a_lease_that_cannot_be_extended_ends() {
     let (handler, mut told) = stubborn();
-    let script = Script {
-        jobs: [job("a", 1.0)].into(),
-        heartbeats_fail: true,
-        ..Script::default()
-    };
+    let script =
+        Script { jobs: [job("a", 1.0)].into(), heartbeats_fail: true, ..Script::default() };
     let rig = Rig::new(script, handler, 1).await;
-    let Stop::LeaseEnding(end) = next(&mut told).await else {
-        panic!("another reason")
-    };
+    let Stop::LeaseEnding(end) = next(&mut told).await else { panic!("another reason") };
     assert!(tokio::time::Instant::now() < end + Duration::from_secs(1));
     rig.server.sees("a released").await;
     rig.leaves(Phase::Stop).await;
@@ -401,10 +307,7 @@ async fn work_stops_before_a_lease_that_cannot_be_extended_ends() {
 
 #[tokio::test]
 async fn an_outcome_is_sent_until_there_is_a_verdict() {
-    let script = Script {
-        failing_settlements: 2,
-        ..jobs(["a"])
-    };
+    let script = Script { failing_settlements: 2, ..jobs(["a"]) };
     let rig = Rig::new(script, done, 1).await;
     rig.server.sees("a completed").await;
     assert_eq!(rig.server.count("settlement refused"), 2);
@@ -413,10 +316,7 @@ async fn an_outcome_is_sent_until_there_is_a_verdict() {
 
 #[tokio::test]
 async fn an_outcome_that_cannot_be_taken_fails_the_job() {
-    let script = Script {
-        unfit: [("a".to_owned(), 413)].into(),
-        ..jobs(["a"])
-    };
+    let script = Script { unfit: [("a".to_owned(), 413)].into(), ..jobs(["a"]) };
     let rig = Rig::new(script, done, 1).await;
     rig.server.sees("a failed outcome-refused").await;
     assert_eq!(rig.leaves(Phase::Drain).await.failed, 1);
@@ -446,11 +346,7 @@ async fn stopping_gives_the_jobs_back() {
 #[tokio::test]
 async fn a_late_grant_is_confirmed_before_its_work_starts() {
     let late = Duration::from_millis(700);
-    let script = Script {
-        jobs: [job("a", 1.0)].into(),
-        slow_grants: late,
-        ..Script::default()
-    };
+    let script = Script { jobs: [job("a", 1.0)].into(), slow_grants: late, ..Script::default() };
     let seen = Arc::new(Mutex::new(None));
     let (at_start, server) = (Arc::clone(&seen), Arc::new(Mutex::new(None::<Server>)));
     let peek = Arc::clone(&server);
@@ -469,35 +365,16 @@ async fn a_late_grant_is_confirmed_before_its_work_starts() {
 #[tokio::test]
 async fn a_refused_worker_says_so_and_ends() {
     let refused = Some((StatusCode::FORBIDDEN, "insufficient-scope"));
-    let rig = Rig::new(
-        Script {
-            claims_refused: refused,
-            ..Script::default()
-        },
-        done,
-        1,
-    )
-    .await;
-    let WorkerError::Refused(error) = timeout(PATIENCE, rig.worker)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap_err();
+    let rig = Rig::new(Script { claims_refused: refused, ..Script::default() }, done, 1).await;
+    let WorkerError::Refused(error) =
+        timeout(PATIENCE, rig.worker).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.code(), Some("insufficient-scope"));
 }
 
 #[tokio::test]
 async fn an_outage_of_claims_is_sat_out() {
     let down = Some((StatusCode::SERVICE_UNAVAILABLE, "server-draining"));
-    let rig = Rig::new(
-        Script {
-            claims_refused: down,
-            ..jobs(["a"])
-        },
-        done,
-        1,
-    )
-    .await;
+    let rig = Rig::new(Script { claims_refused: down, ..jobs(["a"]) }, done, 1).await;
     rig.server.sees("claim").await;
     rig.server.with(|s| s.claims_refused = None);
     rig.server.sees("a completed").await;

@@ -1,10 +1,10 @@
 //! A server as a process: started on a free port, killed without mercy or asked to leave.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(
     dead_code,
     unreachable_pub,
     missing_debug_implementations,
+    clippy::disallowed_methods,
     reason = "shared by several test binaries"
 )]
 
@@ -117,14 +117,12 @@ impl Launch {
             }
         });
         let heard = port.recv_timeout(PATIENCE).ok().flatten();
-        match heard {
-            Some(port) => Ok(ServerProcess { child, port, log }),
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(log.lock().expect("the log").clone())
-            }
-        }
+        let Some(port) = heard else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(log.lock().expect("the log").clone());
+        };
+        Ok(ServerProcess { child, port, log })
     }
 }
 

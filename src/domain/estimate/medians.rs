@@ -36,11 +36,7 @@ pub struct Median {
 }
 
 impl Median {
-    const GUESSED: Self = Self {
-        value: GUESS,
-        samples: 0,
-        basis: Basis::Guess,
-    };
+    const GUESSED: Self = Self { value: GUESS, samples: 0, basis: Basis::Guess };
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,11 +70,7 @@ impl Medians {
     /// `limit` keys at most (at least 2). A (queue, kind) pair, its queue and its kind are a key
     /// each.
     pub fn with_limit(limit: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            generation: (limit / 2).max(1),
-        }
+        Self { young: HashMap::new(), old: HashMap::new(), generation: (limit / 2).max(1) }
     }
 
     /// An attempt of this queue and kind has completed after `took`.
@@ -90,10 +82,7 @@ impl Medians {
 
     /// A job of this queue and kind was claimed after being eligible for `waited`.
     pub fn observe_wait(&mut self, queue: &Name, kind: &Name, waited: Duration) {
-        for key in [
-            Key::Pair(queue.clone(), kind.clone()),
-            Key::Queue(queue.clone()),
-        ] {
+        for key in [Key::Pair(queue.clone(), kind.clone()), Key::Queue(queue.clone())] {
             self.touch(key).wait.push(waited);
         }
     }
@@ -103,40 +92,25 @@ impl Medians {
     /// else 2 s.
     pub fn run(&self, queue: &Name, kind: &Name, hint: Option<Duration>) -> Median {
         let of = |key, least, basis| self.median(&key, |d| &d.run, least, basis);
-        of(
-            Key::Pair(queue.clone(), kind.clone()),
-            ENOUGH_SAMPLES,
-            Basis::Pair,
-        )
-        .or_else(|| of(Key::Kind(kind.clone()), 1, Basis::Kind))
-        .or_else(|| of(Key::Queue(queue.clone()), ENOUGH_SAMPLES, Basis::Queue))
-        .or_else(|| {
-            hint.map(|value| Median {
-                value,
-                samples: 0,
-                basis: Basis::Hint,
-            })
-        })
-        .unwrap_or(Median::GUESSED)
+        of(Key::Pair(queue.clone(), kind.clone()), ENOUGH_SAMPLES, Basis::Pair)
+            .or_else(|| of(Key::Kind(kind.clone()), 1, Basis::Kind))
+            .or_else(|| of(Key::Queue(queue.clone()), ENOUGH_SAMPLES, Basis::Queue))
+            .or_else(|| hint.map(|value| Median { value, samples: 0, basis: Basis::Hint }))
+            .unwrap_or(Median::GUESSED)
     }
 
     /// The wait to expect: the pair's own median once it has 20 samples, else its queue's, else
     /// 2 s. What the kind waits for elsewhere says nothing of this queue.
     pub fn wait(&self, queue: &Name, kind: &Name) -> Median {
         let of = |key, least, basis| self.median(&key, |d| &d.wait, least, basis);
-        of(
-            Key::Pair(queue.clone(), kind.clone()),
-            ENOUGH_SAMPLES,
-            Basis::Pair,
-        )
-        .or_else(|| of(Key::Queue(queue.clone()), 1, Basis::Queue))
-        .unwrap_or(Median::GUESSED)
+        of(Key::Pair(queue.clone(), kind.clone()), ENOUGH_SAMPLES, Basis::Pair)
+            .or_else(|| of(Key::Queue(queue.clone()), 1, Basis::Queue))
+            .unwrap_or(Median::GUESSED)
     }
 
     /// Run times remembered of exactly this queue and kind.
     pub fn run_samples(&self, queue: &Name, kind: &Name) -> usize {
-        self.get(&Key::Pair(queue.clone(), kind.clone()))
-            .map_or(0, |d| d.run.len())
+        self.get(&Key::Pair(queue.clone(), kind.clone())).map_or(0, |d| d.run.len())
     }
 
     /// Keys remembered.
@@ -161,11 +135,7 @@ impl Medians {
     ) -> Option<Median> {
         let ring = ring(self.get(key)?);
         let value = ring.median().filter(|_| ring.len() >= least)?;
-        Some(Median {
-            value,
-            samples: ring.len(),
-            basis,
-        })
+        Some(Median { value, samples: ring.len(), basis })
     }
 
     fn touch(&mut self, key: Key) -> &mut Durations {
@@ -181,11 +151,7 @@ impl Medians {
 }
 
 fn keys(queue: &Name, kind: &Name) -> [Key; 3] {
-    [
-        Key::Pair(queue.clone(), kind.clone()),
-        Key::Kind(kind.clone()),
-        Key::Queue(queue.clone()),
-    ]
+    [Key::Pair(queue.clone(), kind.clone()), Key::Kind(kind.clone()), Key::Queue(queue.clone())]
 }
 
 #[derive(Debug, Default)]

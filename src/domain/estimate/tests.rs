@@ -24,11 +24,7 @@ fn at(s: i64) -> Timestamp {
 }
 
 fn measured(value: Duration) -> Median {
-    Median {
-        value,
-        samples: 64,
-        basis: Basis::Pair,
-    }
+    Median { value, samples: 64, basis: Basis::Pair }
 }
 
 fn fresh(run_at: Option<i64>) -> Job {
@@ -38,47 +34,25 @@ fn fresh(run_at: Option<i64>) -> Job {
 /// Claimed at second 0 with a lease of 30 s.
 fn running(percent: Option<f64>) -> Job {
     let token = TokenHash::from_bytes([1; 16]);
-    let claim = Event::Claim {
-        worker: WorkerId::trusted("w"),
-        token,
-        lease: secs(30),
-    };
+    let claim = Event::Claim { worker: WorkerId::trusted("w"), token, lease: secs(30) };
     let mut job = apply(&fresh(None), &claim, at(0)).unwrap().job;
     if percent.is_some() {
-        let progress = crate::domain::job::Progress {
-            percent,
-            message: None,
-            updated_at: at(0),
-        };
-        let beat = Event::Heartbeat {
-            token,
-            extend: None,
-            progress: Some(progress),
-        };
+        let progress = crate::domain::job::Progress { percent, message: None, updated_at: at(0) };
+        let beat = Event::Heartbeat { token, extend: None, progress: Some(progress) };
         job = apply(&job, &beat, at(0)).unwrap().job;
     }
     job
 }
 
 fn wished(job: &Job) -> Job {
-    let wish = Event::Cancel {
-        by: Requester::Client,
-        reason: None,
-        force: false,
-    };
+    let wish = Event::Cancel { by: Requester::Client, reason: None, force: false };
     apply(job, &wish, at(1)).unwrap().job
 }
 
 fn told(job: &Job, outlook: &Outlook, run: u64, wait: u64, s: i64) -> u64 {
-    Estimate::of(
-        job,
-        outlook,
-        measured(secs(run)),
-        measured(secs(wait)),
-        at(s),
-    )
-    .unwrap()
-    .retry_after_seconds(0.0, &Limits::default())
+    Estimate::of(job, outlook, measured(secs(run)), measured(secs(wait)), at(s))
+        .unwrap()
+        .retry_after_seconds(0.0, &Limits::default())
 }
 
 #[test]
@@ -86,35 +60,12 @@ fn a_pending_job_waits_then_runs() {
     let nothing = Outlook::default();
     assert_eq!(told(&fresh(None), &nothing, 10, 5, 0), 15);
     assert_eq!(told(&fresh(None), &nothing, 0, 0, 0), 1);
-    let idle = Outlook {
-        idle_worker: true,
-        ..nothing
-    };
+    let idle = Outlook { idle_worker: true, ..nothing };
     assert_eq!(told(&fresh(None), &idle, 10, 5, 0), 10);
-    assert_eq!(
-        told(
-            &fresh(None),
-            &Outlook {
-                jobs_ahead: Some(0),
-                ..idle
-            },
-            10,
-            5,
-            0
-        ),
-        10
-    );
-    let crowd = Outlook {
-        jobs_ahead: Some(40),
-        start_rate: Some(2.0),
-        ..idle
-    };
+    assert_eq!(told(&fresh(None), &Outlook { jobs_ahead: Some(0), ..idle }, 10, 5, 0), 10);
+    let crowd = Outlook { jobs_ahead: Some(40), start_rate: Some(2.0), ..idle };
     assert_eq!(told(&fresh(None), &crowd, 10, 5, 0), 30);
-    let no_rate = Outlook {
-        jobs_ahead: Some(40),
-        start_rate: Some(0.0),
-        ..nothing
-    };
+    let no_rate = Outlook { jobs_ahead: Some(40), start_rate: Some(0.0), ..nothing };
     assert_eq!(told(&fresh(None), &no_rate, 10, 5, 0), 15);
 }
 
@@ -124,24 +75,14 @@ fn known_moments_are_exact() {
     assert_eq!(told(&fresh(Some(600)), &nothing, 0, 0, 0), 600);
     assert_eq!(told(&fresh(Some(600)), &nothing, 10, 5, 100), 515);
     assert_eq!(told(&fresh(Some(600)), &nothing, 10, 5, 700), 15);
-    let paused = Outlook {
-        standstill: Some(Standstill::Until(at(900))),
-        ..nothing
-    };
-    assert_eq!(
-        told(&fresh(Some(600)), &paused, 10, 0, 0),
-        910,
-        "the later moment, not the sum"
-    );
+    let paused = Outlook { standstill: Some(Standstill::Until(at(900))), ..nothing };
+    assert_eq!(told(&fresh(Some(600)), &paused, 10, 0, 0), 910, "the later moment, not the sum");
     assert_eq!(told(&fresh(None), &paused, 10, 0, 950), 10);
 }
 
 #[test]
 fn a_standstill_is_given_as_long_again() {
-    let since = |s| Outlook {
-        standstill: Some(Standstill::Since(at(s))),
-        ..Outlook::default()
-    };
+    let since = |s| Outlook { standstill: Some(Standstill::Since(at(s))), ..Outlook::default() };
     assert_eq!(told(&fresh(None), &since(0), 10, 0, 0), 15);
     assert_eq!(told(&fresh(None), &since(-100), 10, 0, 0), 60);
     assert_eq!(told(&fresh(None), &since(-100_000), 10, 0, 0), 300);
@@ -184,18 +125,11 @@ fn a_wished_cancel_is_looked_at_after_a_heartbeat() {
 
 #[test]
 fn a_finished_job_has_no_estimate() {
-    let wish = Event::Cancel {
-        by: Requester::Client,
-        reason: None,
-        force: false,
-    };
+    let wish = Event::Cancel { by: Requester::Client, reason: None, force: false };
     let job = apply(&fresh(None), &wish, at(1)).unwrap().job;
     assert_eq!(job.status(), Status::Cancelled);
     let some = measured(secs(1));
-    assert_eq!(
-        Estimate::of(&job, &Outlook::default(), some, some, at(2)),
-        None
-    );
+    assert_eq!(Estimate::of(&job, &Outlook::default(), some, some, at(2)), None);
 }
 
 #[test]
@@ -204,16 +138,9 @@ fn answers_are_held_back_only_for_a_reason() {
     let of = |job: &Job, outlook: &Outlook, run: Median, wait: Median| {
         Estimate::of(job, outlook, run, wait, at(0)).unwrap()
     };
-    let guess = Median {
-        value: GUESS,
-        samples: 0,
-        basis: Basis::Guess,
-    };
+    let guess = Median { value: GUESS, samples: 0, basis: Basis::Guess };
     let nothing = Outlook::default();
-    let idle = Outlook {
-        idle_worker: true,
-        ..nothing
-    };
+    let idle = Outlook { idle_worker: true, ..nothing };
 
     let quick = of(&fresh(None), &nothing, measured(ms(60)), measured(ms(40)));
     assert!(quick.predicts_within(window) && quick.worth_holding(window, 64, false));
@@ -229,24 +156,14 @@ fn answers_are_held_back_only_for_a_reason() {
     assert!(!new.worth_holding(window, 20, true) && !new.worth_holding(window, 0, false));
 
     let later = of(&fresh(Some(1)), &idle, measured(ms(1)), measured(ms(1)));
-    assert!(
-        !later.worth_holding(secs(60), 0, true),
-        "a future run_at is never held"
-    );
+    assert!(!later.worth_holding(secs(60), 0, true), "a future run_at is never held");
 }
 
 #[test]
 fn medians_fall_back_from_the_pair_to_the_guess() {
     let mut m = Medians::default();
     let (q, other, k, other_kind) = (name("q"), name("other"), name("k"), name("other-kind"));
-    assert_eq!(
-        m.run(&q, &k, None),
-        Median {
-            value: GUESS,
-            samples: 0,
-            basis: Basis::Guess
-        }
-    );
+    assert_eq!(m.run(&q, &k, None), Median { value: GUESS, samples: 0, basis: Basis::Guess });
     assert_eq!(m.run(&q, &k, Some(secs(7))).basis, Basis::Hint);
     assert_eq!(m.wait(&q, &k).basis, Basis::Guess);
 
@@ -254,65 +171,22 @@ fn medians_fall_back_from_the_pair_to_the_guess() {
         m.observe_run(&q, &other_kind, ms(900));
         m.observe_wait(&q, &other_kind, ms(90));
     }
-    assert_eq!(
-        m.run(&q, &k, Some(secs(7))).basis,
-        Basis::Hint,
-        "too few of other kinds"
-    );
-    assert_eq!(
-        m.wait(&q, &k),
-        Median {
-            value: ms(90),
-            samples: 19,
-            basis: Basis::Queue
-        }
-    );
+    assert_eq!(m.run(&q, &k, Some(secs(7))).basis, Basis::Hint, "too few of other kinds");
+    assert_eq!(m.wait(&q, &k), Median { value: ms(90), samples: 19, basis: Basis::Queue });
     m.observe_run(&q, &other_kind, ms(900));
-    assert_eq!(
-        m.run(&q, &k, None),
-        Median {
-            value: ms(900),
-            samples: 20,
-            basis: Basis::Queue
-        }
-    );
+    assert_eq!(m.run(&q, &k, None), Median { value: ms(900), samples: 20, basis: Basis::Queue });
 
     m.observe_run(&other, &k, ms(50));
-    assert_eq!(
-        m.run(&q, &k, None),
-        Median {
-            value: ms(50),
-            samples: 1,
-            basis: Basis::Kind
-        }
-    );
+    assert_eq!(m.run(&q, &k, None), Median { value: ms(50), samples: 1, basis: Basis::Kind });
     m.observe_wait(&other, &k, ms(5));
-    assert_eq!(
-        m.wait(&q, &k).value,
-        ms(90),
-        "another queue's wait says nothing"
-    );
+    assert_eq!(m.wait(&q, &k).value, ms(90), "another queue's wait says nothing");
 
     for _ in 0..20 {
         m.observe_run(&q, &k, ms(10));
         m.observe_wait(&q, &k, ms(1));
     }
-    assert_eq!(
-        m.run(&q, &k, None),
-        Median {
-            value: ms(10),
-            samples: 20,
-            basis: Basis::Pair
-        }
-    );
-    assert_eq!(
-        m.wait(&q, &k),
-        Median {
-            value: ms(1),
-            samples: 20,
-            basis: Basis::Pair
-        }
-    );
+    assert_eq!(m.run(&q, &k, None), Median { value: ms(10), samples: 20, basis: Basis::Pair });
+    assert_eq!(m.wait(&q, &k), Median { value: ms(1), samples: 20, basis: Basis::Pair });
     assert_eq!((m.run_samples(&q, &k), m.run_samples(&other, &k)), (20, 1));
 }
 
@@ -341,14 +215,7 @@ fn the_number_of_keys_is_bounded_and_the_busy_ones_stay() {
         m.observe_run(&q, &name(&format!("rare-{n}")), ms(1));
         assert!(m.len() <= 100);
     }
-    assert_eq!(
-        m.run(&q, &busy, None),
-        Median {
-            value: ms(3),
-            samples: 64,
-            basis: Basis::Pair
-        }
-    );
+    assert_eq!(m.run(&q, &busy, None), Median { value: ms(3), samples: 64, basis: Basis::Pair });
     assert_eq!(m.run_samples(&q, &name("rare-1")), 0);
     assert_eq!(m.run_samples(&q, &name("rare-9999")), 1);
     assert!(!m.is_empty() && Medians::default().is_empty());
@@ -361,20 +228,14 @@ fn outlook() -> impl Strategy<Value = Outlook> {
         (-10_000..1_000i64).prop_map(|s| Some(Standstill::Since(at(s)))),
     ];
     let rate = prop::option::of(prop_oneof![Just(0.0), 0.001..100.0, Just(f64::NAN)]);
-    (
-        standstill,
-        prop::option::of(0..1_000_000u64),
-        rate,
-        any::<bool>(),
+    (standstill, prop::option::of(0..1_000_000u64), rate, any::<bool>()).prop_map(
+        |(standstill, jobs_ahead, start_rate, idle_worker)| Outlook {
+            standstill,
+            jobs_ahead,
+            start_rate,
+            idle_worker,
+        },
     )
-        .prop_map(
-            |(standstill, jobs_ahead, start_rate, idle_worker)| Outlook {
-                standstill,
-                jobs_ahead,
-                start_rate,
-                idle_worker,
-            },
-        )
 }
 
 fn any_job() -> impl Strategy<Value = Job> {

@@ -4,21 +4,11 @@ use super::*;
 
 #[test]
 fn a_silent_workers_lease_is_taken_back_and_counts() {
-    assert_eq!(
-        refused(&running(), &take_back_now(), 30),
-        Rejected::NotEligible
-    );
+    assert_eq!(refused(&running(), &take_back_now(), 30), Rejected::NotEligible);
     let done = apply_at(&running(), &take_back_now(), 31);
     assert_eq!(done.change, Change::TakenBack(TakeBackCause::WorkerSilent));
-    assert_eq!(
-        (done.job.phase.clone(), done.order),
-        (Phase::Pending(Wait::Queued), Order::Renew)
-    );
-    assert_eq!(
-        (done.job.attempt, done.job.eligible_at),
-        (1, at(31)),
-        "at once, no back-off"
-    );
+    assert_eq!((done.job.phase.clone(), done.order), (Phase::Pending(Wait::Queued), Order::Renew));
+    assert_eq!((done.job.attempt, done.job.eligible_at), (1, at(31)), "at once, no back-off");
     assert_eq!(error_type(&done.job), Some("lease-expired"));
     assert_eq!(done.job.history[0].outcome, AttemptOutcome::LeaseExpired);
     assert_eq!(go(&done.job, &claim_by(2), 31).attempt, 2);
@@ -27,19 +17,13 @@ fn a_silent_workers_lease_is_taken_back_and_counts() {
 #[test]
 fn a_crowd_taken_back_is_spread() {
     let spread = go(&running(), &Event::TakeBack { spread: secs(3) }, 31);
-    assert_eq!(
-        (spread.phase, spread.eligible_at),
-        (Phase::Pending(Wait::Backoff), at(34))
-    );
+    assert_eq!((spread.phase, spread.eligible_at), (Phase::Pending(Wait::Backoff), at(34)));
 }
 
 #[test]
 fn only_a_running_job_is_taken_back_or_extended() {
     for job in [fresh(), go(&running(), &complete(1), 2)] {
-        assert_eq!(
-            refused(&job, &take_back_now(), 10_000),
-            Rejected::NotEligible
-        );
+        assert_eq!(refused(&job, &take_back_now(), 10_000), Rejected::NotEligible);
         assert_eq!(refused(&job, &Event::Extend, 10_000), Rejected::NotEligible);
     }
 }
@@ -51,11 +35,7 @@ fn the_hard_limit_holds_whatever_heartbeats_say() {
         job = go(&job, &beat(1), s);
         assert_eq!(job.lease().unwrap().timeout_at, at(61));
     }
-    let forever = Event::Heartbeat {
-        token: token(1),
-        extend: Some(secs(3_600)),
-        progress: None,
-    };
+    let forever = Event::Heartbeat { token: token(1), extend: Some(secs(3_600)), progress: None };
     job = go(&job, &forever, 60);
     assert_eq!(job.reap_at(), Some(at(61)));
     assert_eq!(refused(&job, &take_back_now(), 60), Rejected::NotEligible);
@@ -80,30 +60,13 @@ fn a_poison_pill_ends_failed() {
 
 #[test]
 fn a_heartbeat_never_shortens_the_lease() {
-    let short = Event::Heartbeat {
-        token: token(1),
-        extend: Some(secs(1)),
-        progress: None,
-    };
-    assert_eq!(
-        go(&running(), &short, 5).lease().unwrap().expires_at,
-        at(31)
-    );
-    let long = Event::Heartbeat {
-        token: token(1),
-        extend: Some(secs(50)),
-        progress: None,
-    };
+    let short = Event::Heartbeat { token: token(1), extend: Some(secs(1)), progress: None };
+    assert_eq!(go(&running(), &short, 5).lease().unwrap().expires_at, at(31));
+    let long = Event::Heartbeat { token: token(1), extend: Some(secs(50)), progress: None };
     let extended = go(&running(), &long, 5);
     assert_eq!(extended.lease().unwrap().expires_at, at(55));
-    assert_eq!(
-        go(&extended, &beat(1), 6).lease().unwrap().expires_at,
-        at(55)
-    );
-    assert_eq!(
-        go(&extended, &beat(1), 40).lease().unwrap().expires_at,
-        at(70)
-    );
+    assert_eq!(go(&extended, &beat(1), 6).lease().unwrap().expires_at, at(55));
+    assert_eq!(go(&extended, &beat(1), 40).lease().unwrap().expires_at, at(70));
 }
 
 #[test]
@@ -111,16 +74,8 @@ fn a_bare_heartbeat_keeps_the_version() {
     let done = apply_at(&running(), &beat(1), 5);
     assert_eq!(done.change, Change::Extended);
     assert_eq!((done.job.version, done.job.updated_at), (2, at(1)));
-    let progress = Progress {
-        percent: Some(1.0),
-        message: None,
-        updated_at: at(0),
-    };
-    let told = Event::Heartbeat {
-        token: token(1),
-        extend: None,
-        progress: Some(progress),
-    };
+    let progress = Progress { percent: Some(1.0), message: None, updated_at: at(0) };
+    let told = Event::Heartbeat { token: token(1), extend: None, progress: Some(progress) };
     let done = go(&running(), &told, 5);
     assert_eq!((done.version, done.updated_at), (3, at(5)));
 }
@@ -131,18 +86,9 @@ fn our_outage_extends_lease_and_limit_and_never_shortens() {
     let lease = done.job.lease().unwrap();
     assert_eq!((lease.expires_at, lease.timeout_at), (at(530), at(530)));
     assert_eq!((done.change, done.job.version), (Change::Extended, 2));
-    assert_eq!(
-        refused(&done.job, &take_back_now(), 529),
-        Rejected::NotEligible
-    );
+    assert_eq!(refused(&done.job, &take_back_now(), 529), Rejected::NotEligible);
 
     let done = apply_at(&running(), &Event::Extend, 1);
     assert_eq!((done.change, &done.job), (Change::Unchanged, &running()));
-    assert_eq!(
-        go(&running(), &Event::Extend, 2)
-            .lease()
-            .unwrap()
-            .timeout_at,
-        at(61)
-    );
+    assert_eq!(go(&running(), &Event::Extend, 2).lease().unwrap().timeout_at, at(61));
 }

@@ -28,25 +28,13 @@ fn refusals_of_a_workers_write_have_one_order() {
             assert_eq!(refused(job, &event, 40), expected, "{event:?} on {job:?}");
         }
     }
-    assert_eq!(
-        refused(&settled, &complete(1), 5),
-        Rejected::AlreadyReported
-    );
-    assert_eq!(
-        refused(&done_by_2, &fail(2, true), 5),
-        Rejected::AlreadyReported
-    );
+    assert_eq!(refused(&settled, &complete(1), 5), Rejected::AlreadyReported);
+    assert_eq!(refused(&done_by_2, &fail(2, true), 5), Rejected::AlreadyReported);
 }
 
 #[test]
 fn a_repeated_report_is_answered_like_the_first() {
-    let reports = [
-        complete(1),
-        fail(1, true),
-        fail(1, false),
-        release(1),
-        agree(1),
-    ];
+    let reports = [complete(1), fail(1, true), fail(1, false), release(1), agree(1)];
     for first in &reports {
         let job = go(&unwanted(), first, 3);
         for second in &reports {
@@ -75,15 +63,8 @@ fn a_settled_token_cannot_touch_a_later_lease() {
 
 #[test]
 fn a_report_outlives_the_loss_of_the_next_lease() {
-    let held = go(
-        &go(&running(), &fail_after(1, Duration::ZERO), 2),
-        &claim_by(2),
-        3,
-    );
+    let held = go(&go(&running(), &fail_after(1, Duration::ZERO), 2), &claim_by(2), 3);
     let lost = go(&held, &take_back_now(), 33);
-    assert_eq!(
-        apply_at(&lost, &fail(1, true), 34).change,
-        Change::Unchanged
-    );
+    assert_eq!(apply_at(&lost, &fail(1, true), 34).change, Change::Unchanged);
     assert_eq!(refused(&lost, &fail(2, true), 34), Rejected::LeaseExpired);
 }

@@ -71,20 +71,11 @@ fn pause() -> impl Strategy<Value = u64> {
 }
 
 fn accepted() -> impl Strategy<Value = Job> {
-    (
-        prop::option::of(-5..60i64),
-        prop::option::of(1..90i64),
-        1..5u32,
+    (prop::option::of(-5..60i64), prop::option::of(1..90i64), 1..5u32).prop_map(
+        |(run_at, start_by, max_attempts)| {
+            Job::accepted(at(0), run_at.map(at), start_by.map(at), max_attempts, policy())
+        },
     )
-        .prop_map(|(run_at, start_by, max_attempts)| {
-            Job::accepted(
-                at(0),
-                run_at.map(at),
-                start_by.map(at),
-                max_attempts,
-                policy(),
-            )
-        })
 }
 
 /// One of each, for the totality check.
@@ -148,28 +139,19 @@ impl Life {
                     updated_at: Timestamp::EPOCH,
                 }),
             },
-            Act::Complete(who) => Event::Complete {
-                token: self.token(who),
-            },
+            Act::Complete(who) => Event::Complete { token: self.token(who) },
             Act::Fail(who, retryable, retry_after, unit) => Event::Fail {
                 token: self.token(who),
                 error: error(retryable),
                 retry_after: retry_after.map(secs),
                 unit,
             },
-            Act::Release(who, delay) => Event::Release {
-                token: self.token(who),
-                delay: delay.map(secs),
-            },
-            Act::Agree(who) => Event::AgreeToCancel {
-                token: self.token(who),
-            },
-            Act::Withdraw(back) => Event::Withdraw {
-                fence: self.job.fence.saturating_sub(back),
-            },
-            Act::TakeBack(spread) => Event::TakeBack {
-                spread: secs(spread),
-            },
+            Act::Release(who, delay) => {
+                Event::Release { token: self.token(who), delay: delay.map(secs) }
+            }
+            Act::Agree(who) => Event::AgreeToCancel { token: self.token(who) },
+            Act::Withdraw(back) => Event::Withdraw { fence: self.job.fence.saturating_sub(back) },
+            Act::TakeBack(spread) => Event::TakeBack { spread: secs(spread) },
             Act::Extend => Event::Extend,
             Act::Cancel(force) => wish(force),
             Act::Promote => Event::Promote,
@@ -202,12 +184,7 @@ fn write(event: &Event) -> Option<(TokenHash, Option<Report>)> {
 
 /// What a client can see of a job, without its version and the moment of the last change.
 fn visible(job: &Job) -> Job {
-    let mut seen = Job {
-        version: 0,
-        updated_at: Timestamp::EPOCH,
-        settled: None,
-        ..job.clone()
-    };
+    let mut seen = Job { version: 0, updated_at: Timestamp::EPOCH, settled: None, ..job.clone() };
     if let Phase::Running(lease) = &mut seen.phase {
         lease.expires_at = Timestamp::EPOCH;
         lease.timeout_at = Timestamp::EPOCH;
@@ -265,16 +242,9 @@ fn check_answer(
         prop_assert_eq!(answer.as_ref().err().copied(), expected);
     }
     if let (Event::TakeBack { .. }, Some(due)) = (event, before.reap_at()) {
-        prop_assert_eq!(
-            answer.is_ok(),
-            due <= now,
-            "the reaper looks exactly when it should"
-        );
+        prop_assert_eq!(answer.is_ok(), due <= now, "the reaper looks exactly when it should");
     }
-    let Ok(Applied {
-        job: after, change, ..
-    }) = answer
-    else {
+    let Ok(Applied { job: after, change, .. }) = answer else {
         return Ok(());
     };
     if before.status().is_done() {
@@ -283,27 +253,15 @@ fn check_answer(
     if matches!(change, Change::Unchanged | Change::Deleted) {
         prop_assert!(same);
     }
-    let told = matches!(
-        event,
-        Event::Heartbeat {
-            progress: Some(_),
-            ..
-        }
-    );
+    let told = matches!(event, Event::Heartbeat { progress: Some(_), .. });
     let seen = told || visible(before) != visible(after);
     prop_assert_eq!(after.version, before.version + u64::from(seen));
     prop_assert_eq!(after.updated_at, if seen { now } else { before.updated_at });
-    prop_assert_eq!(
-        after.fence,
-        before.fence + u64::from(*change == Change::Claimed)
-    );
+    prop_assert_eq!(after.fence, before.fence + u64::from(*change == Change::Claimed));
     if let (Some(old), Some(new)) = (before.lease(), after.lease()) {
         prop_assert!(new.expires_at >= old.expires_at && new.timeout_at >= old.timeout_at);
         let moved = new.timeout_at != old.timeout_at;
-        prop_assert!(
-            !moved || *event == Event::Extend,
-            "nobody but us moves the hard limit"
-        );
+        prop_assert!(!moved || *event == Event::Extend, "nobody but us moves the hard limit");
     }
     if after.status() == Status::Pending && before.status() == Status::Running {
         prop_assert!(after.eligible_at >= now);

@@ -9,13 +9,7 @@ fn terminals() -> [Job; 4] {
         go(&fresh_with(1), &claim_by(1), 1),
         go(&fresh(), &wish(false), 2),
     ]
-    .map(|j| {
-        if j.status().is_done() {
-            j
-        } else {
-            go(&j, &take_back_now(), 31)
-        }
-    })
+    .map(|j| if j.status().is_done() { j } else { go(&j, &take_back_now(), 31) })
 }
 
 #[test]
@@ -60,10 +54,7 @@ fn only_finished_jobs_are_forgotten() {
     for job in terminals() {
         let end = job.expires_at.unwrap();
         let early = Timestamp::from_millis(end.as_millis() - 1);
-        assert_eq!(
-            apply(&job, &Event::Expire, early),
-            Err(Rejected::NotEligible)
-        );
+        assert_eq!(apply(&job, &Event::Expire, early), Err(Rejected::NotEligible));
         for (event, now) in [(Event::Expire, end), (Event::Delete, at(40))] {
             let done = apply(&job, &event, now).unwrap();
             assert_eq!((done.change, &done.job), (Change::Deleted, &job));

@@ -64,7 +64,9 @@ impl Book {
                 Ok((r.get(0)?, moment(r, 1)?))
             })
             .map_err(fault)?;
-        let mut stmt = conn.prepare(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q")).map_err(fault)?;
+        let mut stmt = conn
+            .prepare(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q"))
+            .map_err(fault)?;
         let states = stmt
             .query_map([], |r| Ok((r.get::<_, i64>(0)?, queue_state(r, 1)?)))
             .and_then(Iterator::collect)
@@ -109,7 +111,8 @@ impl Book {
         if let Some(id) = self.namespaces.id(name) {
             return Ok(id);
         }
-        conn.execute("INSERT INTO namespaces (name) VALUES (?1)", [name.as_str()]).map_err(fault)?;
+        conn.execute("INSERT INTO namespaces (name) VALUES (?1)", [name.as_str()])
+            .map_err(fault)?;
         self.namespaces.add(conn.last_insert_rowid(), name.clone());
         Ok(conn.last_insert_rowid())
     }

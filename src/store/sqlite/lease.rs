@@ -46,7 +46,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
         let length = length.unwrap_or(std::time::Duration::from_secs(30));
         while tokens.len() > 0
             && claimed.missed.len() < MISSED_LIMIT
-            && (claimed.jobs.is_empty() || bytes < request.max_bytes) {
+            && (claimed.jobs.is_empty() || bytes < request.max_bytes)
+        {
             let room = request.max_bytes.saturating_sub(bytes);
             let found = candidates(tx, queue, &request.kinds, tokens.len(), room)?;
             if found.is_empty() {

@@ -1,6 +1,7 @@
 //! Opening a store file: the lock, the checks that give an operator a clear answer, migrations.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::domain::time::Timestamp;
 
-/// "Punc": tells our files from other programs' SQLite databases.
+/// "Punc": tells our files from other programs' `SQLite` databases.
 const APPLICATION_ID: i32 = 0x5075_6e63;
 
 /// Applied in order; `user_version` counts how many have been. Never edit one that was released.
@@ -36,7 +37,9 @@ pub enum OpenError {
         "{path} is damaged or no store file ({reason}); restore a backup, or move it away to start empty"
     )]
     Damaged { path: String, reason: String },
-    #[error("{path} cannot be written ({reason}); make the file and its directory writable for this user")]
+    #[error(
+        "{path} cannot be written ({reason}); make the file and its directory writable for this user"
+    )]
     ReadOnly { path: String, reason: String },
     #[error("{path} cannot be opened ({reason}); check that the directory exists and has space")]
     Unusable { path: String, reason: String },
@@ -75,16 +78,14 @@ pub(super) struct Lock {
 pub(super) fn lock(path: &Path) -> Result<Lock, OpenError> {
     let lock_path = suffixed(path, "-lock");
     let shown = path.display().to_string();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::ReadOnly { path: shown.clone(), reason: e.to_string() }
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
+            let (path, reason) = (shown.clone(), e.to_string());
+            if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
+                OpenError::ReadOnly { path, reason }
+            } else {
+                OpenError::Unusable { path, reason }
             }
-            _ => OpenError::Unusable { path: shown.clone(), reason: e.to_string() },
         })?;
     match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),

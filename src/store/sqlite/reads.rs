@@ -111,11 +111,8 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
             .map_err(fault)?
             .unwrap_or_default(),
     };
-    let content_type = if info.content_type.is_empty() {
-        default_content_type()
-    } else {
-        info.content_type
-    };
+    let content_type =
+        if info.content_type.is_empty() { default_content_type() } else { info.content_type };
     Ok(Found::Here(ResultBody::Bytes { content_type, body }))
 }
 
@@ -134,8 +131,12 @@ pub(super) fn list(
         Some(Status::Pending) => ("live_jobs", "AND tally < 3"),
         Some(Status::Running) => ("live_jobs", "AND tally = 3"),
         Some(Status::Completed) => ("finished_jobs", ""),
-        Some(Status::Failed) => ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 5"),
-        Some(Status::Cancelled) => ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 6"),
+        Some(Status::Failed) => {
+            ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 5")
+        }
+        Some(Status::Cancelled) => {
+            ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 6")
+        }
     };
     let window = format!(
         "SELECT job_row FROM {source} WHERE job_row < ?1 {clause} \
@@ -305,12 +306,17 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         }
     }
     let size: i64 = conn
-        .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |r| {
-            r.get(0)
-        })
+        .query_row(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+            [],
+            |r| r.get(0),
+        )
         .map_err(fault)?;
     snapshot.finish().map_err(fault)?;
-    Ok(Sample { queues: queues.into_values().collect(), size_bytes: u64::try_from(size).unwrap_or(0) })
+    Ok(Sample {
+        queues: queues.into_values().collect(),
+        size_bytes: u64::try_from(size).unwrap_or(0),
+    })
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

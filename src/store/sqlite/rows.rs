@@ -16,6 +16,7 @@ use crate::domain::retry::Backoff;
 use crate::domain::time::{Timestamp, millis};
 use crate::store::{Result, StoreError};
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 pub(super) fn fault(error: rusqlite::Error) -> StoreError {
     let text = error.to_string();
     match error.sqlite_error_code() {
@@ -152,8 +153,8 @@ fn tally(row: &Row<'_>, at: usize) -> rusqlite::Result<Tally> {
 fn settled(row: &Row<'_>, token_at: usize, report_at: usize) -> rusqlite::Result<Option<Settled>> {
     let Some(bytes) = row.get::<_, Option<[u8; 16]>>(token_at)? else { return Ok(None) };
     let code: i64 = row.get(report_at)?;
-    let report = Report::from_code(code)
-        .ok_or(rusqlite::Error::IntegralValueOutOfRange(report_at, code))?;
+    let report =
+        Report::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(report_at, code))?;
     Ok(Some(Settled { token: TokenHash::from_bytes(bytes), report }))
 }
 
@@ -242,7 +243,9 @@ pub(super) fn finished_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Finished
     let result = match row.get::<_, Option<i64>>(at + 26)? {
         None => None,
         Some(size) => Some(ResultInfo {
-            content_type: row.get::<_, Option<String>>(at + 24)?.unwrap_or_else(default_content_type),
+            content_type: row
+                .get::<_, Option<String>>(at + 24)?
+                .unwrap_or_else(default_content_type),
             size: size as u64,
             location: row.get(at + 25)?,
             inline: None,

@@ -128,8 +128,8 @@ fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
                 &spec.traceparent,
                 &spec.tracestate,
                 tags,
-                spec.metadata.as_ref().map(|m| m.as_str()),
-                spec.payload.as_ref().map(|p| p.as_str()),
+                spec.metadata.as_ref().map(crate::domain::job::RawJson::as_str),
+                spec.payload.as_ref().map(crate::domain::job::RawJson::as_str),
             ))
         })
         .map_err(fault)?;

@@ -296,8 +296,7 @@ impl Thread {
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
         let before = self.conn.total_changes();
-        let mut tx =
-            Tx { conn: &self.conn, book: &mut self.book, counts: HashMap::new(), jobs: 0 };
+        let mut tx = Tx { conn: &self.conn, book: &mut self.book, counts: HashMap::new(), jobs: 0 };
         for operation in group {
             operation.run(&mut tx)?;
         }

@@ -18,24 +18,14 @@ pub fn docs_markdown() -> String {
 
 fn describe(out: &mut String, metric: &Metric) {
     // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "\n### `{}`\n\n{}\n",
-        metric.name,
-        markdown(metric.help)
-    );
+    let _ = writeln!(out, "\n### `{}`\n\n{}\n", metric.name, markdown(metric.help));
     let _ = write!(out, "- **Type:** {}", metric.kind.as_str());
     if metric.unit != Unit::None {
         let _ = write!(out, ", in {}", metric.unit.as_str());
     }
     let _ = writeln!(out, "\n- **Scope:** {}", metric.scope.as_str());
     for label in metric.labels {
-        let _ = writeln!(
-            out,
-            "- **Label `{}`:** {}",
-            label.name,
-            values_markdown(label.values)
-        );
+        let _ = writeln!(out, "- **Label `{}`:** {}", label.name, values_markdown(label.values));
     }
     if let Kind::Histogram(buckets) = metric.kind {
         let bounds: Vec<_> = buckets.iter().map(ToString::to_string).collect();
@@ -50,11 +40,9 @@ fn values_markdown(values: Values) -> String {
         Values::Queue { none: true } => "the queue, or `_other` beyond the cap, or `_none` when \
             the request was refused before its queue was known"
             .to_owned(),
-        Values::Closed(values) => values
-            .iter()
-            .map(|v| format!("`{v}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Values::Closed(values) => {
+            values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ")
+        }
         Values::StatusCode => "the status code, `100` to `599`".to_owned(),
         Values::Fixed(what) => what.to_owned(),
     }

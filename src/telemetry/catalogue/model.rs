@@ -143,9 +143,7 @@ impl Metric {
 
     /// Whether its series are kept for each queue.
     pub fn by_queue(&self) -> bool {
-        self.labels
-            .iter()
-            .any(|l| matches!(l.values, Values::Queue { .. }))
+        self.labels.iter().any(|l| matches!(l.values, Values::Queue { .. }))
     }
 
     /// Every combination of label values that is known beforehand, `queue` standing for the

@@ -32,12 +32,7 @@ impl<H: Handler> Runtime<H> {
                     self.claims.pause(UNPARKED);
                 }
             }
-            Ok(Reply::Settle {
-                sent,
-                keys,
-                with_claim,
-                answer,
-            }) => {
+            Ok(Reply::Settle { sent, keys, with_claim, answer }) => {
                 self.settlements.clear();
                 if with_claim {
                     self.claims.clear();
@@ -51,11 +46,7 @@ impl<H: Handler> Runtime<H> {
                     Err(error) => self.not_settled(&keys, with_claim, &error),
                 }
             }
-            Ok(Reply::Beat {
-                sent,
-                sent_progress,
-                answer,
-            }) => {
+            Ok(Reply::Beat { sent, sent_progress, answer }) => {
                 self.heartbeats.clear();
                 self.beaten(sent, sent_progress, answer);
             }
@@ -133,14 +124,9 @@ impl<H: Handler> Runtime<H> {
         };
         let job = std::mem::take(&mut **job);
         tracing::debug!(job_id = %job.job_id, kind = %job.kind, attempt = job.attempt, "started");
-        let context = Context {
-            stop: held.stop.subscribe(),
-            progress: held.progress.clone(),
-        };
+        let context = Context { stop: held.stop.subscribe(), progress: held.progress.clone() };
         let handler = Arc::clone(&self.handler);
-        let task = self
-            .work
-            .spawn(async move { handler.run(job, context).await });
+        let task = self.work.spawn(async move { handler.run(job, context).await });
         self.keys.insert(task.id(), key);
         held.stage = Stage::Running(Work::new(task));
     }
@@ -176,16 +162,11 @@ impl<H: Handler> Runtime<H> {
                         self.has_news = true;
                     }
                 }
-                return self
-                    .heartbeats
-                    .failed(&error.to_string(), error.retry_after());
+                return self.heartbeats.failed(&error.to_string(), error.retry_after());
             }
         };
-        let results: HashMap<_, _> = answer
-            .results
-            .into_iter()
-            .map(|r| (r.job_id.clone(), r))
-            .collect();
+        let results: HashMap<_, _> =
+            answer.results.into_iter().map(|r| (r.job_id.clone(), r)).collect();
         let mut later = None;
         for (key, _) in sent_progress {
             let Some(held) = self.leases.get(key) else {
@@ -234,21 +215,15 @@ impl<H: Handler> Runtime<H> {
                 self.summary.lost += 1;
             }
             Stage::Unconfirmed(_) | Stage::Running(_) | Stage::Lost(_) => {
-                let problem = wire::Problem {
-                    code: "lease-lost".into(),
-                    ..wire::Problem::default()
-                };
+                let problem =
+                    wire::Problem { code: "lease-lost".into(), ..wire::Problem::default() };
                 self.lose(key, &problem);
             }
         }
     }
 
     fn start_confirmed(&mut self, key: Key) {
-        if let Some(Held {
-            stage: Stage::Unconfirmed(_),
-            ..
-        }) = self.leases.get(key)
-        {
+        if let Some(Held { stage: Stage::Unconfirmed(_), .. }) = self.leases.get(key) {
             self.start(key);
         }
     }
@@ -267,10 +242,7 @@ impl<H: Handler> Runtime<H> {
                 tracing::warn!(job_id = %held.job_id, "lease lost ({}); stopping", problem.code);
                 let task = work.task.clone();
                 let drop_at = Some(Instant::now() + STOP_GRACE);
-                held.stage = Stage::Lost(Work {
-                    drop_at,
-                    ..Work::new(task)
-                });
+                held.stage = Stage::Lost(Work { drop_at, ..Work::new(task) });
                 held.tell(Stop::LeaseLost);
             }
         }
