@@ -49,13 +49,13 @@ fn token(n: u64) -> LeaseToken {
 async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) -> [Duration; 3] {
     let now = Timestamp::from_millis(1_800_000_000_000);
     let mut spent = [Duration::ZERO; 3];
-    let mut n = 0u64;
-    for _ in 0..jobs / batch {
+
+    for n in 1..=(jobs / batch) as u64 {
         let new: Vec<NewJob> = (0..batch).map(|i| new_job(mint, i as u32, now)).collect();
         let began = Instant::now();
         store.submit(new, now).await.expect("submit");
         spent[0] += began.elapsed();
-        n += 1;
+
         let request = ClaimRequest {
             worker: WorkerId::trusted("bench"),
             queues: vec![Name::trusted("default")],

@@ -21,6 +21,7 @@ mod jobs;
 mod observed;
 mod operate;
 mod outlook;
+mod parked;
 mod pauses;
 mod presence;
 pub mod reaper;
@@ -57,9 +58,10 @@ pub use observed::{Health, Observed};
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
 
+use parked::CarPark;
 use pauses::Pauses;
 use presence::Roll;
-use waiters::{ClaimWaiters, JobWaiters};
+use waiters::JobWaiters;
 
 /// An id younger than this must be somewhere: as a job, or as a tombstone (see `docs/API.md`,
 /// "410 and lost jobs").
@@ -90,6 +92,11 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// A panic elsewhere does not make what is behind the lock any less true.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Cheap to clone; clones are the same engine.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -105,7 +112,7 @@ struct Inner {
     medians: Mutex<Medians>,
     limits: Limits,
     jobs: JobWaiters,
-    claims: ClaimWaiters,
+    claims: CarPark,
     roll: Mutex<Roll>,
     pauses: Pauses,
     draining: watch::Sender<bool>,
@@ -353,7 +360,7 @@ impl Engine {
             medians: Mutex::new(Medians::default()),
             limits,
             jobs: JobWaiters::default(),
-            claims: ClaimWaiters::default(),
+            claims: CarPark::default(),
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
             draining: watch::Sender::new(false),
@@ -418,10 +425,10 @@ impl Engine {
     }
 
     fn medians(&self) -> MutexGuard<'_, Medians> {
-        self.0.medians.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.medians)
     }
 
     fn roll(&self) -> MutexGuard<'_, Roll> {
-        self.0.roll.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.roll)
     }
 }

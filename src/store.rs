@@ -311,7 +311,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// All or nothing. Each job is created with its key and counters in one commit; if any key
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
     /// for those answers first: the others then say `Created` of what would have been).
-    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>>;
+    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
+        self.submit_and_claim(jobs, Vec::new(), now).await.map(|(submitted, _)| submitted)
+    }
+
+    /// The same, and then claims in the same commit: work that is waited for is handed out at the
+    /// price of one. Nothing is claimed when nothing was created.
+    async fn submit_and_claim(
+        &self,
+        jobs: Vec<NewJob>,
+        claims: Vec<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Submitted>, Vec<Claimed>)>;
 
     /// One job, wherever it lies. `payload` asks for the payload too.
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>>;

@@ -18,9 +18,17 @@ mod claims;
 mod idempotency;
 #[path = "api/leases.rs"]
 mod leases;
+#[path = "api/lifecycle.rs"]
+mod lifecycle;
+#[path = "api/numbers.rs"]
+mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/submit.rs"]
 mod submit;
+#[path = "api/trouble.rs"]
+mod trouble;
+#[path = "api/wrong.rs"]
+mod wrong;

@@ -84,8 +84,13 @@ impl<S: Store> Store for Observed<S> {
         self.inner.identity()
     }
 
-    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
-        self.watch(Operation::Submit, self.inner.submit(jobs, now)).await
+    async fn submit_and_claim(
+        &self,
+        jobs: Vec<NewJob>,
+        claims: Vec<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Submitted>, Vec<Claimed>)> {
+        self.watch(Operation::Submit, self.inner.submit_and_claim(jobs, claims, now)).await
     }
 
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {

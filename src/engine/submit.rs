@@ -6,7 +6,7 @@ use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, W
 use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
-use crate::store::{Absence, Found, NewJob, Submitted};
+use crate::store::{Absence, Found, NewJob, StoreError, Submitted};
 use crate::telemetry::labels::Submission as Outcome;
 
 use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission};
@@ -45,13 +45,17 @@ impl Engine {
         let early = self.0.jobs.register(new.spec.id);
         let change = early.change();
         let mut fresh = record_of(&new);
-        let submitted = self.commit(vec![new], now).await?.pop();
+        self.look_whether_paused(&mut fresh, now);
+        // Decided while the worker that may get the job is still seen to wait for it.
+        let window = self.window(&fresh, hold);
+        let (submitted, leased) = self.commit_one(new, now).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
                 self.0.events.payload(size);
-                self.look_whether_paused(&mut fresh, now);
-                let window = self.window(&fresh, hold);
-                self.announce(&fresh);
+                match leased {
+                    Some(job) => fresh.job = job,
+                    None => self.announce(&fresh),
+                }
                 if window.is_zero() {
                     return Ok(Accepted { view: self.view(fresh), replayed: false });
                 }
@@ -140,6 +144,47 @@ impl Engine {
                 }
             });
         Ok(accepted.collect())
+    }
+
+    /// Commits one job and, in the same commit, the claim of whoever waits for it; answers the job
+    /// as it is then, if that claim got it.
+    async fn commit_one(
+        &self,
+        new: NewJob,
+        now: Timestamp,
+    ) -> Result<(Option<Submitted>, Option<Job>), Failure> {
+        let id = new.spec.id;
+        let enlisted = match new.job.phase {
+            Phase::Pending(Wait::Queued) if !self.is_draining() => {
+                self.0.claims.enlist(&new.spec.queue, &new.spec.kind)
+            }
+            Phase::Pending(_)
+            | Phase::Running(_)
+            | Phase::Completed
+            | Phase::Failed
+            | Phase::Cancelled => None,
+        };
+        let Some(enlisted) = enlisted else {
+            return Ok((self.commit(vec![new], now).await?.pop(), None));
+        };
+        let engine = self.clone();
+        // In a task of its own: should this client leave, the worker still gets what is leased.
+        let commit = async move {
+            let request = engine.request(enlisted.order(), None, enlisted.received_at());
+            let (mut submitted, claimed) =
+                engine.0.store.submit_and_claim(vec![new], vec![request], now).await?;
+            let mut leased = None;
+            if let Some(claimed) = claimed.into_iter().next() {
+                engine.after_claim(&claimed);
+                let ours = claimed.jobs.iter().find(|l| l.spec.id == id);
+                leased = ours.map(|l| l.job.clone());
+                if let Err(unwanted) = enlisted.deliver(claimed) {
+                    engine.withdraw_unreceived(&unwanted.jobs);
+                }
+            }
+            Ok((submitted.pop(), leased))
+        };
+        tokio::spawn(commit).await.map_err(|_| Failure::from(StoreError::Closed))?
     }
 
     async fn commit(&self, new: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>, Failure> {

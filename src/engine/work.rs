@@ -11,12 +11,12 @@ use crate::domain::names::WorkerId;
 use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Leased, Outcome, Result as StoreResult, Settle, StoreError,
+    Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Result as StoreResult, Settle, StoreError,
     Verdict,
 };
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
-use super::waiters::ClaimTicket;
+use super::parked::Ticket;
 use super::{
     BeatOrder, Beaten, Caller, ClaimOrder, Engine, Failure, Grant, MAX_CLAIM, MAX_WAIT,
     ReportOrder, SettleOrder, Settled,
@@ -31,12 +31,8 @@ impl Engine {
         }
         self.saw_claim(&order);
         let received_at = self.now();
-        let ticket = self.park(&order);
-        let mut held = order.held.clone();
-        if let Some(ticket) = &ticket {
-            ticket.about_to_look();
-        }
-        let claimed = self.lease(self.request(&order, held.take(), received_at)).await?;
+        let ticket = self.park(&order, received_at);
+        let claimed = self.lease(self.request(&order, order.held.clone(), received_at)).await?;
         let told = self.has_untold(&order.worker, &claimed.cancel);
         match ticket {
             Some(ticket) if claimed.jobs.is_empty() && !told => {
@@ -46,15 +42,18 @@ impl Engine {
         }
     }
 
-    fn park<'a>(&'a self, order: &ClaimOrder) -> Option<ClaimTicket<'a>> {
-        (!order.wait.is_zero())
-            .then(|| self.0.claims.park(order.worker.clone(), &order.queues, order.kinds.clone()))
+    fn park(&self, order: &ClaimOrder, received_at: Timestamp) -> Option<Ticket<'_>> {
+        let engine = self.clone();
+        (!order.wait.is_zero()).then(|| {
+            let give_back = move |claimed: Claimed| engine.withdraw_unreceived(&claimed.jobs);
+            self.0.claims.park(order, received_at, give_back)
+        })
     }
 
     async fn wait_for_work(
         &self,
         order: &ClaimOrder,
-        ticket: ClaimTicket<'_>,
+        ticket: Ticket<'_>,
         received_at: Timestamp,
     ) -> Result<Grant, Failure> {
         let mut draining = self.0.draining.subscribe();
@@ -64,12 +63,20 @@ impl Engine {
             if *draining.borrow_and_update() {
                 return Ok(self.grant(order, Claimed::default()));
             }
-            let mut last = false;
+            let (mut last, mut stop) = (false, false);
+            ticket.waits();
             tokio::select! {
                 () = ticket.woken() => {}
                 () = tokio::time::sleep(self.0.settings.poll_fallback) => {}
                 () = &mut end => last = true,
-                _ = draining.changed() => continue,
+                _ = draining.changed() => stop = true,
+            }
+            if let Some(claimed) = ticket.delivery().await {
+                self.has_untold(&order.worker, &claimed.cancel);
+                return Ok(self.grant(order, claimed));
+            }
+            if stop {
+                return Ok(self.grant(order, Claimed::default()));
             }
             ticket.about_to_look();
             // A parked worker is there, for all that it says nothing.
@@ -82,7 +89,7 @@ impl Engine {
         }
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         order: &ClaimOrder,
         held: Option<Vec<JobId>>,
@@ -180,7 +187,7 @@ impl Engine {
     }
 
     fn beaten(&self, id: JobId, verdict: Verdict) -> Result<Beaten, Failure> {
-        let t = verdict.map_err(|rejected| self.refused(id, rejected))?;
+        let t = verdict.map_err(|rejected| self.refused(id, rejected, true))?;
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
@@ -193,15 +200,23 @@ impl Engine {
         })
     }
 
-    fn refused(&self, id: JobId, rejected: Option<Rejected>) -> Failure {
-        match rejected {
-            None => Failure::NoSuchJob,
-            Some(rejected) => {
-                self.0.events.late_report(None, rejected);
-                tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
-                Failure::Rejected { id, rejected, status: None }
+    fn refused(&self, id: JobId, rejected: Option<Rejected>, beat: bool) -> Failure {
+        let Some(rejected) = rejected else { return Failure::NoSuchJob };
+        tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
+        let engine = self.clone();
+        // A refusal does not name the queue that it counts for. It is looked up aside: whoever
+        // has leases in hand must not wait here, lest he leave and they be lost with him.
+        tokio::spawn(async move {
+            let queue = match engine.0.store.get(id, false).await {
+                Ok(Found::Here(record)) => Some(record.spec.queue),
+                Ok(Found::Absent(_)) | Err(_) => None,
+            };
+            engine.0.events.late_report(queue.as_ref(), rejected);
+            if let (Some(queue), true) = (&queue, beat) {
+                engine.0.events.heartbeat(queue, HeartbeatOutcome::Lost);
             }
-        }
+        });
+        Failure::Rejected { id, rejected, status: None }
     }
 
     /// Settles leases and claims the next jobs in one commit. The claim waits, if it may, only
@@ -221,10 +236,7 @@ impl Engine {
         let ids: Vec<JobId> = settlements.iter().map(|s| s.id).collect();
         let settlements: Vec<Settle> =
             settlements.into_iter().map(|s| self.settlement(s)).collect();
-        let ticket = claim.as_ref().and_then(|order| self.park(order));
-        if let Some(ticket) = &ticket {
-            ticket.about_to_look();
-        }
+        let ticket = claim.as_ref().and_then(|order| self.park(order, received_at));
         let request =
             claim.as_ref().map(|order| self.request(order, order.held.clone(), received_at));
         let engine = self.clone();
@@ -247,7 +259,7 @@ impl Engine {
             .zip(verdicts)
             .map(|(id, verdict)| match verdict {
                 Ok(t) => Ok(self.settled_status(&t)),
-                Err(rejected) => Err(self.refused(id, rejected)),
+                Err(rejected) => Err(self.refused(id, rejected, false)),
             })
             .collect();
         let grant = match (claim, claimed) {
@@ -302,7 +314,7 @@ impl Engine {
         Ok(())
     }
 
-    fn withdraw_unreceived(&self, jobs: &[Leased]) {
+    pub(super) fn withdraw_unreceived(&self, jobs: &[Leased]) {
         let leases: Vec<(JobId, u64)> = jobs.iter().map(|l| (l.spec.id, l.job.fence)).collect();
         if leases.is_empty() {
             return;

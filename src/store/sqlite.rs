@@ -194,8 +194,24 @@ impl Store for SqliteStore {
         &self.identity
     }
 
-    async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
-        self.writer.write(move |tx| submit::submit(tx, &jobs, now)).await
+    async fn submit_and_claim(
+        &self,
+        jobs: Vec<NewJob>,
+        claims: Vec<ClaimRequest>,
+        now: Timestamp,
+    ) -> Result<(Vec<Submitted>, Vec<Claimed>)> {
+        self.writer
+            .write(move |tx| {
+                let submitted = submit::submit(tx, &jobs, now)?;
+                let created = submit::anything_created(&submitted);
+                let claimed = claims
+                    .iter()
+                    .filter(|_| created)
+                    .map(|request| lease::claim(tx, request, now))
+                    .collect::<Result<_>>()?;
+                Ok((submitted, claimed))
+            })
+            .await
     }
 
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {

@@ -284,3 +284,36 @@ async fn of_many_with_one_key_one_is_created() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_claim_in_the_same_commit_gets_the_new_job() {
+    for_each_store(|w| async move {
+        let new = w.job(START);
+        let id = new.spec.id;
+        let ask = w.ask(&["default"], 1, START);
+        let (answers, claimed) =
+            w.store().submit_and_claim(vec![new], vec![ask], START).await.unwrap();
+        assert_eq!(answers, [Submitted::Created]);
+        assert_eq!(ids(&claimed[0].jobs), [id]);
+        assert_eq!(w.record(id).await.job.status(), Status::Running);
+        w.counters_are_exact().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_claimed_when_nothing_was_created() {
+    for_each_store(|w| async move {
+        let waiting = w.submit(w.job_with(START, |n| n.key = key("k", 1)), START).await;
+        for body in [1, 2] {
+            let again = w.job_with(at(1), |n| n.key = key("k", body));
+            let ask = w.ask(&["default"], 1, at(1));
+            let (answers, claimed) =
+                w.store().submit_and_claim(vec![again], vec![ask], at(1)).await.unwrap();
+            assert_ne!(answers, [Submitted::Created]);
+            assert!(claimed.iter().all(|c| c.jobs.is_empty()));
+        }
+        assert_eq!(w.record(waiting).await.job.status(), Status::Pending);
+    })
+    .await;
+}

@@ -79,6 +79,15 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
     Ok(answers)
 }
 
+/// Whether the batch made a job: it was not refused, and not all of it was a repetition.
+pub(super) fn anything_created(answers: &[Submitted]) -> bool {
+    let refused = |a: &Submitted| match a {
+        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => true,
+        Submitted::Created | Submitted::Replayed(_) => false,
+    };
+    !answers.iter().any(refused) && answers.contains(&Submitted::Created)
+}
+
 fn look_up(tx: &Tx<'_>, namespace: &Name, key: &IdempotencyKey) -> Result<KeyUse> {
     let Some(namespace) = tx.book.namespaces.id(namespace) else { return Ok(KeyUse::Fresh) };
     let found = tx
