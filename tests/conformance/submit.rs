@@ -290,7 +290,7 @@ async fn a_claim_in_the_same_commit_gets_the_new_job() {
     for_each_store(|w| async move {
         let new = w.job(START);
         let id = new.spec.id;
-        let ask = w.ask(&["default"], 1, START);
+        let ask = w.ask(&["q"], 1, START);
         let (answers, claimed) =
             w.store().submit_and_claim(vec![new], vec![ask], START).await.unwrap();
         assert_eq!(answers, [Submitted::Created]);
@@ -307,7 +307,7 @@ async fn nothing_is_claimed_when_nothing_was_created() {
         let waiting = w.submit(w.job_with(START, |n| n.key = key("k", 1)), START).await;
         for body in [1, 2] {
             let again = w.job_with(at(1), |n| n.key = key("k", body));
-            let ask = w.ask(&["default"], 1, at(1));
+            let ask = w.ask(&["q"], 1, at(1));
             let (answers, claimed) =
                 w.store().submit_and_claim(vec![again], vec![ask], at(1)).await.unwrap();
             assert_ne!(answers, [Submitted::Created]);
