@@ -163,17 +163,19 @@ impl Server {
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) {
         tracing::info!(grace = ?self.grace, "draining: no new work; again to end at once");
         self.engine.drain();
-        let all_answered = async {
-            tokio::select! {
-                () = self.in_flight.wait_for_zero() => true,
-                () = tokio::time::sleep(self.grace) => false,
-                () = hurry => false,
-            }
+        let (all_answered, hurried) = tokio::select! {
+            () = self.in_flight.wait_for_zero() => (true, false),
+            () = tokio::time::sleep(self.grace) => (false, false),
+            () = hurry => (false, true),
         };
-        if !all_answered.await {
+        if !all_answered {
             tracing::warn!("ending with requests in flight");
         }
         self.stop.send_replace(true);
+        if hurried {
+            // Not even answers on their way are waited for.
+            self.serving.abort();
+        }
         drop(self.serving.await);
         self.engine.tasks().stop().await;
         self.engine.close().await;

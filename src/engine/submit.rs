@@ -60,8 +60,13 @@ impl Engine {
                     return Ok(Accepted { view: self.view(fresh), replayed: false });
                 }
                 // The first look needs no store: nothing has changed until somebody says so.
-                let waited = tokio::time::timeout(window, change).await;
-                if waited.is_err() {
+                let mut draining = self.0.draining.subscribe();
+                let changed = tokio::select! {
+                    () = change => true,
+                    () = tokio::time::sleep(window) => false,
+                    _ = draining.wait_for(|draining| *draining) => false,
+                };
+                if !changed {
                     return Ok(Accepted { view: self.view(fresh), replayed: false });
                 }
                 (fresh, false)

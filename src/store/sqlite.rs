@@ -96,6 +96,7 @@ struct Readers {
 impl SqliteStore {
     /// Opens (or creates), checks, locks and migrates the file. Blocking.
     pub fn open(options: Options) -> std::result::Result<Self, OpenError> {
+        let options = Options { path: open::resolved(&options.path), ..options };
         let path = &options.path;
         let lock = open::lock(path)?;
         let conn = open::writer(path, options.durability, options.fresh_secret, options.now)?;

@@ -152,8 +152,12 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
 /// One line for people: what is wrong and what to do, and exit code 1.
 #[track_caller]
 fn refused(launch: &Launch, words: &[&str]) {
-    let (code, lines) = launch.refused();
-    assert_eq!(code, Some(1), "{lines:#?}");
+    is_refusal(&launch.refused(), words);
+}
+
+#[track_caller]
+fn is_refusal((code, lines): &(Option<i32>, Vec<String>), words: &[&str]) {
+    assert_eq!(*code, Some(1), "{lines:#?}");
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].starts_with("punctual: "), "{lines:#?}");
     for word in words {
@@ -208,10 +212,9 @@ async fn files_that_are_no_store_are_left_alone() {
     drop(db);
     refused(&Launch::new(&newer), &["newer.db", "newer version", "999"]);
 
-    refused(
-        &Launch::new(dir.path().join("no/such/dir/jobs.db")),
-        &["cannot be opened", "directory exists"],
-    );
+    let mut nowhere = Launch::new(dir.path().join("no/such/dir/jobs.db")).command();
+    let outcome = Launch::outcome(nowhere.current_dir(dir.path()));
+    is_refusal(&outcome, &["cannot be opened", "directory exists"]);
     refused(&Launch::new(dir.path()), &["cannot be opened"]);
     // The good one is as it was.
     let process = Launch::new(&store).start();
@@ -280,7 +283,7 @@ async fn settings_that_will_not_do() {
     assert!(!dir.path().join("jobs.db").exists(), "refused before anything is touched");
     for (key, value, word) in [
         ("PUNCTUAL_JOBS__LEASE", "soon", "jobs.lease"),
-        ("PUNCTUAL_JOBS__LEESE", "5s", "lease"),
+        ("PUNCTUAL_JOBS__LEESE", "5s", "did you mean PUNCTUAL_JOBS__LEASE?"),
         ("PUNCTUAL_SERVER__MAX_CONNECTIONS", "0", "server.max_connections"),
     ] {
         let mut command = plain("127.0.0.1:0");

@@ -75,6 +75,15 @@ pub(super) struct Lock {
     _file: File,
 }
 
+/// The file's one true path: who comes by a link is to meet the same lock and the same log.
+/// A path that does not lead anywhere yet stays as it is.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize()
+        .or_else(|_| Ok(parent.canonicalize()?.join(path.file_name().unwrap_or_default())))
+        .unwrap_or_else(|_: std::io::Error| path.to_owned())
+}
+
 pub(super) fn lock(path: &Path) -> Result<Lock, OpenError> {
     let lock_path = suffixed(path, "-lock");
     let shown = path.display().to_string();
@@ -184,7 +193,8 @@ fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         let verdict: String =
             conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
         if verdict != "ok" {
-            return Err(OpenError::Damaged { path: shown, reason: verdict });
+            let reason = verdict.split_whitespace().collect::<Vec<_>>().join(" ");
+            return Err(OpenError::Damaged { path: shown, reason });
         }
     }
     Ok(())

@@ -1,0 +1,153 @@
+//! What operators see: queues, workers, tasks, and the promises in numbers.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Queue {
+    pub name: String,
+    pub paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<String>,
+    pub jobs: QueueJobs,
+    /// Since eligible, by the server's clock; 0 when nothing waits or the queue is paused.
+    pub oldest_pending_age_seconds: f64,
+    /// Workers seen in the last 90 s that accept this queue.
+    pub workers: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueJobs {
+    pub eligible: u64,
+    pub scheduled: u64,
+    pub retry_backoff: u64,
+    pub running: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueList {
+    pub queues: Vec<Queue>,
+}
+
+/// `POST /v1/queues/{queue}/pause`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// RFC 3339: resumes by itself then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    pub worker_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub queues: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    pub capacity: u32,
+    pub last_seen: String,
+    pub leases: u64,
+    pub directive: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerList {
+    pub workers: Vec<Worker>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Task {
+    pub task: String,
+    pub interval_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<String>,
+    /// `ok`, `error` or `panic`; absent before the first run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<f64>,
+    pub restarts: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskList {
+    pub tasks: Vec<Task>,
+}
+
+/// `GET /v1/meta`: every promise in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Meta {
+    pub name: String,
+    pub version: String,
+    /// `sqlite` …
+    pub store: String,
+    /// `full`: a 202 means synced to disk; `normal`: a power cut may lose the last moments.
+    pub durability: String,
+    pub sync_window_seconds: f64,
+    pub idempotency: MetaIdempotency,
+    pub retention_seconds: MetaRetention,
+    pub limits: MetaLimits,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetaIdempotency {
+    /// A key lives at least this long, and as long as its job's record.
+    pub key_lifetime_seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetaRetention {
+    pub completed: f64,
+    pub failed: f64,
+    pub cancelled: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetaLimits {
+    pub request_body_bytes: u64,
+    pub payload_bytes: u64,
+    pub inline_result_bytes: u64,
+    pub result_bytes: u64,
+    pub error_bytes: u64,
+    pub checkpoint_bytes: u64,
+    pub progress_message_bytes: u64,
+    pub metadata_bytes: u64,
+    pub tags: u64,
+    pub json_depth: u64,
+    pub name_pattern: String,
+    pub priority_min: i64,
+    pub priority_max: i64,
+    pub max_attempts: u64,
+    pub timeout_seconds: f64,
+    pub run_at_ahead_seconds: f64,
+    pub batch_items: u64,
+    pub wait_seconds: f64,
+    pub claim_jobs: u64,
+    pub claim_bytes: u64,
+    pub lease_seconds: f64,
+    pub worker_id_bytes: u64,
+    pub idempotency_key_bytes: u64,
+}
