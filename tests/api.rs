@@ -1,6 +1,7 @@
 //! The API from outside: a server as a process, real sockets, and every promise of `docs/API.md`.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::similar_names, reason = "a reply and a replay, held and head: plain words")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -14,6 +15,10 @@ mod wire;
 
 #[path = "api/claims.rs"]
 mod claims;
+#[path = "api/connections.rs"]
+mod connections;
+#[path = "api/endings.rs"]
+mod endings;
 #[path = "api/idempotency.rs"]
 mod idempotency;
 #[path = "api/leases.rs"]

@@ -14,7 +14,7 @@ use punctual::domain::time::{Clock, Timestamp};
 use punctual::engine::reaper::Reaper;
 use punctual::engine::{
     BackoffOverrides, Caller, ClaimOrder, Engine, Entropy, Failure, Grant, Health, Hold, Observed,
-    ReportOrder, SettleOrder, Settings, Submission,
+    ReportOrder, Settings, SettleOrder, Submission,
 };
 use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
@@ -242,9 +242,10 @@ async fn a_claim_whose_caller_leaves_gives_its_lease_back() {
     for _ in 0..20 {
         let engine = w.engine.clone();
         let everyone = w.everyone.clone();
-        let claim = tokio::spawn(async move {
-            engine.claim(&everyone, World::order(Duration::ZERO)).await
-        });
+        let claim =
+            tokio::spawn(
+                async move { engine.claim(&everyone, World::order(Duration::ZERO)).await },
+            );
         tokio::task::yield_now().await;
         claim.abort();
         if claim.await.is_ok() {
@@ -275,10 +276,9 @@ async fn a_parked_claim_gets_the_job_with_the_submission() {
     let w = world();
     let engine = w.engine.clone();
     let everyone = w.everyone.clone();
-    let parked =
-        tokio::spawn(
-            async move { engine.claim(&everyone, World::order(Duration::from_secs(50))).await },
-        );
+    let parked = tokio::spawn(async move {
+        engine.claim(&everyone, World::order(Duration::from_secs(50))).await
+    });
     let id = w.submit().await;
     let grant = parked.await.expect("the claim").expect("granted");
     assert_eq!(grant.jobs[0].spec.id, id);

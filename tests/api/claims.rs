@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Lease, Server};
+use crate::kit::{Lease, Server, in_millis};
 use crate::server::until;
 use crate::wire::{Wire, post};
 
@@ -99,8 +99,10 @@ async fn times_are_kept() {
     assert!(job["started_at"].as_str() >= Some(run_at.as_str()), "{job}");
 
     // Nobody starts it in time: failed, without an attempt. Started in time it is not touched.
-    let late = server.submit(&json!({"kind": "a", "queue": "late", "start_by": soon(1_000)})).await;
-    let in_time = server.submit(&json!({"kind": "a", "queue": "t", "start_by": soon(2_000)})).await;
+    let late =
+        server.submit(&json!({"kind": "a", "queue": "late", "start_by": in_millis(1_000)})).await;
+    let in_time =
+        server.submit(&json!({"kind": "a", "queue": "t", "start_by": in_millis(2_000)})).await;
     let lease = server.lease("w", "t").await;
     let job = server.job_done(&late).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(0)));
@@ -115,12 +117,6 @@ async fn times_are_kept() {
     .await;
     server.fail(&lease, json!({"retry_after_seconds": 0})).await;
     assert_eq!(server.lease("w", "t").await.id, in_time);
-}
-
-/// RFC 3339, so many milliseconds from now.
-fn soon(millis: i64) -> String {
-    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(millis);
-    format!("{at:.3}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,4 +274,61 @@ async fn a_cancel_reaches_the_worker_on_every_way() {
     // Nobody else hears of it.
     let other = json!({"worker_id": "other", "queues": ["empty"]});
     assert_eq!(server.claims(&other).await["cancel"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_answer_stays_within_its_bytes() {
+    let server = Server::start();
+    let payload = "x".repeat((1 << 20) - 2);
+    for n in 0..20 {
+        server
+            .submit(&json!({"kind": "large", "payload": payload, "tags": [format!("{n}")]}))
+            .await;
+    }
+    let claim = json!({"worker_id": "w", "queues": ["default"], "max_jobs": 100});
+    let first = ids(&server.claims(&claim).await);
+    assert_eq!(first.len(), 16, "16 MiB and no more");
+    let second = ids(&server.claims(&claim).await);
+    assert_eq!(second.len(), 4);
+    assert!(second.iter().all(|id| !first.contains(id)));
+}
+
+/// Workers that leave at any moment: before, while and after their answer is made. What was leased
+/// to nobody is found again, and no attempt is counted for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_heard_cost_no_attempt() {
+    let server = Server::start();
+    let claim = json!({"worker_id": "leaver", "queues": ["default"], "lease_seconds": 3_600,
+                       "wait_seconds": 50, "max_jobs": 2});
+    let claim = post("/v1/claims", "", &claim.to_string());
+    let mut expected = Vec::new();
+    for n in 0..60_u64 {
+        let mut leaver = Wire::connect(server.port());
+        leaver.send(&claim);
+        let job = server.posting(
+            "/v1/jobs",
+            json!({"kind": "a", "payload": n}),
+            &[("Prefer", "respond-async")],
+        );
+        if n % 3 > 0 {
+            tokio::time::sleep(Duration::from_micros(n * 100)).await;
+        }
+        drop(leaver);
+        expected.push(job.await.expect("one").is(202).id());
+    }
+    // It is back, and says that it holds nothing.
+    let mut done = Vec::new();
+    while done.len() < expected.len() {
+        let claim =
+            json!({"worker_id": "leaver", "queues": ["default"], "wait_seconds": 50, "held": []});
+        let claimed =
+            tokio::time::timeout(AT_ONCE, server.claims(&claim)).await.expect("given back");
+        let lease = Lease::of(&claimed["jobs"][0]);
+        let job = server.complete(&lease, json!(1)).await;
+        assert_eq!(job["attempt"], 1, "{job}");
+        done.push(lease.id);
+    }
+    done.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(done, expected);
 }

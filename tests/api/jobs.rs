@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kit::Reply;
 
@@ -250,7 +250,10 @@ pub fn check_job(base: &str, job: &Value) {
     for id in ["job_id", "root_job_id", "retry_of", "retried_as"] {
         assert!(!has(id) || is_id(text(id)), "{job}");
     }
-    assert!(text("kind") != "" && text("queue") != "" && job["priority"].is_i64(), "{job}");
+    assert!(
+        !text("kind").is_empty() && !text("queue").is_empty() && job["priority"].is_i64(),
+        "{job}"
+    );
     check_moments(job);
 }
 
@@ -309,4 +312,64 @@ fn is_id(text: &str) -> bool {
     text.len() == 36
         && text.as_bytes()[14] == b'7'
         && text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// The checks themselves: each of these lies must be noticed.
+#[test]
+fn a_lie_is_noticed() {
+    let base = "http://h";
+    let url = "http://h/v1/jobs/0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7";
+    let moment = |second: u32| format!("2026-08-24T10:00:{second:02}.000Z");
+    let job = json!({
+        "job_id": "0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7", "status": "completed", "done": true,
+        "status_url": url, "kind": "a", "queue": "q", "priority": 0, "attempt": 1,
+        "max_attempts": 5, "version": 3, "created_at": moment(1), "started_at": moment(2),
+        "updated_at": moment(3), "finished_at": moment(3), "expires_at": moment(9),
+        "result": null, "result_url": format!("{url}/result"), "result_size": 4,
+        "result_content_type": "application/json",
+        "root_job_id": "0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7",
+        "attempts": [{"attempt": 1, "fence": 1, "worker_id": "w", "started_at": moment(2),
+                      "ended_at": moment(3), "outcome": "completed"}],
+        "links": {"self": url, "cancel": format!("{url}/cancel"), "timeline": format!("{url}/timeline")},
+    });
+    check_job(base, &job);
+    for (name, lie) in [
+        ("done", json!(false)),
+        ("status", json!("pending")),
+        ("status", json!("running")),
+        ("status", json!("failed")),
+        ("status", json!("finished")),
+        (
+            "error",
+            json!({"type": "t", "message": "m", "attempt": 1, "retryable": true, "at": moment(3)}),
+        ),
+        (
+            "last_error",
+            json!({"type": "t", "message": "m", "attempt": 1, "retryable": true, "at": moment(3)}),
+        ),
+        ("pending_reason", json!("queued")),
+        ("run_at", json!(moment(2))),
+        ("cancelled_by", json!("client")),
+        ("attempt", json!(6)),
+        ("attempt", json!(0)),
+        ("version", json!(0)),
+        ("finished_at", json!("2026-08-24T10:00:03Z")),
+        ("expires_at", json!(moment(3))),
+        ("updated_at", json!(moment(0))),
+        ("metadata", json!(null)),
+        ("surprise", json!(1)),
+        ("status_url", json!("http://elsewhere/v1/jobs/x")),
+        ("root_job_id", json!("1")),
+    ] {
+        let mut bad = job.clone();
+        bad[name] = lie.clone();
+        let noticed = std::panic::catch_unwind(|| check_job(base, &bad)).is_err();
+        assert!(noticed, "{name}: {lie} passes");
+    }
+    for name in ["result_url", "finished_at", "expires_at", "started_at", "result_content_type"] {
+        let mut bad = job.clone();
+        bad.as_object_mut().expect("an object").remove(name);
+        let noticed = std::panic::catch_unwind(|| check_job(base, &bad)).is_err();
+        assert!(noticed, "a job without {name} passes");
+    }
 }

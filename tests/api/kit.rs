@@ -1,7 +1,6 @@
 //! A server of the test's own and a client that trusts it in nothing: every answer is held to the
 //! rules that hold for all answers, and every job in it to the rules that hold for all jobs.
 
-use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -165,7 +164,7 @@ impl Client {
                 if enough(&reply.json) {
                     return reply.json;
                 }
-                tag = reply.header("etag").expect("a tag").to_owned();
+                reply.header("etag").expect("a tag").clone_into(&mut tag);
             }
             assert!(tokio::time::Instant::now() < deadline, "waited too long: {}", reply.json);
         }
@@ -176,6 +175,7 @@ impl Client {
     }
 
     /// `POST` in the background.
+    #[expect(clippy::needless_pass_by_value, reason = "made for this one request")]
     pub fn posting(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> JoinHandle<Reply> {
         let client = self.clone();
         let request = with(self.request(Method::POST, path).json(&body), headers);
@@ -205,7 +205,7 @@ impl Client {
     /// Waits until this many requests of the method are being answered, this one aside.
     pub async fn in_flight(&self, method: &str, requests: usize) {
         let label = format!("http_request_method=\"{method}\"");
-        let own = if method == "GET" { 1 } else { 0 };
+        let own = usize::from(method == "GET");
         until("requests in flight", || async {
             let active = self.metrics().await.sum("http_server_active_requests", &[&label]);
             (active >= (requests + own) as f64).then_some(())
@@ -260,6 +260,13 @@ impl Client {
         assert_eq!(lease.id, id);
         self.complete(&lease, json!(true)).await;
     }
+}
+
+/// So many milliseconds from now by the wall, as a client writes moments. All have one form, so
+/// that they compare as text.
+#[expect(clippy::disallowed_methods, reason = "a client's clock is its own")]
+pub fn in_millis(millis: i64) -> String {
+    format!("{:.3}", jiff::Timestamp::now() + jiff::SignedDuration::from_millis(millis))
 }
 
 pub fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
@@ -354,16 +361,5 @@ impl Metrics {
             fits.then(|| value.parse::<f64>().expect("a number"))
         });
         series.sum()
-    }
-
-    /// Every value that differs from 0 of a metric, by its labels.
-    pub fn nonzero(&self, metric: &str) -> HashMap<String, f64> {
-        let series = self.0.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (name, rest) = series.split_once('{').unwrap_or((series, ""));
-            let value: f64 = value.parse().ok()?;
-            (name == metric && value != 0.0).then(|| (rest.trim_end_matches('}').to_owned(), value))
-        });
-        series.collect()
     }
 }

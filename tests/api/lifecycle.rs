@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::kit::Server;
+use crate::kit::{Server, in_millis};
 use crate::server::until;
 use crate::wire::Wire;
 
@@ -76,7 +76,7 @@ async fn a_server_that_is_asked_to_leave_does_so_politely() {
     assert!(process.log().contains("stopped"), "{}", process.log());
 
     let process = launch.start();
-    let server = Server { process, launch, client, dir };
+    let server = Server { client, process, launch, dir };
     assert_eq!(server.job(&job).await["result"], 7);
     assert_eq!(server.job(&held.id()).await["status"], "cancelled");
     assert_eq!(server.lease("w", "other").await.id, waiting);
@@ -104,7 +104,7 @@ async fn a_second_signal_and_the_end_of_the_grace_are_final() {
         assert!(process.wait().success(), "{}", process.log());
         assert!(process.log().contains("requests in flight"), "{}", process.log());
         let process = launch.start();
-        let server = Server { process, launch, client, dir };
+        let server = Server { client, process, launch, dir };
         assert_eq!(server.job(&id).await["status"], "pending");
     }
     // Idle connections hold nothing up.
@@ -117,11 +117,6 @@ async fn a_second_signal_and_the_end_of_the_grace_are_final() {
     assert!(process.terminate().success());
     idle.closed();
     drop(silent);
-}
-
-/// Moments are compared as text: all have one form.
-fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,7 +136,7 @@ async fn leases_survive_us() {
     // While nobody is there to hear heartbeats, the leases and the hard limits pass.
     let ends = silent.json["timeout_at"].as_str().expect("a moment").to_owned();
     assert!(short.json["lease_expires_at"].as_str() <= Some(ends.as_str()));
-    until("the end of the leases", || async { (now() > ends).then_some(()) }).await;
+    until("the end of the leases", || async { (in_millis(0) > ends).then_some(()) }).await;
 
     let process = launch.start();
     let server = Server { client, process, launch, dir };
@@ -193,7 +188,7 @@ async fn a_gap_in_our_own_time_is_not_the_worker_s() {
     // Longer than a clock may step unnoticed, and than the lease.
     tokio::time::sleep(Duration::from_millis(6_500)).await;
     server.process.signal("CONT");
-    let resumed = now();
+    let resumed = in_millis(0);
     until("the reaper to have looked", || async {
         let tasks = server.get("/v1/tasks").await.is(200).json;
         let reaper = tasks["tasks"]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::kit::Server;
+use crate::kit::{Server, in_millis};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_pause_and_go_on() {
@@ -53,9 +53,19 @@ async fn queues_pause_and_go_on() {
     let path = format!("/v1/jobs/{other}");
     server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
 
+    // The end of a pause is a moment that is known, and told.
+    let until = json!({"until": in_millis(1_000_000)});
+    server.post("/v1/queues/r/pause", &until).await.is(200);
+    let reply = server.post("/v1/jobs", &json!({"kind": "a", "queue": "r"})).await.is(202);
+    assert!(reply.retry_after() > 900, "{}", reply.retry_after());
+    let read = server.get(&format!("/v1/jobs/{}", reply.id())).await.is(200);
+    assert!(read.retry_after() > 900, "{}", read.retry_after());
+    server.post_nothing("/v1/queues/r/resume").await.is(200);
+    let read = server.get(&format!("/v1/jobs/{}", reply.id())).await.is(200);
+    assert!(read.retry_after() < 900, "{}", read.retry_after());
+
     // Until a moment: it goes on by itself, and wakes who waits.
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(700);
-    let until = json!({"until": format!("{soon:.3}")});
+    let until = json!({"until": in_millis(700)});
     let queue = server.post("/v1/queues/q/pause", &until).await.is(200).json;
     assert_eq!(queue["paused_until"], until["until"]);
     assert_eq!(server.claims(&claim).await["jobs"], json!([]));

@@ -177,6 +177,31 @@ async fn an_answer_is_held_only_where_a_worker_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_held_where_the_past_promises_the_result() {
+    let server = Server::with(&[("JOBS__SYNC_WINDOW", "50s")]);
+    // Jobs of this kind are claimed and done in no time.
+    for _ in 0..25 {
+        server.submit(&json!({"kind": "quick"})).await;
+        let lease = server.lease("w", "default").await;
+        server.complete(&lease, json!(1)).await;
+    }
+    let held = server.posting("/v1/jobs", json!({"kind": "quick"}), &[]);
+    server.in_flight("POST", 1).await;
+    let lease = server.lease("w", "default").await;
+    server.complete(&lease, json!("in time")).await;
+    assert_eq!(held.await.expect("one").is(200).json["result"], "in time");
+    // Of others nothing is known, and nothing is promised.
+    let other = json!({"kind": "slow", "queue": "new"});
+    let reply = tokio::time::timeout(NOT_HELD, server.post("/v1/jobs", &other)).await;
+    reply.expect("not held").is(202);
+    // Not while the queue is paused.
+    server.post_nothing("/v1/queues/default/pause").await.is(200);
+    let quick = json!({"kind": "quick"});
+    let reply = tokio::time::timeout(NOT_HELD, server.post("/v1/jobs", &quick)).await;
+    assert_eq!(reply.expect("not held").is(202).json["pending_reason"], "queue_paused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preferences_are_honoured_and_said() {
     let server = Server::start();
     let client = server.client.clone();

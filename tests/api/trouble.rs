@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::kit::{Client, Lease, Server};
+use crate::kit::{Client, Lease, Server, in_millis};
 use crate::server::{Launch, until};
 
 /// A file system of its own, unmounted when dropped.
@@ -56,6 +56,8 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     let process = launch.start();
     let launch = launch.port(process.port);
     let client = Client::new(process.port);
+    client.submit(&json!({"kind": "a", "queue": "held"})).await;
+    let held = client.lease("h", "held").await;
     let filler = "x".repeat(100 << 10);
     let job = |n: usize| json!({"kind": "a", "payload": {"n": n, "filler": filler}});
     let mut accepted = Vec::new();
@@ -80,6 +82,9 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     }
     let batch = json!({"jobs": vec![job(0); 3]});
     client.post("/v1/jobs/batch", &batch).await.problem(503, "storage-full");
+    // A heartbeat that cannot be stored is no lost lease.
+    let beat = client.with_lease("heartbeat", &held, &json!({})).await;
+    assert!(matches!(beat.status, 200 | 503), "{} {}", beat.status, beat.json);
     client.get("/livez").await.is(200);
     let ready = client.get("/readyz").await.is(200);
     assert_eq!(ready.json["status"], "ready");
@@ -149,6 +154,80 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     assert!(process.terminate().success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_answer_is_our_outage() {
+    let server = Server::with(&[("TASKS__REAPER", "100ms")]);
+    server.submit(&json!({"kind": "a", "max_attempts": 1})).await;
+    let claim = json!({"worker_id": "w", "queues": ["default"], "lease_seconds": 3});
+    let lease = server.lease_by(&claim).await;
+    let parked = json!({"worker_id": "p", "queues": ["default"], "wait_seconds": 50});
+    let parked = server.parked(parked).await;
+    // Somebody else writes to the file and does not come to an end.
+    let db = rusqlite::Connection::open(server.store()).expect("the file");
+    db.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let key = [("Idempotency-Key", "during")];
+    let body = json!({"kind": "a"});
+    let path = format!("/v1/jobs/{}", lease.id);
+    let token = json!({"lease_token": lease.token});
+    let settle = json!({"worker_id": "w", "settlements": [
+        {"job_id": lease.id, "lease_token": lease.token, "outcome": "completed"}]});
+    let refused = [
+        server.posting("/v1/jobs", body.clone(), &key),
+        server.posting(&format!("{path}/heartbeat"), token.clone(), &[]),
+        server.posting(&format!("{path}/complete"), token, &[]),
+        server.posting("/v1/settlements", settle, &[]),
+    ];
+    for refused in refused {
+        refused.await.expect("one").problem(503, "storage-unavailable");
+    }
+    // By the clock the lease is over; nobody was able to extend it.
+    let end = lease.json["lease_expires_at"].as_str().expect("a moment").to_owned();
+    until("the end of the lease", || async { (in_millis(0) > end).then_some(()) }).await;
+    // Reads go on, and the server is ready to say so, degraded.
+    let job = server.job(&lease.id).await;
+    assert_eq!(job["status"], "running");
+    server.get("/livez").await.is(200);
+    let degraded = until("it to show", || async {
+        let ready = server.get("/readyz?verbose").await.is(200);
+        (ready.json["degraded"] == true).then_some(ready.json)
+    })
+    .await;
+    assert_eq!(degraded["status"], "ready");
+    assert!(!server.process.log().contains("taken back"));
+    db.execute_batch("ROLLBACK").expect("the end");
+    drop(db);
+
+    // Whoever repeats himself is heard now; the worker has lost nothing.
+    let accepted = until("the store to be back", || async {
+        let reply = server.post_with("/v1/jobs", &body, &key).await;
+        (reply.status == 202).then_some(reply)
+    })
+    .await;
+    let got = parked.await.expect("one");
+    // A claim that was parked is answered with the outage or with the job, and nothing is lost.
+    let second = if got.status == 200 {
+        Lease::of(&got.json["jobs"][0])
+    } else {
+        got.problem(503, "storage-unavailable");
+        server.lease("p", "default").await
+    };
+    assert_eq!(second.id, accepted.id());
+    server.with_lease("heartbeat", &lease, &json!({})).await.is(200);
+    let job = server.complete(&lease, json!("after the outage")).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(1)));
+    let metrics = server.metrics().await;
+    let busy = metrics.sum("punctual_store_operation_errors_total", &["error_class=\"busy\""]);
+    assert!(busy >= 4.0, "{busy}");
+    let counts = metrics.sum("punctual_job_submissions_total", &[]);
+    let unavailable = metrics.sum("punctual_job_submissions_total", &["outcome=\"unavailable\""]);
+    assert!(unavailable >= 1.0 && counts >= unavailable + 2.0);
+    until("all to be well", || async {
+        let ready = server.get("/readyz").await.is(200);
+        ready.json.get("degraded").is_none().then_some(())
+    })
+    .await;
+}
+
 /// One line for people: what is wrong and what to do, and exit code 1.
 #[track_caller]
 fn refused(launch: &Launch, words: &[&str]) {
@@ -174,12 +253,12 @@ fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_no_store_are_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
-    let garbage = file(&dir, "garbage.db", &[0xa5; 20_000]);
+    let garbage = file(&dir, "garbage.db", &vec![0xa5; 20_000]);
     refused(
         &Launch::new(&garbage),
         &["garbage.db", "damaged or no store file", "restore a backup"],
     );
-    assert_eq!(std::fs::read(&garbage).expect("still there"), [0xa5; 20_000]);
+    assert_eq!(std::fs::read(&garbage).expect("still there"), vec![0xa5; 20_000]);
     let text = file(&dir, "notes.txt", b"remember the milk\n");
     refused(&Launch::new(&text), &["notes.txt", "no store file"]);
     assert_eq!(std::fs::read(&text).expect("still there"), b"remember the milk\n");

@@ -1,0 +1,266 @@
+//! Connections that lie, break off, dawdle, or come from a page that has no business here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+
+use crate::kit::Server;
+use crate::wire::{Wire, ask, get, post};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_too_large_or_lie() {
+    let server = Server::start();
+    let limit = 16 << 20;
+    // A payload over its limit is refused as such, at the limit it is not.
+    let text = |n: usize| format!("{{\"kind\":\"a\",\"payload\":\"{}\"}}", "x".repeat(n - 2));
+    server.post_text("/v1/jobs", text(1 << 20)).await.is(202);
+    let large = server.post_text("/v1/jobs", text((1 << 20) + 1)).await;
+    assert_eq!(large.problem(413, "payload-too-large").json["max_bytes"], 1 << 20);
+    // A whole body too large, with its length and in chunks without end; the sender hears of it.
+    let huge = vec![b' '; limit + 1];
+    let reply = server.post_text("/v1/jobs", huge.clone()).await.problem(413, "payload-too-large");
+    assert_eq!(reply.json["max_bytes"], limit);
+    assert!(reply.header("retry-after").is_none(), "it is for good");
+    let frames: Vec<Result<Frame<Bytes>, std::io::Error>> =
+        huge.chunks(1 << 16).map(|c| Ok(Frame::data(Bytes::copy_from_slice(c)))).collect();
+    let chunked = StreamBody::new(futures_util::stream::iter(frames));
+    let chunked = reqwest::Body::wrap(chunked);
+    server.post_text("/v1/jobs", chunked).await.problem(413, "payload-too-large");
+    let just = vec![b' '; limit];
+    server.post_text("/v1/jobs", just).await.problem(400, "malformed-json");
+    // Whoever asks first is told before sending anything.
+    let mut asks = Wire::connect(server.port());
+    asks.send(format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        1_u64 << 40
+    ));
+    asks.answer().problem(413, "payload-too-large");
+    let mut asks = Wire::connect(server.port());
+    asks.send("POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n");
+    assert_eq!(asks.answer().status, 100);
+    asks.send("{\"kind\":\"a\"}");
+    assert_eq!(asks.answer().status, 202);
+
+    // Lengths that are none, that contradict, or that the body does not have.
+    let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    for lie in [
+        "Content-Length: -1\r\n\r\n{}",
+        "Content-Length: 1e3\r\n\r\n{}",
+        "Content-Length: 99999999999999999999999\r\n\r\n{}",
+        "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        "Transfer-Encoding: gzip\r\n\r\n{}",
+        "Transfer-Encoding: chunked\r\n\r\nnonsense\r\n{}\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+    ] {
+        let mut wire = Wire::connect(server.port());
+        wire.send(format!("{head}{lie}"));
+        wire.end();
+        let answer = wire.try_answer();
+        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{lie}: {answer:?}");
+    }
+    // Too short a length: what follows is another request, and a bad one.
+    let mut wire = Wire::connect(server.port());
+    wire.send(format!("{head}Content-Length: 12\r\n\r\n{{\"kind\":\"a\"}}garbage\r\n\r\n"));
+    assert_eq!(wire.answer().status, 202);
+    let rest = wire.try_answer();
+    assert!(rest.as_ref().is_none_or(|a| a.status == 400), "{rest:?}");
+    // Too long a length, and then nothing more: no half of a body is taken for a whole.
+    let before = server
+        .metrics()
+        .await
+        .sum("punctual_store_operation_duration_seconds_count", &["operation=\"submit\""]);
+    let mut wire = Wire::connect(server.port());
+    wire.send(format!("{head}Content-Length: 40\r\n\r\n{{\"kind\":\"a\"}}"));
+    wire.end();
+    let answer = wire.try_answer();
+    assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{answer:?}");
+    let after = server
+        .metrics()
+        .await
+        .sum("punctual_store_operation_duration_seconds_count", &["operation=\"submit\""]);
+    assert!((before - after).abs() < 0.5, "a broken body was accepted");
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_misbehave() {
+    let server = Server::start();
+    let port = server.port();
+    // Cut off anywhere: no harm.
+    let whole = post("/v1/jobs", "", r#"{"kind":"cut","queue":"cut"}"#);
+    for cut in (0..whole.len()).step_by(7) {
+        let mut wire = Wire::connect(port);
+        wire.send(&whole.as_bytes()[..cut]);
+        wire.end();
+        let answer = wire.try_answer();
+        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{cut}: {answer:?}");
+    }
+    server.get("/v1/queues/cut").await.problem(404, "no-such-queue");
+    // Half closed after a whole request: it is answered.
+    let mut wire = Wire::connect(port);
+    wire.send(&whole);
+    wire.end();
+    let answer = wire.try_answer();
+    assert!(answer.as_ref().is_none_or(|a| a.status == 202), "{answer:?}");
+
+    // Pipelined: every one, in order.
+    let mut wire = Wire::connect(port);
+    let mut all = String::new();
+    for n in 0..20 {
+        all += &post(
+            "/v1/jobs",
+            &format!("X-Request-Id: r{n}\r\n"),
+            &format!(r#"{{"kind":"p{n}","queue":"p"}}"#),
+        );
+        all += &get("/v1/nothing", &format!("X-Request-Id: n{n}\r\n"));
+    }
+    wire.send(all);
+    for n in 0..20 {
+        let answer = wire.answer();
+        assert_eq!(
+            (answer.status, answer.header("x-request-id")),
+            (202, Some(format!("r{n}").as_str()))
+        );
+        assert_eq!(answer.json()["kind"], format!("p{n}"));
+        let answer = wire.answer();
+        answer.problem(404, "no-such-route");
+        assert_eq!(answer.header("x-request-id"), Some(format!("n{n}").as_str()));
+    }
+
+    // Floods of headers.
+    let many: String = (0..2_000).fold(String::new(), |all, n| all + &format!("X-{n}: {n}\r\n"));
+    assert_eq!(ask(port, get("/v1/meta", &many)).status, 431);
+    let wide = format!("X-Wide: {}\r\n", "w".repeat(100 << 10));
+    assert_eq!(ask(port, get("/v1/meta", &wide)).status, 431);
+    let far = ask(port, get(&format!("/v1/{}", "x".repeat(100 << 10)), ""));
+    assert!(matches!(far.status, 414 | 431), "{far:?}");
+    let fits = format!("X-Wide: {}\r\n", "w".repeat(16 << 10));
+    assert_eq!(ask(port, get("/v1/meta", &fits)).status, 200);
+
+    // What is no HTTP gets 400 or nothing, and no more.
+    for noise in [
+        "\r\n\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "\0\0\0\0\0\0",
+        "\x16\x03\x01\x02\0\x01\0\x01\u{fc}",
+        "SSH-2.0-x\r\n",
+        "GET /\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nNo colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\n: empty\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nA\0b: c\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut wire = Wire::connect(port);
+        wire.send(noise);
+        wire.end();
+        let answer = wire.try_answer();
+        assert!(
+            answer.as_ref().is_none_or(|a| (400..=505).contains(&a.status)),
+            "{noise:?}: {answer:?}"
+        );
+    }
+    // HTTP/1.0 is served; an address in the request line counts.
+    let mut old = Wire::connect(port);
+    old.send("GET /livez HTTP/1.0\r\n\r\n");
+    assert_eq!(old.answer().status, 200);
+    old.closed();
+    let whole = ask(port, "GET http://localhost/v1/meta HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(whole.status, 200);
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_are_cut_off_and_idle_ones_are_not() {
+    let server =
+        Server::with(&[("SERVER__HEADER_TIMEOUT", "300ms"), ("SERVER__BODY_TIMEOUT", "300ms")]);
+    let port = server.port();
+    // One that idles between requests is let be, though it is older than any of the others.
+    let mut idle = Wire::connect(port);
+    idle.send(get("/v1/meta", ""));
+    assert_eq!(idle.answer().status, 200);
+
+    let mut silent = Wire::connect(port);
+    assert_eq!(silent.closed(), "");
+    let mut slow = Wire::connect(port);
+    slow.send("GET /v1/meta HTTP/1.1\r\nHost: local");
+    slow.closed();
+    // A byte now and then does not help.
+    let mut dripping = Wire::connect(port);
+    dripping.send("GET /v1/meta HTTP/1.1\r\nX-Drip: ");
+    let mut drops = 0;
+    while dripping.send("x") && drops < 1_000 {
+        drops += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(drops < 1_000, "a client that drips its headers is never cut off");
+    // The second request of a connection owes its headers too.
+    let mut second = Wire::connect(port);
+    second.send(get("/v1/meta", ""));
+    assert_eq!(second.answer().status, 200);
+    second.send("GET /v1");
+    second.closed();
+
+    let mut body = Wire::connect(port);
+    body.send("POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{\"kind\"");
+    let answer = body.answer();
+    answer.problem(408, "request-timeout");
+    assert_eq!(answer.header("connection"), Some("close"));
+    body.closed();
+    let mut chunks = Wire::connect(port);
+    chunks.send("POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"kin\r\n");
+    chunks.answer().problem(408, "request-timeout");
+
+    // A parked request is slow for good reason.
+    let claim = post("/v1/claims", "", r#"{"worker_id":"w","queues":["q"],"wait_seconds":1}"#);
+    assert_eq!(ask(port, claim).status, 200);
+    idle.send(get("/v1/meta", ""));
+    assert_eq!(idle.answer().status, 200);
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_loopback_names_are_answered() {
+    let server = Server::start();
+    let port = server.port();
+    let from = |host: &str| ask(port, format!("GET /v1/meta HTTP/1.1\r\n{host}\r\n"));
+    for host in ["localhost", "127.0.0.1:8080", "127.9.9.9", "[::1]:1", "LOCALHOST.", "a.localhost"]
+    {
+        assert_eq!(from(&format!("Host: {host}\r\n")).status, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "0.0.0.0",
+        "[::2]",
+        "127.0.0.1.nip.io",
+    ] {
+        let problem = from(&format!("Host: {host}\r\n")).problem(421, "misdirected-host");
+        assert!(problem["detail"].as_str().expect("one").contains(host), "{problem}");
+    }
+    for host in [
+        "",
+        "Host: \r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: user@localhost\r\n",
+        "Host: localhost\r\nHost: localhost\r\n",
+    ] {
+        from(host).problem(400, "invalid-header");
+    }
+    let elsewhere = "GET http://evil.example/v1/meta HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    ask(port, elsewhere).problem(421, "misdirected-host");
+    // A page that has rebound its name can neither read nor write.
+    let body = r#"{"kind":"a","queue":"rebound"}"#;
+    let rebound = format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    ask(port, rebound).problem(421, "misdirected-host");
+    server.get("/v1/queues/rebound").await.problem(404, "no-such-queue");
+    server.is_alive().await;
+}
