@@ -17,6 +17,7 @@
 mod aftermath;
 mod clock;
 mod entropy;
+mod health;
 mod jobs;
 mod observed;
 mod operate;
@@ -54,7 +55,8 @@ pub use crate::store::{
 };
 pub use clock::WallClock;
 pub use entropy::Entropy;
-pub use observed::{Health, Observed};
+pub use health::Health;
+pub use observed::Observed;
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
 

@@ -138,6 +138,7 @@ impl Server {
             router,
             http::serve::Options {
                 header_timeout: config.server.header_timeout,
+                write_timeout: config.server.body_timeout,
                 max_connections: config.server.max_connections,
             },
             in_flight.clone(),

@@ -381,7 +381,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn promote(&self, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>>;
 
     /// After an outage of ours: no lease and no hard limit ends before its length has passed
-    /// again. Answers how many were extended.
+    /// again. In bounded commits, at least one; answers how many were extended.
     async fn extend_leases(&self, now: Timestamp) -> Result<u64>;
 
     /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the

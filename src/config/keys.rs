@@ -105,7 +105,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 "body_timeout",
                 ms(100, HOUR),
                 "30s",
-                "A request whose body has not arrived in this time is refused.",
+                "A request whose body has not arrived in this time is refused, and a connection \
+                 whose client reads nothing of its answer for as long is closed.",
             ),
             Key::new(
                 "max_connections",

@@ -1,7 +1,6 @@
 //! A store that is watched: every verb is timed, every failure counted and remembered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,33 +17,7 @@ use crate::store::{
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
 
-/// What the latest verbs said about the store.
-#[derive(Debug, Default)]
-pub struct Health {
-    degraded: AtomicBool,
-    outage: AtomicBool,
-}
-
-impl Health {
-    fn failed(&self) {
-        self.degraded.store(true, Ordering::Relaxed);
-        self.outage.store(true, Ordering::Relaxed);
-    }
-
-    fn succeeded(&self) {
-        self.degraded.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the latest verb failed.
-    pub fn is_degraded(&self) -> bool {
-        self.degraded.load(Ordering::Relaxed)
-    }
-
-    /// Whether any verb failed since the last call: leases may have gone without heartbeats.
-    pub fn take_outage(&self) -> bool {
-        self.outage.swap(false, Ordering::Relaxed)
-    }
-}
+use super::health::{Health, Nature};
 
 #[derive(Debug)]
 pub struct Observed<S> {
@@ -64,17 +37,96 @@ impl<S: Store> Observed<S> {
         operation: Operation,
         verb: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
+        let nature = nature(operation);
+        let under_way = UnderWay::new(&self.health, nature);
         let started = Instant::now();
-        let outcome = verb.await;
+        let outcome = match patience(operation) {
+            None => verb.await,
+            Some(patience) => tokio::time::timeout(patience, verb).await.unwrap_or_else(|_| {
+                Err(StoreError::Busy(format!("no answer within {} s", patience.as_secs())))
+            }),
+        };
+        drop(under_way);
         let error = outcome.as_ref().err().map(StoreError::class);
         self.events.store_operation(operation, started.elapsed(), error);
-        match &outcome {
-            Ok(_) => self.health.succeeded(),
-            // Closing is our own doing.
-            Err(StoreError::Closed) => {}
-            Err(_) => self.health.failed(),
-        }
+        self.health.learned(nature, &outcome);
         outcome
+    }
+}
+
+/// A verb that is waited for; also one whose caller leaves in the middle.
+struct UnderWay<'a> {
+    health: &'a Health,
+    nature: Nature,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(health: &'a Health, nature: Nature) -> Self {
+        health.began(nature);
+        Self { health, nature }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.health.ended(self.nature);
+    }
+}
+
+const fn nature(operation: Operation) -> Nature {
+    match operation {
+        Operation::Get
+        | Operation::Result
+        | Operation::List
+        | Operation::Sample
+        | Operation::Recount
+        | Operation::Queues
+        | Operation::Workers => Nature::Read,
+        Operation::Submit
+        | Operation::Cancel
+        | Operation::Delete
+        | Operation::Heartbeat
+        | Operation::Settle
+        | Operation::ExtendLeases
+        | Operation::Pause
+        | Operation::Resume => Nature::Commits,
+        Operation::Claim
+        | Operation::Withdraw
+        | Operation::Goodbye
+        | Operation::TakeBack
+        | Operation::Promote
+        | Operation::Expire
+        | Operation::Presence => Nature::Maybe,
+    }
+}
+
+/// How long the verb may take before its caller is told that nothing is known. A worker must hear
+/// within its lease. Verbs that grant leases have none here: whoever asks them waits with patience
+/// of his own, and what they grant too late is given back.
+const fn patience(operation: Operation) -> Option<Duration> {
+    match operation {
+        Operation::Heartbeat => Some(Duration::from_secs(5)),
+        Operation::Get
+        | Operation::Result
+        | Operation::List
+        | Operation::Cancel
+        | Operation::Delete
+        | Operation::Pause
+        | Operation::Resume
+        | Operation::Queues
+        | Operation::Workers => Some(Duration::from_secs(10)),
+        Operation::Submit
+        | Operation::Claim
+        | Operation::Settle
+        | Operation::Withdraw
+        | Operation::Goodbye
+        | Operation::TakeBack
+        | Operation::Promote
+        | Operation::ExtendLeases
+        | Operation::Expire
+        | Operation::Sample
+        | Operation::Recount
+        | Operation::Presence => None,
     }
 }
 

@@ -22,7 +22,7 @@ const STEPS: usize = 40;
 /// What the reaper remembers between passes.
 #[derive(Debug, Default)]
 pub struct Reaper {
-    /// The end of the last pass that succeeded; `None` before the first.
+    /// The start of the last pass that went well and in time; `None` before the first.
     last_pass: Mutex<Option<Timestamp>>,
 }
 
@@ -60,12 +60,9 @@ impl Engine {
         let mut taken = 0;
         for _ in 0..STEPS {
             let spread = self.0.entropy.units(STEP as usize);
-            let changed = self
-                .0
-                .store
-                .take_back(STEP, spread, self.now())
-                .await
-                .map_err(|e| e.to_string())?;
+            // All by the moment at which the pass was found to be in time.
+            let changed =
+                self.0.store.take_back(STEP, spread, now).await.map_err(|e| e.to_string())?;
             for t in &changed {
                 self.after(t);
             }
@@ -74,7 +71,9 @@ impl Engine {
                 break;
             }
         }
-        reaper.passed(Some(self.now()));
+        // A pass that was stuck is an interruption too: heartbeats were stuck beside it.
+        let in_time = self.now().since(now) <= period + STEP_TOLERANCE;
+        reaper.passed(in_time.then_some(now));
         Ok(format!("{taken} jobs taken back or ended"))
     }
 }

@@ -1,4 +1,4 @@
-//! Reads request bodies: the right media type, not too large, not too slow.
+//! Reads request bodies: the right media type, not too large, not too slow, not too many at once.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::Api;
 use super::limits;
@@ -20,12 +22,17 @@ use super::problem::{Code, Problem};
 const DISCARD_BYTES: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
+/// The unit in which [`ROOM`] is shared out.
+const UNIT: usize = 1 << 10;
+/// For all bodies but the small ones. One for the process, as memory is.
+static ROOM: Semaphore = Semaphore::const_new(limits::ALL_BODIES_BYTES / UNIT);
+
 /// The body of a request that must have one.
 pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if !body.is_end_stream() || headers.contains_key(CONTENT_TYPE) {
         media_type_is_json(headers)?;
     }
-    bytes(headers, body, api.settings().body_timeout).await
+    bytes(headers, body, api.settings().body_timeout, &ROOM).await
 }
 
 /// The body of a request that may go without.
@@ -71,7 +78,12 @@ fn is_json(media_type: &str) -> bool {
         })
 }
 
-async fn bytes(headers: &HeaderMap, mut body: Body, patience: Duration) -> Result<Bytes, Problem> {
+async fn bytes(
+    headers: &HeaderMap,
+    mut body: Body,
+    patience: Duration,
+    room: &'static Semaphore,
+) -> Result<Bytes, Problem> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
@@ -83,14 +95,29 @@ async fn bytes(headers: &HeaderMap, mut body: Body, patience: Duration) -> Resul
         }
         return Err(too_large());
     }
-    match tokio::time::timeout(patience, collect(&mut body)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+    let announced = announced.unwrap_or(0);
+    let mut share = Share::of(room);
+    if timeout(patience, share.cover(announced)).await.is_err() {
+        if !headers.contains_key(EXPECT) {
+            discard(body).await;
+        }
+        return Err(overloaded());
+    }
+    // Only now the client is asked for it, and its time begins.
+    match timeout(patience, collect(&mut body, announced, &mut share)).await {
+        Ok(Ok(bytes)) => Ok(share.keep_for(bytes)),
         Ok(Err(Cut::TooLarge)) => {
+            drop(share);
             discard(body).await;
             Err(too_large())
         }
         Ok(Err(Cut::Broken(error))) => {
             Err(Problem::new(Code::BadRequest, format!("the body broke off: {error}")))
+        }
+        Err(_) if share.waits => {
+            drop(share);
+            discard(body).await;
+            Err(overloaded())
         }
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", patience.as_secs_f64());
@@ -104,24 +131,84 @@ fn too_large() -> Problem {
     Problem::too_large("the request body", limits::BODY_BYTES)
 }
 
+fn overloaded() -> Problem {
+    let detail = "the server holds as many large bodies as it can; repeat it after Retry-After";
+    let cause = format!("request bodies fill their {} MiB", limits::ALL_BODIES_BYTES >> 20);
+    Problem::new(Code::Overloaded, detail).retry_soon().caused_by(cause)
+}
+
+/// What one body takes of the room for all.
+struct Share {
+    room: &'static Semaphore,
+    permit: Option<SemaphorePermit<'static>>,
+    /// In the queue for more.
+    waits: bool,
+}
+
+impl Share {
+    fn of(room: &'static Semaphore) -> Self {
+        Self { room, permit: None, waits: false }
+    }
+
+    /// Waits until there is room for `size` bytes in all. Whoever did not announce them asks for
+    /// twice as much each time: rarely, and as a buffer grows.
+    async fn cover(&mut self, size: usize) {
+        let has = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
+        if size <= limits::SMALL_BODY_BYTES || size <= has * UNIT {
+            return;
+        }
+        let wants = size.div_ceil(UNIT).max((2 * has).min(limits::BODY_BYTES / UNIT));
+        self.waits = true;
+        let more = self.room.acquire_many((wants - has) as u32).await;
+        self.waits = false;
+        let more = more.expect("the room is never closed");
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+    }
+
+    /// For as long as anybody has them.
+    fn keep_for(self, bytes: Bytes) -> Bytes {
+        match self.permit {
+            None => bytes,
+            Some(permit) => Bytes::from_owner(Kept { bytes, _permit: permit }),
+        }
+    }
+}
+
+struct Kept {
+    bytes: Bytes,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 enum Cut {
     TooLarge,
     Broken(axum::Error),
 }
 
 /// Most bodies are one frame, which is not copied.
-async fn collect(body: &mut Body) -> Result<Bytes, Cut> {
+async fn collect(body: &mut Body, announced: usize, share: &mut Share) -> Result<Bytes, Cut> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Cut::Broken)?.into_data() else { continue };
-        if first.len() + all.len() + data.len() > limits::BODY_BYTES {
+        let size = first.len() + all.len() + data.len();
+        if size > limits::BODY_BYTES {
             return Err(Cut::TooLarge);
         }
+        share.cover(size).await;
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
             if all.is_empty() {
+                all.reserve(announced.max(size));
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
             all.extend_from_slice(&data);
@@ -142,7 +229,7 @@ async fn discard(mut body: Body) {
         }
     };
     // Either way the answer follows.
-    drop(tokio::time::timeout(DISCARD_TIME, read).await);
+    drop(timeout(DISCARD_TIME, read).await);
 }
 
 #[cfg(test)]
@@ -151,6 +238,11 @@ mod tests {
     use futures_util::stream;
     use std::convert::Infallible;
 
+    /// Nobody else's.
+    fn room(size: usize) -> &'static Semaphore {
+        Box::leak(Box::new(Semaphore::new(size / UNIT)))
+    }
+
     fn chunks(sizes: &[usize]) -> Body {
         let frames: Vec<Result<Bytes, Infallible>> =
             sizes.iter().map(|n| Ok(Bytes::from(vec![b'x'; *n]))).collect();
@@ -158,7 +250,7 @@ mod tests {
     }
 
     async fn status(headers: &HeaderMap, body: Body) -> Result<usize, u16> {
-        let read = bytes(headers, body, Duration::from_secs(5)).await;
+        let read = bytes(headers, body, Duration::from_secs(5), room(limits::BODY_BYTES)).await;
         read.map(|b| b.len()).map_err(|p| p.code().status())
     }
 
@@ -219,7 +311,66 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_come_is_given_up() {
         let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        let read = bytes(&HeaderMap::new(), never, Duration::from_millis(10)).await;
+        let patience = Duration::from_millis(10);
+        let read = bytes(&HeaderMap::new(), never, patience, room(0)).await;
         assert_eq!(read.unwrap_err().code(), Code::RequestTimeout);
+    }
+
+    fn announcing(size: usize) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(size))])
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn large_bodies_share_a_room() {
+        let room = room(256 << 10);
+        let free = room.available_permits();
+        for headers in [announcing(200 << 10), HeaderMap::new()] {
+            let large = || chunks(&[100 << 10, 100 << 10]);
+            let first = bytes(&headers, large(), LONG, room).await.unwrap();
+            let part = first.slice(7..);
+            drop(first);
+            assert!(room.available_permits() <= free - 200, "all of it is still in memory");
+            let none = HeaderMap::new();
+            let small = bytes(&none, chunks(&[limits::SMALL_BODY_BYTES]), LONG, room).await;
+            assert_eq!(small.unwrap().len(), limits::SMALL_BODY_BYTES);
+            // A large one waits, and is told so in the end.
+            let soon = Duration::from_millis(20);
+            let second = bytes(&headers, large(), soon, room).await.unwrap_err();
+            assert_eq!(second.code(), Code::Overloaded);
+            let answer = second.render("r");
+            assert_eq!(answer.status(), 503);
+            assert!(answer.headers().contains_key(axum::http::header::RETRY_AFTER));
+            // Or it gets what the first one leaves.
+            let waits = tokio::spawn(async move { bytes(&headers, large(), LONG, room).await });
+            tokio::task::yield_now().await;
+            assert!(!waits.is_finished());
+            drop(part);
+            assert_eq!(waits.await.unwrap().unwrap().len(), 200 << 10);
+            assert_eq!(room.available_permits(), free);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_body_leaves_with_its_share() {
+        let room = room(limits::BODY_BYTES);
+        let free = room.available_permits();
+        let soon = Duration::from_millis(20);
+        let never = stream::pending::<Result<Bytes, Infallible>>;
+        let start = stream::iter([Ok(Bytes::from(vec![b'x'; 100 << 10]))]);
+        let stuck = Body::from_stream(futures_util::StreamExt::chain(start, never()));
+        let read = bytes(&HeaderMap::new(), stuck, soon, room).await;
+        assert_eq!(read.unwrap_err().code(), Code::RequestTimeout);
+        let stuck = Body::from_stream(never());
+        let read = bytes(&announcing(limits::BODY_BYTES), stuck, soon, room).await;
+        assert_eq!(read.unwrap_err().code(), Code::RequestTimeout);
+        let broken = stream::iter([Ok(Bytes::from(vec![b'x'; 100 << 10])), Err("broken")]);
+        let read = bytes(&HeaderMap::new(), Body::from_stream(broken), LONG, room).await;
+        assert_eq!(read.unwrap_err().code(), Code::BadRequest);
+        let max = limits::BODY_BYTES;
+        let read = bytes(&HeaderMap::new(), chunks(&[max - 1, 2]), LONG, room).await;
+        assert_eq!(read.unwrap_err().code(), Code::PayloadTooLarge);
+        assert_eq!(room.available_permits(), free);
     }
 }

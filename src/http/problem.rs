@@ -76,6 +76,7 @@ codes! {
     InternalError => 500 "internal-error" "The server failed",
     ServerDraining => 503 "server-draining" "The server is shutting down",
     TaskHung => 503 "task-hung" "A maintenance task hangs",
+    Overloaded => 503 "overloaded" "Too much is being uploaded at once",
     StorageFull => 503 "storage-full" "The server has no space left",
     StorageUnavailable => 503 "storage-unavailable" "The server cannot reach its storage",
 }

@@ -1,7 +1,8 @@
 //! The listener: from connections to requests, with a limit on how many and how slow.
 //!
 //! HTTP/1.1 with keep-alive. A connection that is over the limit waits in the system's backlog; a
-//! client that is slow with its headers is cut off, and one that is idle is let be for a while.
+//! client that is slow with its headers is cut off, so is one that stops reading its answer, and one
+//! that is idle is let be for a while.
 //!
 //! Ending takes two steps, because a balancer needs a moment to look elsewhere. First the engine
 //! drains while the listener goes on answering: [`InFlight::wait_for_zero`] tells when nobody
@@ -10,11 +11,12 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -45,13 +47,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// From connection, or a request's first byte, to complete headers. Default 10 s.
     pub header_timeout: Duration,
+    /// For a client that reads its answer to make room for more of it; however slow it is, each
+    /// bit of progress gives it as much again. Default 30 s.
+    pub write_timeout: Duration,
     /// Default 10 000.
     pub max_connections: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(10), max_connections: 10_000 }
+        Self {
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 10_000,
+        }
     }
 }
 
@@ -172,7 +181,12 @@ async fn connection(
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     let head = Arc::new(Head::new());
-    let io = TokioIo::new(Watched { stream, head: Arc::clone(&head) });
+    let io = TokioIo::new(Watched {
+        stream,
+        head: Arc::clone(&head),
+        patience: options.write_timeout,
+        stalled: None,
+    });
     let service = Counted { router, in_flight, head: Arc::clone(&head) };
     let mut conn = pin!(
         http1::Builder::new()
@@ -277,10 +291,49 @@ impl HeadClock {
     }
 }
 
-/// A stream that notes when bytes arrive.
+/// A stream that notes when bytes arrive, and breaks when its client takes none for too long.
 struct Watched {
     stream: TcpStream,
     head: Arc<Head>,
+    patience: Duration,
+    /// Runs while something waits to be written, from when the socket last took a byte.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    /// Passes on how a write of `bytes` went, unless the client has been given long enough.
+    fn judge(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let patience = self.patience;
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(sleep.as_mut().poll(cx));
+        self.stalled = None;
+        let wrote = write_now(&self.stream, bytes);
+        if wrote.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+            tracing::debug!(?patience, "a client did not read its answer");
+            // What is in the system's buffers shall not stay there either.
+            if let Err(error) = self.stream.set_zero_linger() {
+                tracing::debug!(%error, "SO_LINGER was refused");
+            }
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Ready(wrote)
+    }
+}
+
+/// A write past the runtime, which believes that there is no room. The system tells it of room
+/// only once a third of a buffer of megabytes is free, too late for a client that reads slowly.
+fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let socket = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+    (&socket).write(bytes)
 }
 
 impl AsyncRead for Watched {
@@ -291,7 +344,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        // While an answer waits for its client, what arrives can wait as well.
+        if buf.filled().len() > before && self.stalled.is_none() {
             self.head.bytes_arrived();
         }
         read
@@ -304,7 +358,8 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.judge(cx, buf, wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -320,7 +375,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        self.judge(cx, first.map_or(&[], |buf| buf), wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -375,6 +432,8 @@ mod tests {
     use tokio::time::timeout;
 
     const LONG: Duration = Duration::from_secs(20);
+    /// More than any system buffers between two ends.
+    const LARGE: usize = 64 << 20;
 
     struct Server {
         at: std::net::SocketAddr,
@@ -389,6 +448,7 @@ mod tests {
         let gate = Arc::clone(&release);
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
+            .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/echo", post(|body: String| async move { body }))
             .route(
                 "/slow",
@@ -512,6 +572,31 @@ mod tests {
         is_closed(&mut slow).await;
         stream.write_all(b"b").await.unwrap();
         until(&mut stream, "ab").await;
+    }
+
+    const FETCH: &str = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    #[tokio::test]
+    async fn whoever_does_not_read_is_cut_off() {
+        let options = Options {
+            write_timeout: Duration::from_millis(200),
+            max_connections: 2,
+            ..Options::default()
+        };
+        let server = start(options).await;
+        let mut parked = send(&server, SLOW).await;
+        let mut stuck = send(&server, FETCH).await;
+        // Its place is free again, though it has read nothing.
+        let mut next = send(&server, GET).await;
+        until(&mut next, "hello").await;
+        let mut rest = Vec::new();
+        let end = timeout(LONG, stuck.read_to_end(&mut rest)).await.expect("closes");
+        assert!(end.is_err() && rest.len() < LARGE, "{} bytes", rest.len());
+        // Nothing waited to be written to these.
+        server.release.notify_one();
+        until(&mut parked, "slow").await;
+        next.write_all(GET.as_bytes()).await.unwrap();
+        until(&mut next, "hello").await;
     }
 
     #[tokio::test]

@@ -48,6 +48,12 @@ use writer::Writer;
 /// Reading connections.
 const READERS: usize = 4;
 
+/// How many of them may be busy with reads that take long.
+const LONG_READERS: usize = 2;
+
+/// Leases extended in one commit.
+const EXTEND_STEP: usize = 500;
+
 #[derive(Clone)]
 pub struct Options {
     pub path: PathBuf,
@@ -90,6 +96,9 @@ impl fmt::Debug for SqliteStore {
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     free: Arc<Semaphore>,
+    /// Of those, how many may be long reads: lists must not keep a status waiting.
+    long: Arc<Semaphore>,
+    gate: checkpoint::Gate,
     path: PathBuf,
 }
 
@@ -108,18 +117,22 @@ impl SqliteStore {
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|e| unusable(e.to_string()))?;
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
+        let gate = checkpoint::Gate::default();
         let (commits, watch) = checkpoint::pair();
         // Dropped in the opposite order if what follows fails.
         let (writing, writer) =
             writer::start(conn, options.observer, commits).map_err(|e| unusable(e.to_string()))?;
-        let checkpointing = checkpoint::start(checkpointer, watch, writer.downgrade())
-            .map_err(|e| unusable(e.to_string()))?;
+        let checkpointing =
+            checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
+                .map_err(|e| unusable(e.to_string()))?;
         Ok(Self {
             identity,
             writer,
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
                 free: Arc::new(Semaphore::new(READERS)),
+                long: Arc::new(Semaphore::new(LONG_READERS)),
+                gate,
                 path: options.path,
             }),
             inline_limit: options.inline_result_bytes,
@@ -130,7 +143,36 @@ impl SqliteStore {
         })
     }
 
+    /// A read that may take long: few at a time.
+    async fn read_long<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let long = Arc::clone(&self.readers.long);
+        let permit = long.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        self.read(move |conn| {
+            let _permit = permit;
+            work(conn)
+        })
+        .await
+    }
+
     async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let gate = Arc::clone(&self.readers.gate);
+        self.read_past_the_gate(move |conn| {
+            let _open = gate.read().unwrap_or_else(PoisonError::into_inner);
+            work(conn)
+        })
+        .await
+    }
+
+    /// For the recount alone, which takes so long that nobody may wait for its end.
+    async fn read_past_the_gate<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -202,7 +244,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<(Vec<Submitted>, Vec<Claimed>)> {
         self.writer
-            .write(move |tx| {
+            .write_growing(move |tx| {
                 let submitted = submit::submit(tx, &jobs, now)?;
                 let created = submit::anything_created(&submitted);
                 let claimed = claims
@@ -224,7 +266,7 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page> {
-        self.read(move |conn| reads::list(conn, &filter, before, limit)).await
+        self.read_long(move |conn| reads::list(conn, &filter, before, limit)).await
     }
 
     async fn cancel(
@@ -298,7 +340,16 @@ impl Store for SqliteStore {
     }
 
     async fn extend_leases(&self, now: Timestamp) -> Result<u64> {
-        self.writer.write(move |tx| upkeep::extend_leases(tx, now)).await
+        let rows = self.read_long(upkeep::running).await?;
+        let mut extended = 0;
+        let mut steps: Vec<Vec<i64>> = rows.chunks(EXTEND_STEP).map(<[i64]>::to_vec).collect();
+        if steps.is_empty() {
+            steps.push(Vec::new());
+        }
+        for step in steps {
+            extended += self.writer.write(move |tx| upkeep::extend(tx, &step, now)).await?;
+        }
+        Ok(extended)
     }
 
     async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired> {
@@ -307,11 +358,11 @@ impl Store for SqliteStore {
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
-        self.read(move |conn| reads::sample(conn, now)).await
+        self.read_long(move |conn| reads::sample(conn, now)).await
     }
 
     async fn recount(&self) -> Result<Recount> {
-        self.read(reads::recount).await
+        self.read_past_the_gate(reads::recount).await
     }
 
     async fn pause(
@@ -341,7 +392,7 @@ impl Store for SqliteStore {
     }
 
     async fn workers(&self) -> Result<Vec<(Presence, u64)>> {
-        self.read(reads::workers).await
+        self.read_long(reads::workers).await
     }
 
     async fn close(&self) {

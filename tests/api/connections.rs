@@ -1,5 +1,7 @@
 //! Connections that lie, break off, dawdle, or come from a page that has no business here.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +9,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 
 use crate::kit::Server;
+use crate::server::PATIENCE;
 use crate::wire::{Wire, ask, get, post};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,6 +222,98 @@ async fn slow_clients_are_cut_off_and_idle_ones_are_not() {
     assert_eq!(ask(port, claim).status, 200);
     idle.send(get("/v1/meta", ""));
     assert_eq!(idle.answer().status, 200);
+    server.is_alive().await;
+}
+
+/// For those who look closer at what comes than [`Wire`] does.
+fn bare(port: u16, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.write_all(request.as_bytes()).expect("sent");
+    stream
+}
+
+/// More than the system buffers on the way to a client.
+const LARGE: usize = 14 << 20;
+
+/// A job with a result of [`LARGE`] bytes; the address of the result.
+fn large_result(port: u16) -> String {
+    let mut wire = Wire::connect(port);
+    wire.send(post("/v1/jobs", "", r#"{"kind":"large","queue":"large"}"#));
+    assert_eq!(wire.answer().status, 202);
+    wire.send(post("/v1/claims", "", r#"{"worker_id":"w","queues":["large"]}"#));
+    let claimed = wire.answer().json();
+    let job = &claimed["jobs"][0];
+    let id = job["job_id"].as_str().expect("an id");
+    let token = job["lease_token"].as_str().expect("a token");
+    let text = "x".repeat(LARGE - 2);
+    let body = format!(r#"{{"lease_token":"{token}","result":"{text}"}}"#);
+    wire.send(post(&format!("/v1/jobs/{id}/complete"), "", &body));
+    assert_eq!(wire.answer().status, 200);
+    format!("/v1/jobs/{id}/result")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_read_its_answer_is_cut_off() {
+    // There is one place, and whoever comes next gets it only from the one before.
+    let server =
+        Server::with(&[("SERVER__BODY_TIMEOUT", "500ms"), ("SERVER__MAX_CONNECTIONS", "1")]);
+    let port = server.port();
+    let result = large_result(port);
+    let mut stuck = Wire::connect(port);
+    stuck.send(get(&result, ""));
+    assert_eq!(ask(port, get("/v1/meta", "")).status, 200);
+    let got = stuck.closed();
+    assert!(got.len() < LARGE, "{} bytes were on their way", got.len());
+    assert_eq!(ask(port, get("/v1/meta", "")).status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_its_answer_slowly_gets_it() {
+    let server = Server::with(&[("SERVER__BODY_TIMEOUT", "1s")]);
+    let port = server.port();
+    let result = large_result(port);
+    let mut slow = bare(port, &get(&result, "Connection: close\r\n"));
+    // All of it takes three times as long as any of it may.
+    let mut got = Vec::new();
+    for step in 1..=100 {
+        let more = (&slow).take((LARGE / 100) as u64).read_to_end(&mut got);
+        more.unwrap_or_else(|e| panic!("step {step}: {e}"));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    slow.read_to_end(&mut got).expect("the rest");
+    let body = got.windows(4).position(|w| w == b"\r\n\r\n").expect("headers") + 4;
+    assert_eq!(got.len() - body, LARGE);
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_wait_for_each_other_and_small_ones_do_not() {
+    let server = Server::start();
+    let port = server.port();
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        16 << 20
+    );
+    // Whoever is asked to continue has room.
+    let has_room = |stream: &mut TcpStream| {
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 100");
+    };
+    let mut full: Vec<TcpStream> = (0..16).map(|_| bare(port, &head)).collect();
+    full.iter_mut().for_each(has_room);
+    let mut waits = bare(port, &head);
+    let small = server.post("/v1/jobs", &serde_json::json!({"kind": "small"})).await;
+    small.is(202);
+    waits.set_nonblocking(true).expect("a mode");
+    let silent = waits.peek(&mut [0]).expect_err("there is room for 16 only");
+    assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+    waits.set_nonblocking(false).expect("a mode");
+    // One that leaves makes room.
+    full.pop();
+    has_room(&mut waits);
     server.is_alive().await;
 }
 

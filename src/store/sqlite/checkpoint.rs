@@ -1,12 +1,13 @@
 //! Moving the write-ahead log into the database file, off the path of commits.
 //!
 //! A thread of its own copies in the background (PASSIVE never blocks the writer). A log only
-//! starts anew when it is copied whole at a moment without writers, which under steady load never
-//! comes by itself; past a size the writer is asked to copy the small rest between two commits.
+//! starts anew when it is copied whole at a moment without writers and readers, which under steady
+//! load never comes by itself. Past a size such a moment is made: new reads wait at the gate, those
+//! under way end, and the writer copies the small rest between two commits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -18,12 +19,23 @@ use super::writer::{Joined, WeakWriter};
 /// is slow for the commits beside it.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Log pages (4 KiB each) past which the writer helps.
-const LARGE: i64 = 8192;
+/// Log pages (4 KiB each, so 64 MiB) past which the log is made to start anew.
+const LARGE: i64 = 16_384;
+
+/// How long reads may be held up for it.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What PASSIVE answers: pages in the log, and how many of them are copied.
 pub(super) fn passive(conn: &Connection) -> Option<(i64, i64)> {
     conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(1)?, r.get(2)?))).ok()
+}
+
+/// In the writer: copies what is left and lets the next commit begin at the log's start.
+pub(super) fn restart(conn: &Connection) {
+    // A reader that is still there (the recount) must not hold up commits: next time, then.
+    drop(conn.busy_timeout(Duration::ZERO));
+    drop(conn.query_row("PRAGMA wal_checkpoint(RESTART)", [], |r| r.get::<_, i64>(0)));
+    drop(conn.busy_timeout(super::open::BUSY_TIMEOUT));
 }
 
 /// On closing: leaves no log behind, if nobody else reads.
@@ -67,17 +79,26 @@ pub(super) fn pair() -> (Commits, Watch) {
     (Commits { any: Arc::clone(&any), _alive: alive }, Watch { any, ended })
 }
 
-pub(super) fn start(conn: Connection, watch: Watch, writer: WeakWriter) -> std::io::Result<Joined> {
+/// Reads pass the gate; held for writing, it is closed to them.
+pub(super) type Gate = Arc<RwLock<()>>;
+
+pub(super) fn start(
+    conn: Connection,
+    watch: Watch,
+    writer: WeakWriter,
+    gate: Gate,
+) -> std::io::Result<Joined> {
     std::thread::Builder::new()
         .name("store-checkpoint".to_owned())
-        .spawn(move || run(&conn, &watch, &writer))
+        .spawn(move || run(&conn, &watch, &writer, &gate))
         .map(Joined::from)
 }
 
-fn run(conn: &Connection, watch: &Watch, writer: &WeakWriter) {
+fn run(conn: &Connection, watch: &Watch, writer: &WeakWriter, gate: &Gate) {
     while let Some(committed) = watch.period() {
         if committed && passive(conn).is_some_and(|(log, _)| log > LARGE) {
-            writer.finish_checkpoint();
+            let _quiet = gate.write().unwrap_or_else(PoisonError::into_inner);
+            writer.finish_checkpoint(QUIET);
         }
     }
 }

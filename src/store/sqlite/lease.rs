@@ -15,7 +15,7 @@ use crate::store::{
 use super::change::{fire, fire_live, load_live};
 use super::rows::{
     LIVE_COLUMNS, LIVE_WIDTH, Live, SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, fault, job_id, live,
-    raw_json, spec,
+    raw_json, readable, spec,
 };
 use super::writer::Tx;
 
@@ -65,6 +65,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                     lease: length,
                 };
                 let eligible_at = before.job.eligible_at;
+                // A job that was accepted after this claim's `now` was read is eligible all the same.
+                let now = now.max(eligible_at);
                 match fire_live(tx, &before, &event, now)? {
                     Ok(t) => {
                         bytes += size;
@@ -80,7 +82,6 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                     // Too late for its first start: it fails here, and does not block the rest.
                     Err(_) => match fire_live(tx, &before, &Event::MissStart, now)? {
                         Ok(missed) => claimed.missed.push(missed),
-                        // It became eligible after this claim's `now` was read.
                         Err(_) => continue 'queues,
                     },
                 }
@@ -116,7 +117,7 @@ static ANY_KIND: LazyLock<String> = LazyLock::new(|| {
         "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
          FROM live_jobs l INDEXED BY live_ready CROSS JOIN job_specs s USING (job_row) \
          {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 \
-         ORDER BY l.priority DESC, l.sequence LIMIT ?2"
+         ORDER BY l.priority DESC, l.sequence"
     )
 });
 
@@ -125,7 +126,7 @@ static ONE_KIND: LazyLock<String> = LazyLock::new(|| {
         "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
          FROM live_jobs l INDEXED BY live_ready_kind CROSS JOIN job_specs s USING (job_row) \
          {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.kind_id = ?2 \
-         ORDER BY l.priority DESC, l.sequence LIMIT ?3"
+         ORDER BY l.priority DESC, l.sequence"
     )
 });
 
@@ -139,13 +140,13 @@ fn candidates(
     room: usize,
 ) -> Result<Vec<Candidate>> {
     if kinds.is_empty() {
-        return Ok(collect(tx, &ANY_KIND, (queue, limit as i64), room)?.0);
+        return Ok(collect(tx, &ANY_KIND, [queue], limit, room)?.0);
     }
     let place = |c: &Candidate| (std::cmp::Reverse(c.before.priority), c.before.sequence);
     let kinds: BTreeSet<i64> = kinds.iter().filter_map(|k| tx.book.kinds.id(k)).collect();
     let (mut all, mut known_until) = (Vec::new(), None);
     for kind in kinds {
-        let (found, cut) = collect(tx, &ONE_KIND, (queue, kind, limit as i64), room)?;
+        let (found, cut) = collect(tx, &ONE_KIND, [queue, kind], limit, room)?;
         if let Some(last) = found.last().filter(|_| cut) {
             known_until = Some(known_until.map_or(place(last), |k| place(last).min(k)));
         }
@@ -163,20 +164,23 @@ fn collect(
     tx: &Tx<'_>,
     sql: &str,
     params: impl rusqlite::Params,
+    limit: usize,
     room: usize,
 ) -> Result<(Vec<Candidate>, bool)> {
     let mut stmt = tx.conn.prepare_cached(sql).map_err(fault)?;
     let mut rows = stmt.query(params).map_err(fault)?;
     let mut found = Vec::new();
     let mut bytes = 0;
-    while let Some(row) = rows.next().map_err(fault)? {
+    // The end is here and not in the SQL, so that a damaged row takes nobody's place.
+    while found.len() < limit {
+        let Some(row) = rows.next().map_err(fault)? else { break };
         let read = || -> rusqlite::Result<Candidate> {
             let mut spec = spec(row, LIVE_WIDTH)?;
             spec.payload = raw_json(row, LIVE_WIDTH + SPEC_WIDTH)?;
             let checkpoint = raw_json(row, LIVE_WIDTH + SPEC_WIDTH + 1)?;
             Ok(Candidate { before: live(row)?, spec, checkpoint })
         };
-        let candidate = read().map_err(fault)?;
+        let Some(candidate) = readable(read(), "claim")? else { continue };
         bytes += candidate.spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
         found.push(candidate);
         if bytes > room {
@@ -213,8 +217,11 @@ fn leases_of(tx: &Tx<'_>, worker: &WorkerId) -> Result<Vec<Live>> {
             "SELECT {LIVE_COLUMNS} FROM live_jobs l INDEXED BY live_worker \
              JOIN job_specs s ON s.job_row = l.job_row WHERE l.tally = 3 AND l.lease_worker = ?1"
         ))
-        .and_then(|mut s| s.query_map([worker.as_str()], live)?.collect())
-        .map_err(fault)
+        .map_err(fault)?
+        .query_map([worker.as_str()], live)
+        .map_err(fault)?
+        .filter_map(|row| readable(row, "a worker's leases").transpose())
+        .collect()
 }
 
 pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Result<Vec<Verdict>> {

@@ -16,6 +16,9 @@ const APPLICATION_ID: i32 = 0x5075_6e63;
 /// Applied in order; `user_version` counts how many have been. Never edit one that was released.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_foundation.sql")];
 
+/// How long one connection waits for another's lock.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Files up to this size are checked whole at start-up.
 const CHECKED_BYTES: u64 = 32 << 20;
 
@@ -143,7 +146,7 @@ fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
 
 fn configure(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
     keep_plans(conn)?;
-    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(
         None,
@@ -164,7 +167,7 @@ fn configure(conn: &Connection, durability: Durability) -> rusqlite::Result<()> 
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     keep_plans(&conn)?;
     conn.pragma_update(None, "query_only", true)?;
     conn.pragma_update(None, "cache_size", -8_192)?;

@@ -128,8 +128,10 @@ pub(super) fn list(
     // The table that holds only what the filter can want.
     let (source, clause) = match filter.status {
         None => ("job_specs", ""),
-        Some(Status::Pending) => ("live_jobs", "AND tally < 3"),
-        Some(Status::Running) => ("live_jobs", "AND tally = 3"),
+        // Filtered outside, so that the window bounds what is looked at.
+        Some(Status::Pending) => ("live_jobs", ""),
+        // There are never more running jobs than leases that workers can hold.
+        Some(Status::Running) => ("live_jobs INDEXED BY live_worker", "AND tally = 3"),
         Some(Status::Completed) => ("finished_jobs", ""),
         Some(Status::Failed) => {
             ("finished_jobs INDEXED BY finished_badly", "AND tally > 4 AND tally = 5")
@@ -204,8 +206,10 @@ fn matching(
         Some(PendingReason::QueuePaused) => clauses.push(format!("l.tally = 0 AND {paused}")),
         Some(PendingReason::Queued) => clauses.push(format!("l.tally = 0 AND NOT {paused}")),
     }
-    if filter.status == Some(Status::Completed) {
-        clauses.push("f.tally = 4".to_owned());
+    match filter.status {
+        Some(Status::Completed) => clauses.push("f.tally = 4".to_owned()),
+        Some(Status::Pending) => clauses.push("l.tally < 3".to_owned()),
+        Some(Status::Running | Status::Failed | Status::Cancelled) | None => {}
     }
     clauses.push("coalesce(l.job_row, f.job_row) IS NOT NULL".to_owned());
     let sql = format!(

@@ -33,6 +33,23 @@ pub(super) fn fault(error: rusqlite::Error) -> StoreError {
     }
 }
 
+/// A row that cannot be understood is damage to one job and must not stop the others: it is told
+/// and passed over. Any other failure is the store's.
+pub(super) fn readable<T>(read: rusqlite::Result<T>, what: &'static str) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(
+            error @ (rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)),
+        ) => {
+            tracing::error!(%error, what, "a damaged row was passed over");
+            Ok(None)
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
 pub(super) fn moment(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
     row.get(at).map(Timestamp::from_millis)
 }

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use rusqlite::OptionalExtension;
+use std::sync::LazyLock;
+
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::id::JobId;
 use crate::domain::job::Tally;
 use crate::domain::names::Name;
-use crate::domain::state::Event;
+use crate::domain::state::{Change, Event};
 use crate::domain::time::Timestamp;
 use crate::store::{QueueState, Result, Retired, Transition, Verdict};
 
 use super::change::{fire_live, load_finished, load_live};
-use super::rows::{FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live};
+use super::rows::{
+    FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, readable,
+};
 use super::writer::Tx;
 
 /// Passes that take back more than this spread the jobs' return.
@@ -61,10 +65,14 @@ fn select(tx: &Tx<'_>, index: &str, clause: &str, params: (i64, u32)) -> Result<
     tx.conn
         .prepare_cached(&format!(
             "SELECT {LIVE_COLUMNS} FROM live_jobs l {index} \
-             JOIN job_specs s ON s.job_row = l.job_row WHERE {clause} LIMIT ?2"
+             JOIN job_specs s ON s.job_row = l.job_row WHERE {clause}"
         ))
-        .and_then(|mut s| s.query_map(params, live)?.collect())
-        .map_err(fault)
+        .map_err(fault)?
+        .query_map([params.0], live)
+        .map_err(fault)?
+        .filter_map(|row| readable(row, "maintenance").transpose())
+        .take(params.1 as usize)
+        .collect()
 }
 
 pub(super) fn promote(tx: &mut Tx<'_>, limit: u32, now: Timestamp) -> Result<Vec<(Name, u64)>> {
@@ -110,31 +118,50 @@ fn over(tx: &Tx<'_>, now: Timestamp) -> Vec<Name> {
         .collect()
 }
 
-pub(super) fn extend_leases(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+/// The rows of all running jobs: what [`extend`] goes through in steps.
+pub(super) fn running(conn: &Connection) -> Result<Vec<i64>> {
+    conn.prepare_cached("SELECT job_row FROM live_jobs INDEXED BY live_worker WHERE tally = 3")
+        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+        .map_err(fault)
+}
+
+/// One step: these rows, as far as they are still running.
+pub(super) fn extend(tx: &mut Tx<'_>, rows: &[i64], now: Timestamp) -> Result<u64> {
     tx.saw(now);
-    // Whatever would end within the longest lease; apply() leaves alone those that need nothing.
-    let longest: i64 = tx
-        .conn
-        .query_row("SELECT coalesce(max(lease_ms), 0) FROM live_jobs WHERE tally = 3", [], |r| {
-            r.get(0)
-        })
-        .map_err(fault)?;
-    let soon = now.as_millis().saturating_add(longest);
-    let rows = select(
-        tx,
-        "INDEXED BY live_reap",
-        "l.tally = 3 AND l.reap_at <= ?1 ORDER BY l.reap_at",
-        (soon, u32::MAX),
-    )?;
+    // Proves that the store commits again, even if there is no lease.
+    tx.commit_anyway();
     let mut extended = 0;
-    for before in &rows {
-        if fire_live(tx, before, &Event::Extend, now)?
-            .is_ok_and(|t| t.change == crate::domain::state::Change::Extended)
-        {
-            extended += 1;
-        }
+    for row in rows {
+        let found = tx
+            .conn
+            .prepare_cached(&RUNNING_ROW)
+            .and_then(|mut s| s.query_row([row], live).optional())
+            .or_else(|e| readable(Err(e), "extension"))?;
+        let Some(before) = found else { continue };
+        let changed = fire_live(tx, &before, &Event::Extend, now)?;
+        extended += u64::from(changed.is_ok_and(|t| t.change == Change::Extended));
     }
     Ok(extended)
+}
+
+static RUNNING_ROW: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {LIVE_COLUMNS} FROM live_jobs l JOIN job_specs s ON s.job_row = l.job_row \
+         WHERE l.job_row = ?1 AND l.tally = 3"
+    )
+});
+
+/// Payload and result bytes after which a step of retention ends: freeing pages takes time too.
+const STEP_BYTES: i64 = 16 << 20;
+
+fn size(tx: &Tx<'_>, job: &Finished) -> Result<i64> {
+    let payload: i64 = tx
+        .conn
+        .prepare_cached("SELECT coalesce(length(payload), 0) FROM job_specs WHERE job_row = ?1")
+        .and_then(|mut s| s.query_row([job.row], |r| r.get(0)))
+        .map_err(fault)?;
+    let result = job.result.as_ref().map_or(0, |r| r.size);
+    Ok(payload + i64::try_from(result).unwrap_or(0))
 }
 
 pub(super) fn expire(
@@ -154,8 +181,14 @@ pub(super) fn expire(
         ))
         .and_then(|mut s| s.query_map((now.as_millis(), limit), finished)?.collect())
         .map_err(fault)?;
+    let (mut removed, mut bytes) = (0, 0);
     for job in &due {
+        bytes += size(tx, job)?;
         remove(tx, job, false, tombstone, key_ttl, now)?;
+        removed += 1;
+        if bytes > STEP_BYTES {
+            break;
+        }
     }
     let now_ms = now.as_millis();
     let statements: [(&str, i64); 3] = [
@@ -184,8 +217,8 @@ pub(super) fn expire(
             .and_then(|mut s| s.execute((before, limit)))
             .map_err(fault)?;
     }
-    let more = due.len() >= limit as usize || other >= limit as usize;
-    Ok(Retired { jobs: due.len() as u64, other: other as u64, more })
+    let more = removed < due.len() || removed >= limit as usize || other >= limit as usize;
+    Ok(Retired { jobs: removed as u64, other: other as u64, more })
 }
 
 pub(super) fn delete(

@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +38,7 @@ pub(super) struct Tx<'a> {
     pub(super) book: &'a mut Book,
     counts: HashMap<(i64, i64, Tally), i64>,
     jobs: usize,
+    commit_anyway: bool,
 }
 
 impl Tx<'_> {
@@ -51,6 +54,11 @@ impl Tx<'_> {
         if let Some(tally) = to {
             *self.counts.entry((queue, kind, tally)).or_default() += 1;
         }
+    }
+
+    /// Commits also when nothing changes, to learn whether that is possible.
+    pub(super) fn commit_anyway(&mut self) {
+        self.commit_anyway = true;
     }
 
     pub(super) fn saw(&mut self, now: Timestamp) {
@@ -82,12 +90,15 @@ impl Tx<'_> {
 
 /// A piece of work for the writer, and the one who waits for it.
 trait Operation: Send {
+    /// Whether it makes the store grow, and so is the first to go when it is full.
+    fn grows(&self) -> bool;
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
     fn committed(self: Box<Self>);
     fn failed(self: Box<Self>, error: StoreError);
 }
 
 struct Call<T, F> {
+    grows: bool,
     work: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T>>,
@@ -98,6 +109,10 @@ where
     T: Send,
     F: Fn(&mut Tx<'_>) -> Result<T> + Send,
 {
+    fn grows(&self) -> bool {
+        self.grows
+    }
+
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
         self.result = Some((self.work)(tx)?);
         Ok(())
@@ -117,8 +132,8 @@ where
 
 enum Message {
     Run(Box<dyn Operation>),
-    /// Finish a checkpoint now, while nothing else can grow the log.
-    Checkpoint,
+    /// Finish a checkpoint and start the log anew, while nothing else can grow it.
+    Checkpoint(SyncSender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -134,8 +149,25 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
+        self.call(false, work).await
+    }
+
+    /// The same for work that makes the store grow: in a full store it is refused first.
+    pub(super) async fn write_growing<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.call(true, work).await
+    }
+
+    async fn call<T, F>(&self, grows: bool, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(Call { work, result: None, reply });
+        let call = Box::new(Call { grows, work, result: None, reply });
         self.queue.send(Message::Run(call)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -159,10 +191,16 @@ pub(super) struct WeakWriter {
 }
 
 impl WeakWriter {
-    pub(super) fn finish_checkpoint(&self) {
-        if let Some(queue) = self.queue.upgrade() {
-            // A full inbox has better to do; the log is asked about again soon.
-            drop(queue.try_send(Message::Checkpoint));
+    /// Returns when it is done, or `patience` has passed.
+    pub(super) fn finish_checkpoint(&self, patience: Duration) {
+        let (done, finished) = sync_channel(1);
+        let asked = self
+            .queue
+            .upgrade()
+            .is_some_and(|queue| queue.try_send(Message::Checkpoint(done)).is_ok());
+        // A full inbox has better to do; the log is asked about again soon.
+        if asked {
+            let _ = finished.recv_timeout(patience);
         }
     }
 }
@@ -195,7 +233,7 @@ pub(super) fn start(
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book, observer, commits };
+    let thread = Thread { conn, book: Some(book), observer, commits };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -205,7 +243,8 @@ pub(super) fn start(
 
 struct Thread {
     conn: Connection,
-    book: Book,
+    /// `None` after a failure, until it could be read anew.
+    book: Option<Book>,
     observer: CommitObserver,
     commits: Commits,
 }
@@ -215,12 +254,12 @@ impl Thread {
         let mut group: Vec<Box<dyn Operation>> = Vec::new();
         while let Some(first) = inbox.blocking_recv() {
             let mut next = Some(first);
-            let mut checkpoint = false;
+            let mut checkpoint = None;
             let mut closing = None;
             while let Some(message) = next {
                 match message {
                     Message::Run(operation) => group.push(operation),
-                    Message::Checkpoint => checkpoint = true,
+                    Message::Checkpoint(done) => checkpoint = Some(done),
                     Message::Close(done) => {
                         inbox.close();
                         closing = Some(done);
@@ -231,8 +270,9 @@ impl Thread {
             if !group.is_empty() {
                 self.commit_group(&mut group);
             }
-            if checkpoint {
-                super::checkpoint::passive(&self.conn);
+            if let Some(done) = checkpoint {
+                super::checkpoint::restart(&self.conn);
+                let _ = done.try_send(());
             }
             if let Some(done) = closing {
                 super::checkpoint::truncate(&self.conn);
@@ -251,6 +291,14 @@ impl Thread {
             }
             Err(error) => error,
         };
+        // A full store takes no more jobs, but what ends jobs may still fit.
+        let rest = group.iter().any(|op| op.grows()) && !group.iter().all(|op| op.grows());
+        if matches!(error, StoreError::Full(_)) && rest {
+            let (growing, mut rest): (Vec<_>, Vec<_>) = group.drain(..).partition(|op| op.grows());
+            growing.into_iter().for_each(|op| op.failed(error.clone()));
+            self.commit_group(&mut rest);
+            return;
+        }
         // A fault of the whole store hits everyone alike; one of an operation's own making must
         // not take the others with it.
         let shared = !matches!(error, StoreError::Other(_));
@@ -276,31 +324,35 @@ impl Thread {
             .unwrap_or_else(|_| Err(StoreError::Other("an operation panicked".to_owned())));
         match outcome {
             Ok(jobs) => {
-                (self.observer)(jobs);
                 self.commits.note();
+                // A panic there is no reason to stop committing.
+                drop(catch_unwind(AssertUnwindSafe(|| (self.observer)(jobs))));
                 Ok(())
             }
             Err(error) => {
                 if !self.conn.is_autocommit() {
                     drop(self.conn.execute_batch("ROLLBACK"));
                 }
-                if let Ok(book) = Book::load(&self.conn) {
-                    self.book = book;
-                }
+                self.book = None;
                 Err(error)
             }
         }
     }
 
     fn attempt(&mut self, group: &mut [Box<dyn Operation>]) -> Result<usize> {
+        let book = match &mut self.book {
+            Some(book) => book,
+            none => none.insert(Book::load(&self.conn)?),
+        };
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
         let before = self.conn.total_changes();
-        let mut tx = Tx { conn: &self.conn, book: &mut self.book, counts: HashMap::new(), jobs: 0 };
+        let mut tx =
+            Tx { conn: &self.conn, book, counts: HashMap::new(), jobs: 0, commit_anyway: false };
         for operation in group {
             operation.run(&mut tx)?;
         }
-        if self.conn.total_changes() == before {
+        if self.conn.total_changes() == before && !tx.commit_anyway {
             // Nobody wrote anything (a claim that found nothing, maintenance with nothing to do):
             // there is nothing to sync either.
             begin("ROLLBACK").map_err(fault)?;

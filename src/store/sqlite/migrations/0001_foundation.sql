@@ -103,7 +103,7 @@ CREATE INDEX live_due ON live_jobs (eligible_at, queue_id) WHERE tally IN (1, 2)
 CREATE INDEX live_reap ON live_jobs (reap_at) WHERE tally = 3;
 CREATE INDEX live_worker ON live_jobs (lease_worker) WHERE tally = 3;
 CREATE INDEX live_cancel ON live_jobs (lease_worker) WHERE tally = 3 AND cancel IS NOT NULL;
-CREATE INDEX live_start_by ON live_jobs (start_by) WHERE start_by IS NOT NULL AND tally < 3;
+CREATE INDEX live_start_by ON live_jobs (start_by) WHERE start_by IS NOT NULL AND tally < 3 AND attempt = 0;
 
 CREATE TABLE finished_jobs (
     job_row             INTEGER PRIMARY KEY,
