@@ -127,6 +127,11 @@ struct Connect {
 const DEFAULT_TOKEN_ENV: &str = "PUNCTUAL_TOKEN";
 
 impl Connect {
+    /// The variable that holds the token, if there is one.
+    fn token_variable(&self) -> &str {
+        self.token_env.as_deref().unwrap_or(DEFAULT_TOKEN_ENV)
+    }
+
     fn client(&self) -> Result<Client, Failure> {
         let token = match &self.token_env {
             Some(name) => Some(std::env::var(name).map_err(|_| {

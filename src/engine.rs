@@ -21,6 +21,7 @@ mod health;
 mod jobs;
 mod observed;
 mod operate;
+mod outlive;
 mod outlook;
 mod parked;
 mod pauses;
@@ -117,6 +118,8 @@ struct Inner {
     claims: CarPark,
     roll: Mutex<Roll>,
     pauses: Pauses,
+    /// Lost jobs that were told.
+    lost: Mutex<std::collections::HashSet<JobId>>,
     draining: watch::Sender<bool>,
     tasks: tasks::Board,
 }
@@ -365,6 +368,7 @@ impl Engine {
             claims: CarPark::default(),
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
+            lost: Mutex::default(),
             draining: watch::Sender::new(false),
             tasks: tasks::Board::default(),
         }))

@@ -104,6 +104,14 @@ pub enum Submitted {
     KeyReused(JobId),
 }
 
+/// Whether a batch with these answers was taken: no key stood in its way.
+pub fn accepts(answers: &[Submitted]) -> bool {
+    answers.iter().all(|answer| match answer {
+        Submitted::Created | Submitted::Replayed(_) => true,
+        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => false,
+    })
+}
+
 /// Why a job with a valid id is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {

@@ -79,6 +79,7 @@ async fn work(args: WorkArgs) -> Done {
     let exec = Exec::new(&args.exec)
         .ok_or_else(|| Failure::usage("--exec needs a command; write it last on the line"))?;
     find(exec.program())?;
+    let exec = exec.hiding(args.connect.token_variable());
     let hostname = hostname();
     let id = worker_id(hostname.as_deref());
     let config = WorkerConfig {

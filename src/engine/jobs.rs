@@ -8,8 +8,11 @@ use crate::store::{Absence, Found, ListFilter, ResultBody, Verdict};
 
 use super::{
     Caller, Engine, Failure, Gone, JobsPage, MAX_WAIT, ResultView, TOMBSTONE_AGE, TimelineEvent,
-    View, timeline,
+    View, lock, timeline,
 };
+
+/// Lost jobs remembered, so that each is told once; more than these need no more telling.
+const LOST_LIMIT: usize = 10_000;
 
 impl Engine {
     pub async fn job(&self, caller: &Caller, id: JobId, payload: bool) -> Result<View, Failure> {
@@ -79,11 +82,19 @@ impl Engine {
                 if self.now().since(created) < TOMBSTONE_AGE
                     && created >= self.0.store.identity().created_at =>
             {
-                self.0.events.job_lost();
-                tracing::error!(job_id = %id, "a job that was accepted is not in the store: it was lost");
+                self.tell_lost(id);
                 Failure::NoSuchJob
             }
             Absence::Expired | Absence::Unknown => Failure::Gone { id, why: Gone::Expired },
+        }
+    }
+
+    /// Once for each job, however often it is asked for.
+    fn tell_lost(&self, id: JobId) {
+        let mut told = lock(&self.0.lost);
+        if told.len() < LOST_LIMIT && told.insert(id) {
+            self.0.events.job_lost();
+            tracing::error!(job_id = %id, "a job that was accepted is not in the store: it was lost");
         }
     }
 
@@ -97,10 +108,16 @@ impl Engine {
         if !wait.is_zero() {
             self.wait_until(id, wait.min(MAX_WAIT), false, |job| job.status().is_done()).await?;
         }
-        let body = match self.0.store.result(id).await? {
-            Found::Absent(absence) => return Err(self.absent(id, absence)),
-            Found::Here(body) => body,
-        };
+        let mut body = self.result_body(id).await?;
+        let mut waiting = None;
+        if matches!(&body, ResultBody::NotCompleted(state) if !state.0.is_done()) {
+            let view = self.view(self.record(id, false).await?);
+            if view.retry_after.is_none() {
+                // It ended between the two looks.
+                body = self.result_body(id).await?;
+            }
+            waiting = Some(view);
+        }
         Ok(match body {
             ResultBody::Elsewhere { location } => ResultView::Elsewhere { location },
             // The bytes of a completed job never change again: any constant makes a strong tag.
@@ -111,10 +128,20 @@ impl Engine {
                 (Status::Cancelled, _) => ResultView::Cancelled,
                 (Status::Failed, Some(error)) => ResultView::Failed(error),
                 (Status::Pending | Status::Running | Status::Completed | Status::Failed, _) => {
-                    ResultView::NotReady(Box::new(self.view(self.record(id, false).await?)))
+                    match waiting {
+                        Some(view) => ResultView::NotReady(Box::new(view)),
+                        None => return Err(Failure::NoSuchJob),
+                    }
                 }
             },
         })
+    }
+
+    async fn result_body(&self, id: JobId) -> Result<ResultBody, Failure> {
+        match self.0.store.result(id).await? {
+            Found::Absent(absence) => Err(self.absent(id, absence)),
+            Found::Here(body) => Ok(body),
+        }
     }
 
     pub async fn list(
@@ -139,16 +166,24 @@ impl Engine {
     ) -> Result<View, Failure> {
         self.verify(caller, id)?;
         let by = if force { Requester::Operator } else { Requester::Client };
-        let verdict = self.0.store.cancel(id, by, reason, force, self.now()).await?;
-        self.conclude(id, verdict).await?;
+        let engine = self.clone();
+        self.outlive(async move {
+            let verdict = engine.0.store.cancel(id, by, reason, force, engine.now()).await?;
+            engine.conclude(id, verdict).await
+        })
+        .await?;
         Ok(self.view(self.record(id, false).await?))
     }
 
     /// Forgets a finished job.
     pub async fn delete(&self, caller: &Caller, id: JobId) -> Result<(), Failure> {
         self.verify(caller, id)?;
-        let verdict = self.0.store.delete(id, TOMBSTONE_AGE, self.now()).await?;
-        self.conclude(id, verdict).await
+        let engine = self.clone();
+        self.outlive(async move {
+            let verdict = engine.0.store.delete(id, TOMBSTONE_AGE, engine.now()).await?;
+            engine.conclude(id, verdict).await
+        })
+        .await
     }
 
     pub async fn timeline(

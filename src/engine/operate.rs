@@ -1,9 +1,10 @@
 //! What operators see and do: queues and workers.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::domain::job::Tally;
-use crate::domain::names::Name;
+use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::QueueSample;
 
@@ -14,32 +15,20 @@ impl Engine {
     pub async fn queues(&self) -> Result<Vec<QueueView>, Failure> {
         let now = self.now();
         let sample = self.0.store.sample(now).await?;
+        let present = self.roll().present(now);
         let mut queues: Vec<QueueView> =
-            sample.queues.into_iter().map(|q| self.queue_view(q, now)).collect();
+            sample.queues.into_iter().map(|q| view(q, &present, now)).collect();
         queues.sort_by(|a, b| a.state.name.cmp(&b.state.name));
         Ok(queues)
     }
 
     pub async fn queue(&self, name: &Name) -> Result<QueueView, Failure> {
-        let queues = self.queues().await?;
-        queues.into_iter().find(|q| q.state.name == *name).ok_or(Failure::NoSuchQueue)
-    }
-
-    fn queue_view(&self, q: QueueSample, now: Timestamp) -> QueueView {
-        let count = |tally: Tally| q.tallies[tally.code() as usize];
-        let waiting = count(Tally::Scheduled) + count(Tally::Backoff);
-        // Due jobs count as eligible; which of the two they came from is not worth a seek.
-        let due = q.due.min(waiting);
-        let from_backoff = due.min(count(Tally::Backoff));
-        QueueView {
-            eligible: count(Tally::Queued) + due,
-            scheduled: count(Tally::Scheduled) - (due - from_backoff),
-            retry_backoff: count(Tally::Backoff) - from_backoff,
-            running: count(Tally::Running),
-            oldest_pending_age: oldest_age(&q, now).unwrap_or_default(),
-            workers: self.roll().present(&q.state.name, now),
-            state: q.state,
-        }
+        let now = self.now();
+        let sample = self.0.store.sample(now).await?;
+        let queue = sample.queues.into_iter().find(|q| q.state.name == *name);
+        let queue = queue.ok_or(Failure::NoSuchQueue)?;
+        let present = self.roll().present(now);
+        Ok(view(queue, &present, now))
     }
 
     /// Claims of the queue find nothing until it is resumed; submissions go on, and so does what
@@ -66,19 +55,21 @@ impl Engine {
 
     /// Workers seen within a day, by id.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, Failure> {
-        let mut workers: Vec<WorkerView> = Vec::new();
-        for (stored, leases) in self.0.store.workers().await? {
-            // This process's memory is newer than what it has written.
-            let presence = self.roll().get(&stored.worker).cloned().unwrap_or(stored);
-            workers.push(WorkerView { presence, leases });
-        }
+        let mut workers: BTreeMap<WorkerId, WorkerView> = self
+            .0
+            .store
+            .workers()
+            .await?
+            .into_iter()
+            .map(|(presence, leases)| (presence.worker.clone(), WorkerView { presence, leases }))
+            .collect();
+        // This process's memory is newer than what it has written.
         for presence in self.roll().all() {
-            if !workers.iter().any(|w| w.presence.worker == presence.worker) {
-                workers.push(WorkerView { presence: presence.clone(), leases: 0 });
-            }
+            let leases = workers.get(&presence.worker).map_or(0, |w| w.leases);
+            let view = WorkerView { presence: presence.clone(), leases };
+            workers.insert(presence.worker.clone(), view);
         }
-        workers.sort_by(|a, b| a.presence.worker.cmp(&b.presence.worker));
-        Ok(workers)
+        Ok(workers.into_values().collect())
     }
 }
 
@@ -90,4 +81,21 @@ pub(super) fn oldest_age(q: &QueueSample, now: Timestamp) -> Option<Duration> {
     }
     let since = q.oldest_eligible?;
     Some(now.since(q.state.resumed_at.map_or(since, |r| r.max(since))))
+}
+
+fn view(q: QueueSample, present: &HashMap<Name, u64>, now: Timestamp) -> QueueView {
+    let count = |tally: Tally| q.tallies[tally.code() as usize];
+    let waiting = count(Tally::Scheduled) + count(Tally::Backoff);
+    // Due jobs count as eligible; which of the two they came from is not worth a seek.
+    let due = q.due.min(waiting);
+    let from_backoff = due.min(count(Tally::Backoff));
+    QueueView {
+        eligible: count(Tally::Queued) + due,
+        scheduled: count(Tally::Scheduled) - (due - from_backoff),
+        retry_backoff: count(Tally::Backoff) - from_backoff,
+        running: count(Tally::Running),
+        oldest_pending_age: oldest_age(&q, now).unwrap_or_default(),
+        workers: present.get(&q.state.name).copied().unwrap_or(0),
+        state: q.state,
+    }
 }

@@ -272,8 +272,9 @@ impl Drop for Ticket<'_> {
         }
         // Woken, but leaving without another look: somebody else may want what was there.
         if self.parked.woken.load(Ordering::SeqCst) {
+            // Everybody of those queues: it is not known which kind it was.
             for queue in &self.parked.order.queues {
-                self.park.wake(queue, None, 1);
+                self.park.wake(queue, None, u64::MAX);
             }
         }
     }

@@ -101,17 +101,17 @@ impl Roll {
             .collect()
     }
 
-    pub(super) fn present(&self, queue: &Name, now: Timestamp) -> u64 {
-        self.0
-            .values()
-            .filter(|e| {
-                e.presence.queues.contains(queue) && now.since(e.presence.last_seen) <= SILENT_AFTER
-            })
-            .count() as u64
-    }
-
-    pub(super) fn get(&self, worker: &WorkerId) -> Option<&Presence> {
-        self.0.get(worker).map(|e| &e.presence)
+    /// Workers that are not silent, by the queues that they accept.
+    pub(super) fn present(&self, now: Timestamp) -> HashMap<Name, u64> {
+        let mut present = HashMap::new();
+        for entry in self.0.values() {
+            if now.since(entry.presence.last_seen) <= SILENT_AFTER {
+                for queue in &entry.presence.queues {
+                    *present.entry(queue.clone()).or_default() += 1;
+                }
+            }
+        }
+        present
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Presence> {

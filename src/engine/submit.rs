@@ -1,15 +1,17 @@
 //! Accepting work: commit first, wake a worker, and perhaps wait a moment for the result.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, Wait};
 use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
-use crate::store::{Absence, Found, NewJob, StoreError, Submitted};
+use crate::store::{Absence, Found, NewJob, Submitted};
+use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
 
-use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission};
+use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission, lock};
 
 impl Engine {
     /// Commits the job, then holds the answer back as `hold` says. A caller that goes away in the
@@ -20,8 +22,8 @@ impl Engine {
         submission: Submission,
         hold: Hold,
     ) -> Result<Accepted, Failure> {
-        let mut counted = Counted::new(self, [&submission.queue]);
-        let outcome = self.submit_and_hold(caller, submission, hold, &mut counted).await;
+        let counted = Counted::new(self, [&submission.queue]);
+        let outcome = self.submit_and_hold(caller, submission, hold, &counted).await;
         counted.all(match &outcome {
             Ok(Accepted { replayed: true, .. }) => Outcome::Replayed,
             Ok(accepted) if accepted.view.retry_after.is_none() => Outcome::CompletedSync,
@@ -36,7 +38,7 @@ impl Engine {
         caller: &Caller,
         submission: Submission,
         hold: Hold,
-        counted: &mut Counted<'_>,
+        counted: &Arc<Counted>,
     ) -> Result<Accepted, Failure> {
         let now = self.now();
         let new = self.new_job(caller, submission, now);
@@ -48,13 +50,12 @@ impl Engine {
         self.look_whether_paused(&mut fresh, now);
         // Decided while the worker that may get the job is still seen to wait for it.
         let window = self.window(&fresh, hold);
-        let (submitted, leased) = self.commit_one(new, now).await?;
+        let (submitted, leased) = self.commit_one(new, now, Arc::clone(counted)).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
                 self.0.events.payload(size);
-                match leased {
-                    Some(job) => fresh.job = job,
-                    None => self.announce(&fresh),
+                if let Some(job) = leased {
+                    fresh.job = job;
                 }
                 if window.is_zero() {
                     return Ok(Accepted { view: self.view(fresh), replayed: false });
@@ -105,8 +106,8 @@ impl Engine {
         caller: &Caller,
         submissions: Vec<Submission>,
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
-        let mut counted = Counted::new(self, submissions.iter().map(|s| &s.queue));
-        let outcome = self.submit_all(caller, submissions).await;
+        let counted = Counted::new(self, submissions.iter().map(|s| &s.queue));
+        let outcome = self.submit_all(caller, submissions, &counted).await;
         match &outcome {
             Ok(accepted) => {
                 for (at, _) in accepted.iter().enumerate().filter(|(_, a)| a.replayed) {
@@ -122,13 +123,28 @@ impl Engine {
         &self,
         caller: &Caller,
         submissions: Vec<Submission>,
+        counted: &Arc<Counted>,
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
         let now = self.now();
         let new: Vec<NewJob> =
             submissions.into_iter().map(|s| self.new_job(caller, s, now)).collect();
         let fresh: Vec<(Record, usize)> =
             new.iter().map(|job| (record_of(job), payload_size(job))).collect();
-        let answers = self.commit(new, now).await.map_err(|e| (0, e))?;
+        let engine = self.clone();
+        let (told, count) = (fresh.clone(), Arc::clone(counted));
+        let commit = async move {
+            let answers = engine.commit(new, now).await?;
+            if crate::store::accepts(&answers) {
+                count.all(Outcome::Accepted);
+                for (answer, (record, _)) in answers.iter().zip(&told) {
+                    if *answer == Submitted::Created {
+                        engine.announce(record);
+                    }
+                }
+            }
+            Ok(answers)
+        };
+        let answers = self.outlive(commit).await.map_err(|e| (0, e))?;
         for (at, answer) in answers.iter().enumerate() {
             match answer {
                 Submitted::KeyReused(id) => return Err((at, Failure::KeyReused { id: *id })),
@@ -144,7 +160,6 @@ impl Engine {
                 Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
                     self.0.events.payload(size);
                     self.look_whether_paused(&mut fresh, now);
-                    self.announce(&fresh);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
             });
@@ -152,44 +167,52 @@ impl Engine {
     }
 
     /// Commits one job and, in the same commit, the claim of whoever waits for it; answers the job
-    /// as it is then, if that claim got it.
+    /// as it is then, if that claim got it. Should this client leave, the worker still gets what is
+    /// leased, and the submission is still counted.
     async fn commit_one(
         &self,
         new: NewJob,
         now: Timestamp,
+        counted: Arc<Counted>,
     ) -> Result<(Option<Submitted>, Option<Job>), Failure> {
-        let id = new.spec.id;
+        if self.is_draining() {
+            return Err(Failure::Draining);
+        }
+        let record = record_of(&new);
         let enlisted = match new.job.phase {
-            Phase::Pending(Wait::Queued) if !self.is_draining() => {
-                self.0.claims.enlist(&new.spec.queue, &new.spec.kind)
-            }
+            Phase::Pending(Wait::Queued) => self.0.claims.enlist(&new.spec.queue, &new.spec.kind),
             Phase::Pending(_)
             | Phase::Running(_)
             | Phase::Completed
             | Phase::Failed
             | Phase::Cancelled => None,
         };
-        let Some(enlisted) = enlisted else {
-            return Ok((self.commit(vec![new], now).await?.pop(), None));
-        };
         let engine = self.clone();
-        // In a task of its own: should this client leave, the worker still gets what is leased.
-        let commit = async move {
-            let request = engine.request(enlisted.order(), None, enlisted.received_at());
+        self.outlive(async move {
+            let request =
+                enlisted.as_ref().map(|e| engine.request(e.order(), None, e.received_at()));
+            let claims = request.into_iter().collect();
             let (mut submitted, claimed) =
-                engine.0.store.submit_and_claim(vec![new], vec![request], now).await?;
+                engine.0.store.submit_and_claim(vec![new], claims, now).await?;
+            let submitted = submitted.pop();
             let mut leased = None;
-            if let Some(claimed) = claimed.into_iter().next() {
+            if let (Some(enlisted), Some(claimed)) = (enlisted, claimed.into_iter().next()) {
                 engine.after_claim(&claimed);
-                let ours = claimed.jobs.iter().find(|l| l.spec.id == id);
+                let ours = claimed.jobs.iter().find(|l| l.spec.id == record.spec.id);
                 leased = ours.map(|l| l.job.clone());
                 if let Err(unwanted) = enlisted.deliver(claimed) {
                     engine.withdraw_unreceived(&unwanted.jobs);
                 }
             }
-            Ok((submitted.pop(), leased))
-        };
-        tokio::spawn(commit).await.map_err(|_| Failure::from(StoreError::Closed))?
+            if submitted == Some(Submitted::Created) {
+                counted.all(Outcome::Accepted);
+                if leased.is_none() {
+                    engine.announce(&record);
+                }
+            }
+            Ok((submitted, leased))
+        })
+        .await
     }
 
     async fn commit(&self, new: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>, Failure> {
@@ -275,32 +298,34 @@ impl Engine {
     }
 }
 
-/// Counts each submission exactly once, also when its client leaves while the answer is held: the
-/// job is accepted all the same.
-struct Counted<'a> {
-    engine: &'a Engine,
-    outcomes: Vec<(Name, Outcome)>,
+/// Counts each submission exactly once, when the last of those who work on it is done: also one
+/// whose client leaves in the middle is counted by what became of it.
+struct Counted {
+    events: Events,
+    outcomes: Mutex<Vec<(Name, Outcome)>>,
 }
 
-impl<'a> Counted<'a> {
-    fn new<'q>(engine: &'a Engine, queues: impl IntoIterator<Item = &'q Name>) -> Self {
-        let outcomes = queues.into_iter().map(|q| (q.clone(), Outcome::Accepted)).collect();
-        Self { engine, outcomes }
+impl Counted {
+    fn new<'q>(engine: &Engine, queues: impl IntoIterator<Item = &'q Name>) -> Arc<Self> {
+        let outcomes = queues.into_iter().map(|q| (q.clone(), Outcome::Unavailable)).collect();
+        Arc::new(Self { events: engine.0.events.clone(), outcomes: Mutex::new(outcomes) })
     }
 
-    fn all(&mut self, outcome: Outcome) {
-        self.outcomes.iter_mut().for_each(|(_, o)| *o = outcome);
+    fn all(&self, outcome: Outcome) {
+        lock(&self.outcomes).iter_mut().for_each(|(_, o)| *o = outcome);
     }
 
-    fn one(&mut self, at: usize, outcome: Outcome) {
-        self.outcomes[at].1 = outcome;
+    fn one(&self, at: usize, outcome: Outcome) {
+        if let Some((_, o)) = lock(&self.outcomes).get_mut(at) {
+            *o = outcome;
+        }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        for (queue, outcome) in &self.outcomes {
-            self.engine.0.events.submission(Some(queue), *outcome);
+        for (queue, outcome) in lock(&self.outcomes).iter() {
+            self.events.submission(Some(queue), *outcome);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::store::{
 };
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
+use super::outlive::{PATIENCE, out_of_patience};
 use super::parked::Ticket;
 use super::{
     BeatOrder, Beaten, Caller, ClaimOrder, Engine, Failure, Grant, MAX_CLAIM, MAX_WAIT,
@@ -156,7 +157,8 @@ impl Engine {
             // If nobody is there to take it, dropping it gives the leases back.
             drop(give.send(parcel));
         });
-        let mut parcel = take.await.map_err(|_| StoreError::Closed)?;
+        let parcel = tokio::time::timeout(PATIENCE, take).await.map_err(|_| out_of_patience())?;
+        let mut parcel = parcel.map_err(|_| StoreError::Closed)?;
         parcel.outcome.take().unwrap_or(Err(StoreError::Closed))
     }
 
@@ -182,8 +184,12 @@ impl Engine {
                 checkpoint: b.checkpoint,
             })
             .collect();
-        let verdicts = self.0.store.heartbeat(beats, self.now()).await?;
-        Ok(ids.into_iter().zip(verdicts).map(|(id, v)| self.beaten(id, v)).collect())
+        let engine = self.clone();
+        self.outlive(async move {
+            let verdicts = engine.0.store.heartbeat(beats, engine.now()).await?;
+            Ok(ids.into_iter().zip(verdicts).map(|(id, v)| engine.beaten(id, v)).collect())
+        })
+        .await
     }
 
     fn beaten(&self, id: JobId, verdict: Verdict) -> Result<Beaten, Failure> {
@@ -305,13 +311,17 @@ impl Engine {
 
     /// The worker leaves: its leases go back at once, uncounted.
     pub async fn goodbye(&self, _caller: &Caller, worker: WorkerId) -> Result<(), Failure> {
-        let withdrawn = self.0.store.goodbye(worker.clone(), self.now()).await?;
-        self.forget_worker(&worker);
-        tracing::info!(%worker, released = withdrawn.len(), "worker said goodbye");
-        for t in &withdrawn {
-            self.after(t);
-        }
-        Ok(())
+        let engine = self.clone();
+        self.outlive(async move {
+            let withdrawn = engine.0.store.goodbye(worker.clone(), engine.now()).await?;
+            engine.forget_worker(&worker);
+            tracing::info!(%worker, released = withdrawn.len(), "worker said goodbye");
+            for t in &withdrawn {
+                engine.after(t);
+            }
+            Ok(())
+        })
+        .await
     }
 
     pub(super) fn withdraw_unreceived(&self, jobs: &[Leased]) {

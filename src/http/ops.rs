@@ -46,8 +46,10 @@ pub(super) async fn readyz(State(api): State<Api>, request: Request) -> Result<R
         .uri()
         .query()
         .is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
-    let (draining, hung, degraded) =
-        (engine.is_draining(), engine.tasks().hung(), engine.store_is_degraded());
+    let (draining, degraded) = (engine.is_draining(), engine.store_is_degraded());
+    // While the store does not answer, neither does maintenance, and sending everybody elsewhere
+    // would leave nobody to say so.
+    let hung = if degraded { Vec::new() } else { engine.tasks().hung() };
     let checks = if verbose { checks(draining, &hung, degraded) } else { Vec::new() };
     if draining {
         let problem = Problem::new(Code::ServerDraining, "send new requests to another server");

@@ -46,6 +46,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Exec {
     program: String,
     args: Vec<String>,
+    /// Variables of the worker's that the command must not see.
+    hidden: Vec<String>,
 }
 
 impl Exec {
@@ -53,9 +55,17 @@ impl Exec {
     pub fn new(words: &[String]) -> Option<Self> {
         let (first, rest) = words.split_first()?;
         if rest.is_empty() && first.contains(char::is_whitespace) {
-            return Some(Self { program: "sh".into(), args: vec!["-c".into(), first.clone()] });
+            let args = vec!["-c".into(), first.clone()];
+            return Some(Self { program: "sh".into(), args, hidden: Vec::new() });
         }
-        Some(Self { program: first.clone(), args: rest.to_vec() })
+        Some(Self { program: first.clone(), args: rest.to_vec(), hidden: Vec::new() })
+    }
+
+    /// Keeps a variable of the worker's environment, such as its token, from the command.
+    #[must_use]
+    pub fn hiding(mut self, variable: impl Into<String>) -> Self {
+        self.hidden.push(variable.into());
+        self
     }
 
     /// What is run: a path, or a name to be found in `PATH`.
@@ -65,6 +75,9 @@ impl Exec {
 
     fn command(&self, job: &LeasedJob) -> Command {
         let mut command = Command::new(&self.program);
+        for variable in &self.hidden {
+            command.env_remove(variable);
+        }
         command
             .args(&self.args)
             .stdin(Stdio::piped())
@@ -405,6 +418,14 @@ mod tests {
         let context = Context { stop: receiver, progress: Progress::new(Arc::default()) };
         let (kind, message, _) = failure(exec.run(LeasedJob::default(), context).await);
         assert!(kind == "spawn-failed" && message.contains("/no/such/command"), "{message}");
+    }
+
+    #[test]
+    fn the_workers_token_stays_with_the_worker() {
+        let exec = Exec::new(&["true".to_owned()]).unwrap().hiding("SECRET_TOKEN");
+        let command = exec.command(&LeasedJob::default());
+        let hidden = command.as_std().get_envs().any(|(k, v)| k == "SECRET_TOKEN" && v.is_none());
+        assert!(hidden);
     }
 
     #[test]

@@ -81,11 +81,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
 
 /// Whether the batch made a job: it was not refused, and not all of it was a repetition.
 pub(super) fn anything_created(answers: &[Submitted]) -> bool {
-    let refused = |a: &Submitted| match a {
-        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => true,
-        Submitted::Created | Submitted::Replayed(_) => false,
-    };
-    !answers.iter().any(refused) && answers.contains(&Submitted::Created)
+    crate::store::accepts(answers) && answers.contains(&Submitted::Created)
 }
 
 fn look_up(tx: &Tx<'_>, namespace: &Name, key: &IdempotencyKey) -> Result<KeyUse> {
