@@ -295,7 +295,9 @@ impl Thread {
         let rest = group.iter().any(|op| op.grows()) && !group.iter().all(|op| op.grows());
         if matches!(error, StoreError::Full(_)) && rest {
             let (growing, mut rest): (Vec<_>, Vec<_>) = group.drain(..).partition(|op| op.grows());
-            growing.into_iter().for_each(|op| op.failed(error.clone()));
+            for operation in growing {
+                operation.failed(error.clone());
+            }
             self.commit_group(&mut rest);
             return;
         }
