@@ -2,19 +2,23 @@
 //! task driver, and claims whose callers leave.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use punctual::domain::defaults::JobDefaults;
+use punctual::domain::id::{IdMint, IdSecret};
 use punctual::domain::job::{Policy, Status};
 use punctual::domain::lease::LeaseToken;
 use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::time::{Clock, Timestamp};
 use punctual::engine::reaper::Reaper;
 use punctual::engine::{
-    BackoffOverrides, Caller, ClaimOrder, Engine, Entropy, Failure, Grant, Health, Hold, Observed,
-    ReportOrder, Settings, SettleOrder, Submission,
+    BackoffOverrides, BeatOrder, Caller, ClaimOrder, Engine, Entropy, Failure, Grant, Health, Hold,
+    Observed, ReportOrder, ResultView, Settings, SettleOrder, Submission,
 };
 use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
@@ -112,8 +116,8 @@ fn world() -> World {
 }
 
 impl World {
-    async fn submit(&self) -> punctual::domain::id::JobId {
-        let submission = Submission {
+    fn submission() -> Submission {
+        Submission {
             queue: Name::trusted("default"),
             kind: Name::trusted("k"),
             priority: 0,
@@ -131,10 +135,27 @@ impl World {
             traceparent: None,
             tracestate: None,
             key: None,
-        };
+        }
+    }
+
+    async fn submit(&self) -> punctual::domain::id::JobId {
+        let submission = Self::submission();
         let accepted =
             self.engine.submit(&self.everyone, submission, Hold::Never).await.expect("accepted");
         accepted.view.record.spec.id
+    }
+
+    /// Waits until the metrics hold this line.
+    async fn until_counted(&self, line: &str) {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let metrics = self.engine.events().render();
+            if metrics.lines().any(|l| l == line) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < patience, "no {line} in:\n{metrics}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn order(wait: Duration) -> ClaimOrder {
@@ -319,4 +340,92 @@ async fn a_task_that_panics_is_restarted_and_told() {
     let metrics = w.engine.events().render();
     assert!(metrics.contains("punctual_task_restarts_total{task=\"reconcile\"} 1"), "{metrics}");
     w.engine.tasks().stop().await;
+}
+
+/// `now_or_never` asks once and drops the request: a client who leaves in mid-commit.
+#[tokio::test]
+async fn what_was_begun_is_told_also_when_the_client_has_left() {
+    let w = world();
+    let (engine, everyone) = (&w.engine, &w.everyone);
+    let left = engine.submit(everyone, World::submission(), Hold::Never).now_or_never();
+    assert!(left.is_none());
+    w.until_counted("punctual_job_submissions_total{outcome=\"accepted\",queue=\"default\"} 1")
+        .await;
+
+    let grant = w.claim().await;
+    let (id, token) = (grant.jobs[0].spec.id, LeaseToken::clone(&grant.jobs[0].token));
+    let beat = BeatOrder { id, token, extend: None, progress: None, checkpoint: None };
+    assert!(engine.heartbeat(everyone, None, vec![beat]).now_or_never().is_none());
+    w.until_counted("punctual_heartbeats_total{outcome=\"extended\",queue=\"default\"} 1").await;
+
+    assert!(engine.goodbye(everyone, WorkerId::trusted("w")).now_or_never().is_none());
+    w.until_counted("punctual_attempts_finished_total{outcome=\"released\",queue=\"default\"} 1")
+        .await;
+
+    let waiting = {
+        let (engine, everyone) = (engine.clone(), everyone.clone());
+        let wait = Duration::from_secs(50);
+        tokio::spawn(async move { engine.wait_for_job(&everyone, id, None, wait, false).await })
+    };
+    assert!(engine.cancel(everyone, id, None, false).now_or_never().is_none());
+    w.until_counted("punctual_jobs_finished_total{queue=\"default\",status=\"cancelled\"} 1").await;
+    let view = waiting.await.expect("the waiter").expect("the job");
+    assert_eq!(view.status(), Status::Cancelled);
+}
+
+#[tokio::test]
+async fn a_submission_that_was_not_committed_is_not_counted_as_accepted() {
+    let w = world();
+    w.engine.close().await;
+    let left = w.engine.submit(&w.everyone, World::submission(), Hold::Never).now_or_never();
+    assert!(left.is_none());
+    w.until_counted("punctual_job_submissions_total{outcome=\"unavailable\",queue=\"default\"} 1")
+        .await;
+    let metrics = w.engine.events().render();
+    let accepted = "punctual_job_submissions_total{outcome=\"accepted\",queue=\"default\"} 0";
+    assert!(metrics.lines().any(|l| l == accepted), "{metrics}");
+}
+
+#[derive(Debug, Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_comes_between_two_looks_is_given() {
+    let w = world();
+    let id = w.submit().await;
+    let grant = w.claim().await;
+    let mut asking = pin!(w.engine.result(&w.everyone, id, Duration::ZERO));
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    // The store has answered its first question: not done.
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !flag.0.load(Ordering::SeqCst) {
+        assert!(tokio::time::Instant::now() < patience, "no answer");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(w.complete(&grant).await, Ok(Status::Completed));
+    let result = asking.await.expect("a result");
+    assert!(matches!(result, ResultView::Bytes { .. }), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_lost_job_is_counted_once_however_often_it_is_asked_for() {
+    let w = world();
+    let mint = IdMint::new(IdSecret::new([7; 32]));
+    w.clock.advance(SECOND);
+    for (bits, lost) in [(1, 1), (2, 2)] {
+        let id = mint.mint(w.clock.now(), w.everyone.namespace.as_str(), bits);
+        for _ in 0..3 {
+            let answer = w.engine.job(&w.everyone, id, false).await;
+            assert_eq!(answer.expect_err("lost"), Failure::NoSuchJob);
+        }
+        w.until_counted(&format!("punctual_jobs_lost_total {lost}")).await;
+    }
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::{Connect, Done, Failure, output};
+use super::{Connect, DEFAULT_TOKEN_ENV, Done, Failure, output};
 use crate::worker::{self, Exec, MAX_CONCURRENCY, Phase, WorkerConfig};
 
 #[derive(Debug, Args)]
@@ -79,7 +79,7 @@ async fn work(args: WorkArgs) -> Done {
     let exec = Exec::new(&args.exec)
         .ok_or_else(|| Failure::usage("--exec needs a command; write it last on the line"))?;
     find(exec.program())?;
-    let exec = exec.hiding(args.connect.token_variable());
+    let exec = exec.hiding(DEFAULT_TOKEN_ENV).hiding(args.connect.token_variable());
     let hostname = hostname();
     let id = worker_id(hostname.as_deref());
     let config = WorkerConfig {

@@ -1,14 +1,18 @@
 //! What operators see and do: queues and workers.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::domain::job::Tally;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
-use crate::store::QueueSample;
+use crate::store::{Presence, QueueSample};
 
 use super::{Engine, Failure, QueueView, WorkerView};
+
+/// Workers in one answer; of more, those seen last.
+const WORKERS_SHOWN: usize = 10_000;
 
 impl Engine {
     /// Every queue that was ever used, by name.
@@ -39,21 +43,31 @@ impl Engine {
         reason: Option<String>,
         until: Option<Timestamp>,
     ) -> Result<QueueView, Failure> {
-        let state = self.0.store.pause(name.clone(), reason, until, self.now()).await?;
-        self.0.pauses.changed(&state);
-        tracing::info!(queue = %name, reason = state.paused_reason, "queue paused");
+        let (engine, queue) = (self.clone(), name.clone());
+        self.outlive(async move {
+            let state = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
+            engine.0.pauses.changed(&state);
+            tracing::info!(%queue, reason = state.paused_reason, "queue paused");
+            Ok(())
+        })
+        .await?;
         self.queue(name).await
     }
 
     pub async fn resume(&self, name: &Name) -> Result<QueueView, Failure> {
-        let state = self.0.store.resume(name.clone(), self.now()).await?;
-        self.0.pauses.changed(&state);
-        tracing::info!(queue = %name, "queue resumed");
-        self.0.claims.wake(name, None, u64::MAX);
+        let (engine, queue) = (self.clone(), name.clone());
+        self.outlive(async move {
+            let state = engine.0.store.resume(queue.clone(), engine.now()).await?;
+            engine.0.pauses.changed(&state);
+            tracing::info!(%queue, "queue resumed");
+            engine.0.claims.wake(&queue, None, u64::MAX);
+            Ok(())
+        })
+        .await?;
         self.queue(name).await
     }
 
-    /// Workers seen within a day, by id.
+    /// Workers seen within a day, by id: at most 10 000, those seen last.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, Failure> {
         let mut workers: BTreeMap<WorkerId, WorkerView> = self
             .0
@@ -64,13 +78,23 @@ impl Engine {
             .map(|(presence, leases)| (presence.worker.clone(), WorkerView { presence, leases }))
             .collect();
         // This process's memory is newer than what it has written.
-        for presence in self.roll().all() {
+        let remembered: Vec<Presence> = self.roll().all().cloned().collect();
+        for presence in remembered {
             let leases = workers.get(&presence.worker).map_or(0, |w| w.leases);
-            let view = WorkerView { presence: presence.clone(), leases };
-            workers.insert(presence.worker.clone(), view);
+            workers.insert(presence.worker.clone(), WorkerView { presence, leases });
         }
-        Ok(workers.into_values().collect())
+        Ok(seen_last(workers.into_values().collect(), WORKERS_SHOWN))
     }
+}
+
+/// The `limit` workers seen last, in the order that they came in: by id.
+fn seen_last(mut workers: Vec<WorkerView>, limit: usize) -> Vec<WorkerView> {
+    if workers.len() > limit {
+        workers.sort_by_key(|w| Reverse(w.presence.last_seen));
+        workers.truncate(limit);
+        workers.sort_by(|a, b| a.presence.worker.cmp(&b.presence.worker));
+    }
+    workers
 }
 
 /// Time since eligibility, or since the queue's last resume; `None` when nothing waits or the
@@ -97,5 +121,34 @@ fn view(q: QueueSample, present: &HashMap<Name, u64>, now: Timestamp) -> QueueVi
         oldest_pending_age: oldest_age(&q, now).unwrap_or_default(),
         workers: present.get(&q.state.name).copied().unwrap_or(0),
         state: q.state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_workers_those_seen_last_are_shown() {
+        let seen = |worker: &str, at: i64| WorkerView {
+            presence: Presence {
+                worker: WorkerId::trusted(worker),
+                queues: Vec::new(),
+                kinds: Vec::new(),
+                capacity: 1,
+                hostname: None,
+                version: None,
+                last_seen: Timestamp::from_millis(at),
+            },
+            leases: 0,
+        };
+        let shown = |limit| {
+            let workers = vec![seen("a", 9), seen("b", 2), seen("c", 5), seen("d", 4)];
+            let ids = seen_last(workers, limit).into_iter();
+            ids.map(|w| w.presence.worker.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(4), ["a", "b", "c", "d"]);
+        assert_eq!(shown(3), ["a", "c", "d"]);
+        assert_eq!(shown(2), ["a", "c"]);
     }
 }

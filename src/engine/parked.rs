@@ -348,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wake_up_is_passed_on_to_whoever_can_use_it() {
+        let park = CarPark::default();
+        let a = parked(&park, &order("a", &["q"], &["k"]));
+        let other = parked(&park, &order("b", &["q"], &["x"]));
+        let right = parked(&park, &order("c", &["q"], &["k"]));
+        park.wake(&name("q"), Some(&name("k")), 1);
+        assert!(!is_woken(&right), "one job, one claim");
+        drop(a);
+        assert!(is_woken(&right), "whoever else is there, and whatever he takes");
+        drop(other);
+    }
+
+    #[test]
     fn a_cancel_wakes_the_workers_own_claims_only() {
         let park = CarPark::default();
         let a = parked(&park, &order("a", &["q"], &[]));

@@ -42,7 +42,6 @@ impl Engine {
     ) -> Result<Accepted, Failure> {
         let now = self.now();
         let new = self.new_job(caller, submission, now);
-        let size = payload_size(&new);
         // Registered before the commit, so that a worker's quickest answer is not missed.
         let early = self.0.jobs.register(new.spec.id);
         let change = early.change();
@@ -53,7 +52,6 @@ impl Engine {
         let (submitted, leased) = self.commit_one(new, now, Arc::clone(counted)).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
-                self.0.events.payload(size);
                 if let Some(job) = leased {
                     fresh.job = job;
                 }
@@ -72,10 +70,7 @@ impl Engine {
                 }
                 (fresh, false)
             }
-            Some(Submitted::Replayed(record)) => {
-                counted.all(Outcome::Replayed);
-                (*record, true)
-            }
+            Some(Submitted::Replayed(record)) => (*record, true),
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
             None => return Err(Failure::NoSuchJob),
@@ -108,13 +103,8 @@ impl Engine {
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
         let counted = Counted::new(self, submissions.iter().map(|s| &s.queue));
         let outcome = self.submit_all(caller, submissions, &counted).await;
-        match &outcome {
-            Ok(accepted) => {
-                for (at, _) in accepted.iter().enumerate().filter(|(_, a)| a.replayed) {
-                    counted.one(at, Outcome::Replayed);
-                }
-            }
-            Err((_, failure)) => counted.all(refusal(failure)),
+        if let Err((_, failure)) = &outcome {
+            counted.all(refusal(failure));
         }
         outcome
     }
@@ -134,12 +124,15 @@ impl Engine {
         let (told, count) = (fresh.clone(), Arc::clone(counted));
         let commit = async move {
             let answers = engine.commit(new, now).await?;
-            if crate::store::accepts(&answers) {
-                count.all(Outcome::Accepted);
-                for (answer, (record, _)) in answers.iter().zip(&told) {
-                    if *answer == Submitted::Created {
-                        engine.announce(record);
-                    }
+            if !crate::store::accepts(&answers) {
+                count.all(Outcome::Invalid);
+                return Ok(answers);
+            }
+            for (at, (answer, (record, size))) in answers.iter().zip(&told).enumerate() {
+                count.one(at, outcome_of(answer));
+                if *answer == Submitted::Created {
+                    engine.0.events.payload(*size);
+                    engine.announce(record);
                 }
             }
             Ok(answers)
@@ -153,12 +146,11 @@ impl Engine {
             }
         }
         let accepted =
-            answers.into_iter().zip(fresh).map(|(answer, (mut fresh, size))| match answer {
+            answers.into_iter().zip(fresh).map(|(answer, (mut fresh, _))| match answer {
                 Submitted::Replayed(record) => {
                     Accepted { view: self.view(*record), replayed: true }
                 }
                 Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
-                    self.0.events.payload(size);
                     self.look_whether_paused(&mut fresh, now);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
@@ -178,7 +170,7 @@ impl Engine {
         if self.is_draining() {
             return Err(Failure::Draining);
         }
-        let record = record_of(&new);
+        let (record, size) = (record_of(&new), payload_size(&new));
         let enlisted = match new.job.phase {
             Phase::Pending(Wait::Queued) => self.0.claims.enlist(&new.spec.queue, &new.spec.kind),
             Phase::Pending(_)
@@ -204,8 +196,11 @@ impl Engine {
                     engine.withdraw_unreceived(&unwanted.jobs);
                 }
             }
+            if let Some(answer) = &submitted {
+                counted.all(outcome_of(answer));
+            }
             if submitted == Some(Submitted::Created) {
-                counted.all(Outcome::Accepted);
+                engine.0.events.payload(size);
                 if leased.is_none() {
                     engine.announce(&record);
                 }
@@ -327,6 +322,15 @@ impl Drop for Counted {
         for (queue, outcome) in lock(&self.outcomes).iter() {
             self.events.submission(Some(queue), *outcome);
         }
+    }
+}
+
+/// What the commit alone made of a submission, before its answer is held.
+fn outcome_of(answer: &Submitted) -> Outcome {
+    match answer {
+        Submitted::Created => Outcome::Accepted,
+        Submitted::Replayed(_) => Outcome::Replayed,
+        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => Outcome::Invalid,
     }
 }
 

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
-use crate::place::{DONE, GATE, NO, Place, USAGE};
+use crate::place::{DONE, GATE, Hand, NO, Place, USAGE};
 use crate::server::until;
 
 #[tokio::test]
@@ -61,6 +61,23 @@ async fn a_command_knows_its_job() {
     let result = &place.until_status(id, "completed").await["result"];
     assert!(result["trace"].as_str().is_some_and(|t| t.contains(trace)), "{result}");
     assert_eq!(result["payload"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_command_does_not_get_the_workers_token() {
+    let place = Place::new();
+    let script = "echo \"${PUNCTUAL_TOKEN-none} ${MINE-none} ${OTHER-none}\"\n";
+    let script = place.write("tokens.sh", script);
+    for (queue, option) in [("plain", &[][..]), ("named", &["--token-env", "MINE"])] {
+        let mut command = place.punctual(&["work", "--queue", queue]);
+        command.args(option).args(["--exec", "sh"]).arg(&script);
+        command.env("PUNCTUAL_TOKEN", "a").env("MINE", "b").env("OTHER", "c");
+        let _worker = Hand::start(command);
+        let id = place.submit(&["a", "--queue", queue, "--wait"]).await;
+        // Without --token-env, MINE is a variable like any other.
+        let mine = if option.is_empty() { "b" } else { "none" };
+        assert_eq!(place.job(&id).await["result"], format!("none {mine} c"));
+    }
 }
 
 #[tokio::test]
