@@ -79,7 +79,8 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     /// From connection to complete headers. 100 ms to 5 m, default 10 s.
     pub header_timeout: Duration,
-    /// From headers to the end of the body. 100 ms to 1 h, default 30 s.
+    /// From headers to the end of the body, and how long a client may take nothing of its answer.
+    /// 100 ms to 1 h, default 30 s.
     pub body_timeout: Duration,
     /// 1 to 1 000 000, default 10 000.
     pub max_connections: usize,

@@ -80,7 +80,6 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::List
         | Operation::Sample
         | Operation::Recount
-        | Operation::Queues
         | Operation::Workers => Nature::Read,
         Operation::Submit
         | Operation::Cancel
@@ -113,7 +112,6 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Delete
         | Operation::Pause
         | Operation::Resume
-        | Operation::Queues
         | Operation::Workers => Some(Duration::from_secs(10)),
         Operation::Submit
         | Operation::Claim

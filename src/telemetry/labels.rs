@@ -87,7 +87,6 @@ closed! {
         Expire => "expire",
         Sample => "sample",
         Recount => "recount",
-        Queues => "queues",
         Pause => "pause",
         Resume => "resume",
         Presence => "presence",
