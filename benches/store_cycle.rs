@@ -81,9 +81,9 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
             })
             .collect();
         let began = Instant::now();
-        let (verdicts, _) = store.settle(settlements, None, now).await.expect("settle");
+        let (rulings, _) = store.settle(settlements, None, now).await.expect("settle");
         spent[2] += began.elapsed();
-        assert!(verdicts.iter().all(Result::is_ok));
+        assert!(rulings.iter().all(Result::is_ok));
     }
     spent
 }

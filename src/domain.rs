@@ -22,3 +22,4 @@ pub mod names;
 pub mod retry;
 pub mod state;
 pub mod time;
+pub mod watch;

@@ -251,7 +251,7 @@ pub struct Settle {
 }
 
 /// `Err(None)`: no such job.
-pub type Verdict = std::result::Result<Transition, Option<Rejected>>;
+pub type Ruling = std::result::Result<Transition, Option<Rejected>>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
@@ -348,16 +348,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         reason: Option<String>,
         force: bool,
         now: Timestamp,
-    ) -> Result<Verdict>;
+    ) -> Result<Ruling>;
 
     /// Forgets a finished job; leaves a tombstone while the id is younger than `tombstone`.
-    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict>;
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling>;
 
     /// Leases up to one job for each token, and repairs lost answers by `held`.
     async fn claim(&self, request: ClaimRequest, now: Timestamp) -> Result<Claimed>;
 
     /// Extends leases; answers in the order of `beats`.
-    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>>;
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Ruling>>;
 
     /// Settles leases, then claims, in one commit; answers in the order of `settlements`.
     async fn settle(
@@ -365,7 +365,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         settlements: Vec<Settle>,
         claim: Option<ClaimRequest>,
         now: Timestamp,
-    ) -> Result<(Vec<Verdict>, Option<Claimed>)>;
+    ) -> Result<(Vec<Ruling>, Option<Claimed>)>;
 
     /// Gives back leases that nobody received, uncounted. Leases that have moved on are skipped.
     async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>>;

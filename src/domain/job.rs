@@ -500,7 +500,19 @@ pub struct Record {
     pub job: Job,
     pub result: Option<ResultInfo>,
     pub retried_as: Option<JobId>,
+    pub standing: Standing,
+}
+
+/// What stands between a queued job and a worker, beside the jobs ahead of it: read together with
+/// the job and no part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
     pub queue_paused: bool,
+    /// The watchdog has found that nobody works on this queue and kind: its verdict is
+    /// `no_workers` or `workers_silent`.
+    pub no_workers: bool,
+    /// As many jobs of the queue run as its `max_running` allows.
+    pub at_limit: bool,
 }
 
 /// Why a pending job is not running: the member `pending_reason`.
@@ -509,18 +521,29 @@ pub enum PendingReason {
     Scheduled,
     RetryBackoff,
     QueuePaused,
+    NoWorkers,
+    ConcurrencyLimited,
     Queued,
 }
 
 impl PendingReason {
-    pub const ALL: [Self; 4] =
-        [Self::Scheduled, Self::RetryBackoff, Self::QueuePaused, Self::Queued];
+    /// In the order of precedence.
+    pub const ALL: [Self; 6] = [
+        Self::Scheduled,
+        Self::RetryBackoff,
+        Self::QueuePaused,
+        Self::NoWorkers,
+        Self::ConcurrencyLimited,
+        Self::Queued,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
             Self::RetryBackoff => "retry_backoff",
             Self::QueuePaused => "queue_paused",
+            Self::NoWorkers => "no_workers",
+            Self::ConcurrencyLimited => "concurrency_limited",
             Self::Queued => "queued",
         }
     }
@@ -530,11 +553,13 @@ impl PendingReason {
     }
 
     /// Derived at read time; `None` unless the job is pending.
-    pub fn of(job: &Job, queue_paused: bool) -> Option<Self> {
+    pub fn of(job: &Job, standing: Standing) -> Option<Self> {
         match job.phase {
             Phase::Pending(Wait::Scheduled) => Some(Self::Scheduled),
             Phase::Pending(Wait::Backoff) => Some(Self::RetryBackoff),
-            Phase::Pending(Wait::Queued) if queue_paused => Some(Self::QueuePaused),
+            Phase::Pending(Wait::Queued) if standing.queue_paused => Some(Self::QueuePaused),
+            Phase::Pending(Wait::Queued) if standing.no_workers => Some(Self::NoWorkers),
+            Phase::Pending(Wait::Queued) if standing.at_limit => Some(Self::ConcurrencyLimited),
             Phase::Pending(Wait::Queued) => Some(Self::Queued),
             Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => None,
         }

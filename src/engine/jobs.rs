@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::id::JobId;
 use crate::domain::job::{Job, Record, Requester, Status};
-use crate::store::{Absence, Found, ListFilter, ResultBody, Verdict};
+use crate::store::{Absence, Found, ListFilter, ResultBody, Ruling};
 
 use super::{
     Caller, Engine, Failure, Gone, JobsPage, MAX_WAIT, ResultView, TOMBSTONE_AGE, TimelineEvent,
@@ -168,8 +168,8 @@ impl Engine {
         let by = if force { Requester::Operator } else { Requester::Client };
         let engine = self.clone();
         self.outlive(async move {
-            let verdict = engine.0.store.cancel(id, by, reason, force, engine.now()).await?;
-            engine.conclude(id, verdict).await
+            let ruling = engine.0.store.cancel(id, by, reason, force, engine.now()).await?;
+            engine.conclude(id, ruling).await
         })
         .await?;
         Ok(self.view(self.record(id, false).await?))
@@ -180,8 +180,8 @@ impl Engine {
         self.verify(caller, id)?;
         let engine = self.clone();
         self.outlive(async move {
-            let verdict = engine.0.store.delete(id, TOMBSTONE_AGE, engine.now()).await?;
-            engine.conclude(id, verdict).await
+            let ruling = engine.0.store.delete(id, TOMBSTONE_AGE, engine.now()).await?;
+            engine.conclude(id, ruling).await
         })
         .await
     }
@@ -195,8 +195,8 @@ impl Engine {
         Ok(timeline::of(&self.record(id, false).await?))
     }
 
-    async fn conclude(&self, id: JobId, verdict: Verdict) -> Result<(), Failure> {
-        match verdict {
+    async fn conclude(&self, id: JobId, ruling: Ruling) -> Result<(), Failure> {
+        match ruling {
             Ok(transition) => {
                 self.after(&transition);
                 Ok(())

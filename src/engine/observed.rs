@@ -11,8 +11,8 @@ use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
     Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted, Transition,
-    Verdict,
+    Recount, Result, ResultBody, Retired, Ruling, Sample, Settle, Store, StoreError, Submitted,
+    Transition,
 };
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
@@ -162,11 +162,11 @@ impl<S: Store> Store for Observed<S> {
         reason: Option<String>,
         force: bool,
         now: Timestamp,
-    ) -> Result<Verdict> {
+    ) -> Result<Ruling> {
         self.watch(Operation::Cancel, self.inner.cancel(id, by, reason, force, now)).await
     }
 
-    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict> {
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling> {
         self.watch(Operation::Delete, self.inner.delete(id, tombstone, now)).await
     }
 
@@ -174,7 +174,7 @@ impl<S: Store> Store for Observed<S> {
         self.watch(Operation::Claim, self.inner.claim(request, now)).await
     }
 
-    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>> {
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Ruling>> {
         self.watch(Operation::Heartbeat, self.inner.heartbeat(beats, now)).await
     }
 
@@ -183,7 +183,7 @@ impl<S: Store> Store for Observed<S> {
         settlements: Vec<Settle>,
         claim: Option<ClaimRequest>,
         now: Timestamp,
-    ) -> Result<(Vec<Verdict>, Option<Claimed>)> {
+    ) -> Result<(Vec<Ruling>, Option<Claimed>)> {
         self.watch(Operation::Settle, self.inner.settle(settlements, claim, now)).await
     }
 

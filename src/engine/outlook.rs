@@ -24,7 +24,7 @@ impl Engine {
             )
         };
         let outlook = Outlook {
-            standstill: record.queue_paused.then(|| {
+            standstill: record.standing.queue_paused.then(|| {
                 let known = self.0.pauses.standstill(&spec.queue, now);
                 known.unwrap_or(Standstill::Since(record.job.eligible_at.min(now)))
             }),

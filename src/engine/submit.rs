@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, Wait};
+use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, Standing, Wait};
 use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
@@ -224,7 +224,7 @@ impl Engine {
         match hold {
             Hold::UpTo(wait) => wait.min(MAX_WAIT),
             // Whoever waits there does so for the end of the pause.
-            Hold::Adaptive if !fresh.queue_paused && self.worth_holding(fresh) => {
+            Hold::Adaptive if !fresh.standing.queue_paused && self.worth_holding(fresh) => {
                 self.defaults(fresh.spec.queue.as_str()).sync_window
             }
             Hold::Never | Hold::Adaptive => Duration::ZERO,
@@ -232,7 +232,7 @@ impl Engine {
     }
 
     fn look_whether_paused(&self, fresh: &mut Record, now: Timestamp) {
-        fresh.queue_paused = self.0.pauses.standstill(&fresh.spec.queue, now).is_some();
+        fresh.standing.queue_paused = self.0.pauses.standstill(&fresh.spec.queue, now).is_some();
     }
 
     fn announce(&self, record: &Record) {
@@ -357,6 +357,6 @@ fn record_of(new: &NewJob) -> Record {
         job: new.job.clone(),
         result: None,
         retried_as: None,
-        queue_paused: false,
+        standing: Standing::default(),
     }
 }

@@ -11,8 +11,8 @@ use crate::domain::names::WorkerId;
 use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Result as StoreResult, Settle, StoreError,
-    Verdict,
+    Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Result as StoreResult, Ruling, Settle,
+    StoreError,
 };
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
@@ -186,14 +186,14 @@ impl Engine {
             .collect();
         let engine = self.clone();
         self.outlive(async move {
-            let verdicts = engine.0.store.heartbeat(beats, engine.now()).await?;
-            Ok(ids.into_iter().zip(verdicts).map(|(id, v)| engine.beaten(id, v)).collect())
+            let rulings = engine.0.store.heartbeat(beats, engine.now()).await?;
+            Ok(ids.into_iter().zip(rulings).map(|(id, v)| engine.beaten(id, v)).collect())
         })
         .await
     }
 
-    fn beaten(&self, id: JobId, verdict: Verdict) -> Result<Beaten, Failure> {
-        let t = verdict.map_err(|rejected| self.refused(id, rejected, true))?;
+    fn beaten(&self, id: JobId, ruling: Ruling) -> Result<Beaten, Failure> {
+        let t = ruling.map_err(|rejected| self.refused(id, rejected, true))?;
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
@@ -247,7 +247,7 @@ impl Engine {
             claim.as_ref().map(|order| self.request(order, order.held.clone(), received_at));
         let engine = self.clone();
         let now = received_at;
-        let (verdicts, claimed) = self
+        let (rulings, claimed) = self
             .hand_over(
                 async move {
                     let outcome = engine.0.store.settle(settlements, request, now).await?;
@@ -256,14 +256,14 @@ impl Engine {
                     }
                     Ok(outcome)
                 },
-                |outcome: &(Vec<Verdict>, Option<Claimed>)| outcome.1.as_ref(),
+                |outcome: &(Vec<Ruling>, Option<Claimed>)| outcome.1.as_ref(),
             )
             .await?;
-        let any_refused = verdicts.iter().any(Result::is_err);
+        let any_refused = rulings.iter().any(Result::is_err);
         let settled = ids
             .into_iter()
-            .zip(verdicts)
-            .map(|(id, verdict)| match verdict {
+            .zip(rulings)
+            .map(|(id, ruling)| match ruling {
                 Ok(t) => Ok(self.settled_status(&t)),
                 Err(rejected) => Err(self.refused(id, rejected, false)),
             })

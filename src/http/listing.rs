@@ -62,7 +62,7 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
         tag: query.value("tag", "a tag", some)?,
         pending_reason: query.value(
             "pending_reason",
-            "scheduled, retry_backoff, queue_paused or queued",
+            "scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited or queued",
             PendingReason::parse,
         )?,
         error_type: query.value("error_type", "an error's type", some)?,

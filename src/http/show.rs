@@ -21,7 +21,7 @@ pub(super) enum With {
 }
 
 pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
-    let Record { spec, job, result, retried_as, queue_paused } = &view.record;
+    let Record { spec, job, result, retried_as, standing } = &view.record;
     let status = job.status();
     let url = base.job(spec.id);
     let done = status.is_done();
@@ -36,7 +36,7 @@ pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
         kind: spec.kind.as_str().to_owned(),
         queue: spec.queue.as_str().to_owned(),
         priority: spec.priority,
-        pending_reason: PendingReason::of(job, *queue_paused).map(|r| r.as_str().to_owned()),
+        pending_reason: PendingReason::of(job, *standing).map(|r| r.as_str().to_owned()),
         attempt: job.attempt,
         max_attempts: job.max_attempts,
         version: job.version,

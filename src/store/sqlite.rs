@@ -35,8 +35,8 @@ use crate::domain::time::Timestamp;
 
 use super::{
     Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Sample, Settle, Store, StoreError, Submitted, Transition,
-    Verdict,
+    Recount, Result, ResultBody, Retired, Ruling, Sample, Settle, Store, StoreError, Submitted,
+    Transition,
 };
 
 pub use open::{Durability, OpenError};
@@ -276,7 +276,7 @@ impl Store for SqliteStore {
         reason: Option<String>,
         force: bool,
         now: Timestamp,
-    ) -> Result<Verdict> {
+    ) -> Result<Ruling> {
         let event = Event::Cancel { by, reason, force };
         self.writer
             .write(move |tx| {
@@ -286,7 +286,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Verdict> {
+    async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling> {
         let ttl = self.key_ttl;
         self.writer.write(move |tx| upkeep::delete(tx, id, tombstone, ttl, now)).await
     }
@@ -295,7 +295,7 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| lease::claim(tx, &request, now)).await
     }
 
-    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Verdict>> {
+    async fn heartbeat(&self, beats: Vec<Beat>, now: Timestamp) -> Result<Vec<Ruling>> {
         self.writer.write(move |tx| lease::heartbeat(tx, &beats, now)).await
     }
 
@@ -304,16 +304,16 @@ impl Store for SqliteStore {
         settlements: Vec<Settle>,
         claim: Option<ClaimRequest>,
         now: Timestamp,
-    ) -> Result<(Vec<Verdict>, Option<Claimed>)> {
+    ) -> Result<(Vec<Ruling>, Option<Claimed>)> {
         let inline = self.inline_limit;
         self.writer
             .write(move |tx| {
-                let verdicts = lease::settle(tx, &settlements, inline, now)?;
+                let rulings = lease::settle(tx, &settlements, inline, now)?;
                 let claimed = match &claim {
                     Some(request) => Some(lease::claim(tx, request, now)?),
                     None => None,
                 };
-                Ok((verdicts, claimed))
+                Ok((rulings, claimed))
             })
             .await
     }

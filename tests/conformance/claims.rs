@@ -229,8 +229,8 @@ async fn a_stale_beat_leaves_no_checkpoint() {
             checkpoint: Some(json(text)),
         };
         let beats = vec![beat(&new.token, "1"), beat(&old.token, "2")];
-        let verdicts = w.store().heartbeat(beats, at(4)).await.unwrap();
-        assert!(verdicts[0].is_ok() && verdicts[1].is_err(), "{verdicts:?}");
+        let rulings = w.store().heartbeat(beats, at(4)).await.unwrap();
+        assert!(rulings[0].is_ok() && rulings[1].is_err(), "{rulings:?}");
         w.settle(&new, Outcome::Released { delay: None }, at(5)).await;
         assert_eq!(w.take_one(at(6)).await.checkpoint, Some(json("1")));
     })
@@ -246,7 +246,7 @@ async fn a_paused_queue_gives_nothing_and_says_so() {
         let claimed = w.claim(w.ask(&["a", "b"], 5, at(2)), at(2)).await;
         assert_eq!(ids(&claimed.jobs), [b]);
         assert_eq!(claimed.paused, [true, false]);
-        assert!(w.record(a).await.queue_paused);
+        assert!(w.record(a).await.standing.queue_paused);
         w.store().resume(name("a"), at(10)).await.unwrap();
         let claimed = w.claim(w.ask(&["a", "b"], 5, at(12)), at(12)).await;
         assert_eq!(ids(&claimed.jobs), [a]);
@@ -274,7 +274,7 @@ async fn a_lost_answer_is_repaired() {
         // They are given again at once, uncounted, in their old place, with new fences.
         assert_eq!(ids(&claimed.jobs), [jobs[0], jobs[1]]);
         assert!(claimed.jobs.iter().all(|l| l.job.attempt == 1 && l.job.fence == 2));
-        let (verdicts, _) = w
+        let (rulings, _) = w
             .store()
             .settle(
                 vec![
@@ -287,7 +287,7 @@ async fn a_lost_answer_is_repaired() {
             )
             .await
             .unwrap();
-        assert!(verdicts[0].is_err() && verdicts[1].is_ok() && verdicts[2].is_ok());
+        assert!(rulings[0].is_err() && rulings[1].is_ok() && rulings[2].is_ok());
         w.counters_are_exact().await;
     })
     .await;
@@ -384,8 +384,8 @@ async fn two_workers_never_get_the_same_job() {
                         .iter()
                         .map(|l| report(l, Outcome::Completed { result: None }))
                         .collect();
-                    let (verdicts, _) = w.store().settle(reports, None, now).await.unwrap();
-                    assert!(verdicts.iter().all(Result::is_ok));
+                    let (rulings, _) = w.store().settle(reports, None, now).await.unwrap();
+                    assert!(rulings.iter().all(Result::is_ok));
                     mine.extend(ids(&leased));
                 }
             });

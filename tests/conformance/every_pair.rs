@@ -8,7 +8,7 @@ use punctual::domain::job::{Job, Phase, Tally, Wait};
 use punctual::domain::state::{Applied, Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, ClaimRequest, Found, NewJob, Outcome, Settle, Transition, Verdict,
+    Absence, Beat, ClaimRequest, Found, NewJob, Outcome, Ruling, Settle, Transition,
 };
 
 use crate::oracle::{Situation, every_event, every_situation, secret_of};
@@ -165,8 +165,8 @@ async fn fire(
                 progress: progress.clone(),
                 checkpoint: None,
             };
-            let verdicts = store.heartbeat(vec![beat], now).await.unwrap();
-            verdict(job, &verdicts, &wanted)?;
+            let rulings = store.heartbeat(vec![beat], now).await.unwrap();
+            ruling(job, &rulings, &wanted)?;
         }
         Event::Complete { token } => {
             settle(world, id, job, *token, Outcome::Completed { result: None }, &wanted, now)
@@ -203,7 +203,7 @@ async fn fire(
         }
         Event::Cancel { by, reason, force } => {
             let done = store.cancel(id, *by, reason.clone(), *force, now).await.unwrap();
-            verdict(job, &[done], &wanted)?;
+            ruling(job, &[done], &wanted)?;
         }
         Event::Promote => {
             let ready = store.promote(10, now).await.unwrap();
@@ -212,7 +212,7 @@ async fn fire(
         }
         Event::Delete => {
             let done = store.delete(id, LONG, now).await.unwrap();
-            verdict(job, &[done], &wanted)?;
+            ruling(job, &[done], &wanted)?;
         }
         Event::Expire => {
             let retired = store.expire(10, LONG, now).await.unwrap();
@@ -268,22 +268,22 @@ async fn settle(
     now: Timestamp,
 ) -> Result<(), String> {
     let settlement = Settle { id, token, outcome };
-    let (verdicts, claimed) = world.store().settle(vec![settlement], None, now).await.unwrap();
+    let (rulings, claimed) = world.store().settle(vec![settlement], None, now).await.unwrap();
     same("claimed", &claimed.is_none(), &true)?;
-    verdict(job, &verdicts, wanted)
+    ruling(job, &rulings, wanted)
 }
 
-/// A verb that answers each with a verdict.
-fn verdict(
+/// A verb that answers each with a ruling.
+fn ruling(
     before: &Job,
-    verdicts: &[Verdict],
+    rulings: &[Ruling],
     wanted: &Result<Applied, Rejected>,
 ) -> Result<(), String> {
-    same("verdicts", &verdicts.len(), &1)?;
-    match (&verdicts[0], wanted) {
+    same("rulings", &rulings.len(), &1)?;
+    match (&rulings[0], wanted) {
         (Ok(got), Ok(wanted)) => transition(before, got, wanted),
         (Err(Some(got)), Err(wanted)) => same("refusal", got, wanted),
-        (got, wanted) => Err(format!("verdict:\n got    {got:?}\n wanted {wanted:?}")),
+        (got, wanted) => Err(format!("ruling:\n got    {got:?}\n wanted {wanted:?}")),
     }
 }
 

@@ -52,9 +52,9 @@ async fn a_pause_stops_claims_only() {
         let leased = w.take_one(at(1)).await;
         w.store().pause(name("q"), None, None, at(2)).await.unwrap();
         let id = w.submit(w.job(at(3)), at(3)).await;
-        assert!(w.record(id).await.queue_paused);
+        assert!(w.record(id).await.standing.queue_paused);
         w.complete(&leased, at(4)).await;
-        assert!(!w.record(leased.spec.id).await.queue_paused, "it waits for nothing");
+        assert!(!w.record(leased.spec.id).await.standing.queue_paused, "it waits for nothing");
         assert!(w.take(9, at(5)).await.is_empty());
         w.store().resume(name("q"), at(6)).await.unwrap();
         assert_eq!(w.take(9, at(7)).await.len(), 2);

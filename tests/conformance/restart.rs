@@ -118,9 +118,9 @@ async fn a_lease_outlives_the_server() {
         w.crash(at(2));
         assert!(w.take(1, at(2)).await.is_empty());
         assert_eq!(w.store().extend_leases(at(100)).await.unwrap(), 1);
-        let (verdicts, _) =
+        let (rulings, _) =
             w.store().settle(vec![report(&leased, completed("2"))], None, at(101)).await.unwrap();
-        assert!(verdicts[0].is_ok());
+        assert!(rulings[0].is_ok());
         assert_eq!(w.record(id).await.job.status(), Status::Completed);
         assert_eq!(w.record(id).await.result.unwrap().inline, Some(json("2")));
     })

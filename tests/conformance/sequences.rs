@@ -16,7 +16,7 @@ use punctual::domain::names::Name;
 use punctual::domain::state::{Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, Found, ListFilter, NewJob, Outcome, Settle, Submitted, Transition, Verdict,
+    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, Submitted, Transition,
 };
 
 use crate::stores::{DAY, START, STORES, Settings, World, key, name, secs, worker};
@@ -354,7 +354,7 @@ impl Run {
         let request = claim.map(|asking| self.request(&asking));
         let (got, claimed) =
             self.w.store().settle(settlements, request.clone(), now).await.unwrap();
-        let wanted: Vec<Verdict> = events.iter().map(|(id, event)| self.fire(*id, event)).collect();
+        let wanted: Vec<Ruling> = events.iter().map(|(id, event)| self.fire(*id, event)).collect();
         assert_eq!(got, wanted);
         match (request, claimed) {
             (Some(request), Some(claimed)) => self.claimed(&request, &claimed),
@@ -491,7 +491,7 @@ impl Run {
                         [usize::try_from(code).unwrap()] += 1;
                     let waits = matches!(known.job.phase, Phase::Pending(_) | Phase::Running(_));
                     let paused = waits && self.paused.contains_key(&known.new.spec.queue);
-                    assert_eq!(record.queue_paused, paused);
+                    assert_eq!(record.standing.queue_paused, paused);
                 }
                 (Found::Absent(why), Some(wanted)) => assert_eq!(why, wanted, "{id}"),
                 (found, wanted) => panic!("{id}: {found:?}, wanted {wanted:?}"),

@@ -52,11 +52,10 @@ async fn one_commit_settles_and_claims() {
             report(&leased[2], Outcome::Released { delay: None }),
         ];
         let request = w.ask(&["q"], 10, at(3));
-        let (verdicts, claimed) =
-            w.store().settle(settlements, Some(request), at(3)).await.unwrap();
-        let changes: Vec<_> = verdicts.iter().map(|v| v.as_ref().unwrap().change).collect();
+        let (rulings, claimed) = w.store().settle(settlements, Some(request), at(3)).await.unwrap();
+        let changes: Vec<_> = rulings.iter().map(|v| v.as_ref().unwrap().change).collect();
         assert_eq!(changes, [Change::Completed, Change::Retrying(secs(5)), Change::Released]);
-        assert!(verdicts.iter().all(|v| v.as_ref().unwrap().attempt_ended));
+        assert!(rulings.iter().all(|v| v.as_ref().unwrap().attempt_ended));
         // The released one is claimable within the same step, in its old place.
         assert_eq!(ids(&claimed.unwrap().jobs), [leased[2].spec.id, next[0], next[1]]);
         assert_eq!(
@@ -75,10 +74,10 @@ async fn a_lost_answer_is_repaired_after_settling() {
         // The worker settles what it holds and says that it then holds nothing.
         let request = ClaimRequest { held: Some(Vec::new()), ..w.ask(&["q"], 5, at(2)) };
         let settlement = report(&leased[0], completed("1"));
-        let (verdicts, claimed) =
+        let (rulings, claimed) =
             w.store().settle(vec![settlement], Some(request), at(2)).await.unwrap();
         let claimed = claimed.unwrap();
-        assert_eq!(verdicts[0].as_ref().unwrap().change, Change::Completed);
+        assert_eq!(rulings[0].as_ref().unwrap().change, Change::Completed);
         assert_eq!(claimed.withdrawn.len(), 1);
         assert_eq!(ids(&claimed.jobs), [leased[1].spec.id]);
     })
@@ -101,14 +100,14 @@ async fn answers_come_in_order_with_unknown_and_repeated_ids() {
             report(&leased[0], failed(false)),
             report(&leased[1], failed(false)),
         ];
-        let (verdicts, claimed) = w.store().settle(settlements.clone(), None, at(2)).await.unwrap();
+        let (rulings, claimed) = w.store().settle(settlements.clone(), None, at(2)).await.unwrap();
         assert!(claimed.is_none());
-        assert_eq!(verdicts[0], Err(None));
-        assert_eq!(verdicts[1].as_ref().unwrap().change, Change::Completed);
-        assert_eq!(verdicts[2].as_ref().unwrap().change, Change::Unchanged);
-        assert!(!verdicts[2].as_ref().unwrap().attempt_ended);
-        assert_eq!(verdicts[3], Err(Some(Rejected::AlreadyReported)));
-        assert_eq!(verdicts[4].as_ref().unwrap().change, Change::Failed);
+        assert_eq!(rulings[0], Err(None));
+        assert_eq!(rulings[1].as_ref().unwrap().change, Change::Completed);
+        assert_eq!(rulings[2].as_ref().unwrap().change, Change::Unchanged);
+        assert!(!rulings[2].as_ref().unwrap().attempt_ended);
+        assert_eq!(rulings[3], Err(Some(Rejected::AlreadyReported)));
+        assert_eq!(rulings[4].as_ref().unwrap().change, Change::Failed);
         // The first word stands, also when the whole message comes again.
         let (again, _) = w.store().settle(settlements, None, at(3)).await.unwrap();
         assert_eq!(again[1].as_ref().unwrap().change, Change::Unchanged);
@@ -131,28 +130,28 @@ async fn a_stale_token_never_wins() {
         assert_eq!(w.store().take_back(10, vec![], at(31)).await.unwrap().len(), 1);
         let attempts = [completed("\"stale\""), failed(false), Outcome::Released { delay: None }];
         for outcome in attempts.clone() {
-            let (verdicts, _) =
+            let (rulings, _) =
                 w.store().settle(vec![report(&old, outcome)], None, at(32)).await.unwrap();
-            assert_eq!(verdicts[0], Err(Some(Rejected::LeaseExpired)));
+            assert_eq!(rulings[0], Err(Some(Rejected::LeaseExpired)));
         }
         let request = ClaimRequest { worker: worker("w2"), ..w.ask(&["q"], 1, at(33)) };
         let new = w.claim(request, at(33)).await.jobs.remove(0);
         assert!(new.job.fence > old.job.fence);
         for outcome in attempts {
-            let (verdicts, _) =
+            let (rulings, _) =
                 w.store().settle(vec![report(&old, outcome)], None, at(34)).await.unwrap();
-            assert_eq!(verdicts[0], Err(Some(Rejected::LeaseLost)));
+            assert_eq!(rulings[0], Err(Some(Rejected::LeaseLost)));
         }
         assert!(w.store().withdraw(vec![(id, old.job.fence)], at(34)).await.unwrap().is_empty());
         assert_eq!(w.record(id).await.job, new.job, "untouched");
         // Both at once: only the holder is heard, whatever the order.
         let settlements =
             vec![report(&old, completed("\"stale\"")), report(&new, completed("\"fresh\""))];
-        let (verdicts, _) = w.store().settle(settlements, None, at(35)).await.unwrap();
-        assert!(verdicts[0].is_err() && verdicts[1].is_ok());
-        let (verdicts, _) =
+        let (rulings, _) = w.store().settle(settlements, None, at(35)).await.unwrap();
+        assert!(rulings[0].is_err() && rulings[1].is_ok());
+        let (rulings, _) =
             w.store().settle(vec![report(&old, completed("0"))], None, at(36)).await.unwrap();
-        assert_eq!(verdicts[0], Err(Some(Rejected::JobAlreadyFinished)));
+        assert_eq!(rulings[0], Err(Some(Rejected::JobAlreadyFinished)));
         let ResultBody::Bytes { body, .. } = result_of(&w, id).await else { panic!("bytes") };
         assert_eq!(body, b"\"fresh\"");
         w.counters_are_exact().await;
@@ -174,8 +173,8 @@ async fn of_many_settlements_at_once_one_counts() {
                 });
             }
         }
-        let verdicts = tasks.join_all().await;
-        let ended = verdicts.iter().filter(|v| v.as_ref().unwrap().attempt_ended).count();
+        let rulings = tasks.join_all().await;
+        let ended = rulings.iter().filter(|v| v.as_ref().unwrap().attempt_ended).count();
         assert_eq!(ended, 20);
         assert_eq!(w.tallies("q", at(3)).await, counts(&[(Tally::Completed, 20)]));
         w.counters_are_exact().await;
@@ -276,9 +275,9 @@ async fn a_result_of_a_worker_that_was_too_late_is_not_kept() {
         let id = leased.spec.id;
         w.store().cancel(id, Requester::Client, None, true, at(2)).await.unwrap().unwrap();
         let large = format!("\"{}\"", "b".repeat(5_000));
-        let (verdicts, _) =
+        let (rulings, _) =
             w.store().settle(vec![report(&leased, completed(large))], None, at(3)).await.unwrap();
-        assert_eq!(verdicts[0], Err(Some(Rejected::JobAlreadyFinished)));
+        assert_eq!(rulings[0], Err(Some(Rejected::JobAlreadyFinished)));
         assert_eq!(w.record(id).await.result, None);
         assert!(matches!(result_of(&w, id).await, ResultBody::NotCompleted(_)));
     })
@@ -312,11 +311,11 @@ async fn heartbeats_answer_each_in_order() {
             // A shorter wish does not shorten the lease.
             beat(&leased[0], Some(secs(1)), None),
         ];
-        let verdicts = w.store().heartbeat(beats, at(10)).await.unwrap();
-        assert_eq!(verdicts[0].as_ref().unwrap().change, Change::Extended);
-        assert_eq!(verdicts[1], Err(Some(Rejected::AlreadyReported)));
-        assert_eq!(verdicts[2], Err(None));
-        let job = &verdicts[3].as_ref().unwrap().job;
+        let rulings = w.store().heartbeat(beats, at(10)).await.unwrap();
+        assert_eq!(rulings[0].as_ref().unwrap().change, Change::Extended);
+        assert_eq!(rulings[1], Err(Some(Rejected::AlreadyReported)));
+        assert_eq!(rulings[2], Err(None));
+        let job = &rulings[3].as_ref().unwrap().job;
         assert_eq!(job.lease().unwrap().expires_at, at(310));
         let record = w.record(leased[0].spec.id).await;
         assert_eq!(&record.job, job);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punctual::domain::job::{Job, Policy, Record, Status, Tally};
+use punctual::domain::job::{Job, Policy, Record, Standing, Status, Tally};
 use punctual::store::{Absence, Submitted};
 
 use crate::stores::{
@@ -45,7 +45,7 @@ async fn everything_given_is_read_back() {
             job: new.job,
             result: None,
             retried_as: None,
-            queue_paused: false,
+            standing: Standing::default(),
         };
         assert_eq!(record, expected);
         // A job without extras: nothing is made up.

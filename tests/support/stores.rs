@@ -236,9 +236,9 @@ impl World {
 
     /// Settles one lease, which must hold.
     pub(crate) async fn settle(&self, leased: &Leased, outcome: Outcome, now: Timestamp) {
-        let (verdicts, _) =
+        let (rulings, _) =
             self.store().settle(vec![report(leased, outcome)], None, now).await.expect("settle");
-        assert!(verdicts[0].is_ok(), "{verdicts:?}");
+        assert!(rulings[0].is_ok(), "{rulings:?}");
     }
 
     pub(crate) async fn complete(&self, leased: &Leased, now: Timestamp) {

@@ -8,7 +8,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::{Job, Tally};
 use crate::domain::state::{Applied, Event, Order, Rejected, apply};
 use crate::domain::time::{Timestamp, millis};
-use crate::store::{Result, ResultValue, StoreError, Transition, Verdict};
+use crate::store::{Result, ResultValue, Ruling, StoreError, Transition};
 
 use super::rows::{
     FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, maybe_json, policy_text,
@@ -52,7 +52,7 @@ pub(super) fn fire(
     result: Option<&ResultValue>,
     inline_limit: usize,
     now: Timestamp,
-) -> Result<Verdict> {
+) -> Result<Ruling> {
     if let Some(before) = load_live(tx, id)? {
         return Ok(match apply(&before.job, event, now) {
             Ok(applied) => Ok(save(tx, &before, applied, result, inline_limit)?),

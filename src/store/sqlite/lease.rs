@@ -9,7 +9,7 @@ use crate::domain::names::WorkerId;
 use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Leased, Outcome, Result, ResultValue, Settle, Transition, Verdict,
+    Beat, ClaimRequest, Claimed, Leased, Outcome, Result, ResultValue, Ruling, Settle, Transition,
 };
 
 use super::change::{fire, fire_live, load_live};
@@ -224,7 +224,7 @@ fn leases_of(tx: &Tx<'_>, worker: &WorkerId) -> Result<Vec<Live>> {
         .collect()
 }
 
-pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Result<Vec<Verdict>> {
+pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Result<Vec<Ruling>> {
     tx.saw(now);
     beats
         .iter()
@@ -234,8 +234,8 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Resu
                 extend: beat.extend,
                 progress: beat.progress.clone(),
             };
-            let verdict = fire(tx, beat.id, &event, None, 0, now)?;
-            if let (Ok(_), Some(checkpoint)) = (&verdict, &beat.checkpoint) {
+            let ruling = fire(tx, beat.id, &event, None, 0, now)?;
+            if let (Ok(_), Some(checkpoint)) = (&ruling, &beat.checkpoint) {
                 tx.conn
                     .prepare_cached(
                         "UPDATE live_jobs SET checkpoint = ?2 \
@@ -244,7 +244,7 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Resu
                     .and_then(|mut s| s.execute((beat.id.as_bytes(), checkpoint.as_str())))
                     .map_err(fault)?;
             }
-            Ok(verdict)
+            Ok(ruling)
         })
         .collect()
 }
@@ -254,7 +254,7 @@ pub(super) fn settle(
     settlements: &[Settle],
     inline_limit: usize,
     now: Timestamp,
-) -> Result<Vec<Verdict>> {
+) -> Result<Vec<Ruling>> {
     tx.saw(now);
     settlements
         .iter()

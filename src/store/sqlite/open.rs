@@ -14,7 +14,8 @@ use crate::domain::time::Timestamp;
 const APPLICATION_ID: i32 = 0x5075_6e63;
 
 /// Applied in order; `user_version` counts how many have been. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_foundation.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_foundation.sql"), include_str!("migrations/0002_watchdog.sql")];
 
 /// How long one connection waits for another's lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -193,10 +194,10 @@ fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Foreign { path: shown });
     }
     if std::fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
-        let verdict: String =
+        let found: String =
             conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
-        if verdict != "ok" {
-            let reason = verdict.split_whitespace().collect::<Vec<_>>().join(" ");
+        if found != "ok" {
+            let reason = found.split_whitespace().collect::<Vec<_>>().join(" ");
             return Err(OpenError::Damaged { path: shown, reason });
         }
     }

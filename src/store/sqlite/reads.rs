@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
-use crate::domain::job::{PendingReason, Record, Status, Tally};
+use crate::domain::job::{PendingReason, Record, Standing, Status, Tally};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
@@ -14,16 +14,18 @@ use crate::store::{
 
 use super::book::{QUEUE_COLUMNS, queue_state};
 use super::rows::{
-    FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, SPEC_COLUMNS, SPEC_JOINS,
-    SPEC_WIDTH, default_content_type, fault, finished, live, raw_json, record, spec,
+    AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
+    SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
+    fault, finished, live, raw_json, record, spec, standing,
 };
 
 /// Rows that one page of a list looks at, whatever the filter.
 const SCAN_LIMIT: i64 = 5_000;
 
 static GET_LIVE: LazyLock<String> = LazyLock::new(|| {
+    let standing = &*STANDING_COLUMNS;
     format!(
-        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, q.paused_at IS NOT NULL, iif(?2, s.payload, NULL) \
+        "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, {standing}, iif(?2, s.payload, NULL) \
          FROM job_specs s JOIN live_jobs l ON l.job_row = s.job_row {SPEC_JOINS} \
          WHERE s.job_id = ?1"
     )
@@ -43,9 +45,9 @@ pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<R
         .and_then(|mut s| {
             s.query_row((id.as_bytes(), payload), |r| {
                 let mut spec = spec(r, LIVE_WIDTH)?;
-                let paused = r.get(LIVE_WIDTH + SPEC_WIDTH)?;
-                spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + 1)?;
-                Ok(record(spec, live(r)?, paused))
+                let standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
+                spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + STANDING_WIDTH)?;
+                Ok(record(spec, live(r)?, standing))
             })
             .optional()
         })
@@ -71,7 +73,13 @@ fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     if let Some(result) = &mut result {
         result.inline = raw_json(r, FINISHED_WIDTH + SPEC_WIDTH)?;
     }
-    Ok(Record { spec, job: done.job, result, retried_as: done.retried_as, queue_paused: false })
+    Ok(Record {
+        spec,
+        job: done.job,
+        result,
+        retried_as: done.retried_as,
+        standing: Standing::default(),
+    })
 }
 
 fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
@@ -198,13 +206,20 @@ fn matching(
             add(clause, at.as_millis().into());
         }
     }
-    let paused = "q.paused_at IS NOT NULL";
     match filter.pending_reason {
         None => {}
         Some(PendingReason::Scheduled) => clauses.push("l.tally = 1".to_owned()),
         Some(PendingReason::RetryBackoff) => clauses.push("l.tally = 2".to_owned()),
-        Some(PendingReason::QueuePaused) => clauses.push(format!("l.tally = 0 AND {paused}")),
-        Some(PendingReason::Queued) => clauses.push(format!("l.tally = 0 AND NOT {paused}")),
+        Some(PendingReason::QueuePaused) => clauses.push(format!("l.tally = 0 AND {PAUSED}")),
+        Some(PendingReason::NoWorkers) => {
+            clauses.push(format!("l.tally = 0 AND NOT {PAUSED} AND {NO_WORKERS}"));
+        }
+        Some(PendingReason::ConcurrencyLimited) => {
+            clauses
+                .push(format!("l.tally = 0 AND NOT {PAUSED} AND NOT {NO_WORKERS} AND {AT_LIMIT}"));
+        }
+        Some(PendingReason::Queued) => clauses
+            .push(format!("l.tally = 0 AND NOT {PAUSED} AND NOT {NO_WORKERS} AND NOT {AT_LIMIT}")),
     }
     match filter.status {
         Some(Status::Completed) => clauses.push("f.tally = 4".to_owned()),
@@ -213,12 +228,13 @@ fn matching(
     }
     clauses.push("coalesce(l.job_row, f.job_row) IS NOT NULL".to_owned());
     let sql = format!(
-        "SELECT {LIVE_COLUMNS}, {FINISHED_COLUMNS}, {SPEC_COLUMNS}, {paused} \
+        "SELECT {LIVE_COLUMNS}, {FINISHED_COLUMNS}, {SPEC_COLUMNS}, {standing} \
          FROM ({window}) w JOIN job_specs s ON s.job_row = w.job_row \
          LEFT JOIN live_jobs l ON l.job_row = w.job_row \
          LEFT JOIN finished_jobs f ON f.job_row = w.job_row {SPEC_JOINS} \
          WHERE {} ORDER BY w.job_row DESC LIMIT {limit}",
-        clauses.join(" AND ")
+        clauses.join(" AND "),
+        standing = *STANDING_COLUMNS
     );
     let mut stmt = conn.prepare(&sql).map_err(fault)?;
     let mut rows = stmt.query(params_from_iter(values)).map_err(fault)?;
@@ -231,10 +247,10 @@ fn matching(
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
     let spec = spec(row, LIVE_WIDTH + FINISHED_WIDTH)?;
-    let paused = row.get(LIVE_WIDTH + FINISHED_WIDTH + SPEC_WIDTH)?;
     if row.get::<_, Option<i64>>(0)?.is_some() {
+        let standing = standing(row, LIVE_WIDTH + FINISHED_WIDTH + SPEC_WIDTH)?;
         let live = live(row)?;
-        return Ok((live.row, record(spec, live, paused)));
+        return Ok((live.row, record(spec, live, standing)));
     }
     let done = super::rows::finished_at(row, LIVE_WIDTH)?;
     let job_row = done.row;
@@ -243,7 +259,7 @@ fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
         job: done.job,
         result: done.result,
         retried_as: done.retried_as,
-        queue_paused: false,
+        standing: Standing::default(),
     };
     Ok((job_row, record))
 }
@@ -273,8 +289,9 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         .map_err(fault)?;
     let mut oldest = conn
         .prepare_cached(
-            "SELECT eligible_at FROM live_jobs INDEXED BY live_eligible \
-             WHERE tally = 0 AND queue_id = ?1 AND kind_id = ?2 ORDER BY eligible_at LIMIT 1",
+            "SELECT eligible_at FROM live_jobs INDEXED BY live_pending \
+             WHERE tally < 3 AND queue_id = ?1 AND kind_id = ?2 AND eligible_at <= ?3 \
+             ORDER BY eligible_at LIMIT 1",
         )
         .map_err(fault)?;
     for (queue, kind, tally, jobs) in counts {
@@ -284,29 +301,25 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         if let Some(slot) = sample.tallies.get_mut(at) {
             *slot += u64::try_from(jobs).unwrap_or(0);
         }
-        if tally == Tally::Queued.code() && jobs > 0 {
+        if tally < Tally::Running.code() && jobs > 0 {
             let at = oldest
-                .query_row((queue, kind), |r| r.get(0).map(Timestamp::from_millis))
+                .query_row((queue, kind, now.as_millis()), |r| r.get(0).map(Timestamp::from_millis))
                 .optional()
                 .map_err(fault)?;
             sample.oldest_eligible = earlier(sample.oldest_eligible, at);
         }
     }
     drop(oldest);
-    let due: Vec<(i64, i64, i64)> = conn
+    let due: Vec<(i64, i64)> = conn
         .prepare_cached(
-            "SELECT queue_id, count(*), min(eligible_at) FROM live_jobs INDEXED BY live_due \
+            "SELECT queue_id, count(*) FROM live_jobs INDEXED BY live_due \
              WHERE tally IN (1, 2) AND eligible_at <= ?1 GROUP BY queue_id",
         )
-        .and_then(|mut s| {
-            s.query_map([now.as_millis()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect()
-        })
+        .and_then(|mut s| s.query_map([now.as_millis()], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
         .map_err(fault)?;
-    for (queue, jobs, at) in due {
+    for (queue, jobs) in due {
         if let Some(sample) = queues.get_mut(&queue) {
             sample.due = u64::try_from(jobs).unwrap_or(0);
-            sample.oldest_eligible =
-                earlier(sample.oldest_eligible, Some(Timestamp::from_millis(at)));
         }
     }
     let size: i64 = conn

@@ -1,5 +1,6 @@
 //! Between rows and the domain: one place that knows the column order.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rusqlite::{ErrorCode, Row};
@@ -8,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::id::JobId;
 use crate::domain::job::{
-    Job, Phase, Policy, RawJson, Record, Report, ResultInfo, Retention, Settled, Spec, Tally, Wait,
+    Job, Phase, Policy, RawJson, Record, Report, ResultInfo, Retention, Settled, Spec, Standing,
+    Tally, Wait,
 };
 use crate::domain::lease::{Lease, TokenHash};
 use crate::domain::names::{Name, WorkerId};
@@ -333,6 +335,33 @@ pub(super) fn spec(row: &Row<'_>, at: usize) -> rusqlite::Result<Spec> {
     })
 }
 
-pub(super) fn record(spec: Spec, live: Live, queue_paused: bool) -> Record {
-    Record { spec, job: live.job, result: None, retried_as: None, queue_paused }
+/// Of `q`.
+pub(super) const PAUSED: &str = "q.paused_at IS NOT NULL";
+
+/// Of `s`: what the watchdog has found.
+pub(super) const NO_WORKERS: &str = "EXISTS (SELECT 1 FROM episodes e INDEXED BY episodes_open \
+     WHERE e.ended_at IS NULL AND e.queue_id = s.queue_id AND e.kind_id = s.kind_id \
+     AND e.verdict IN ('no_workers', 'workers_silent'))";
+
+/// Of `q`.
+pub(super) const AT_LIMIT: &str = "(q.max_running IS NOT NULL AND q.max_running <= \
+     (SELECT coalesce(sum(c.jobs), 0) FROM job_counts c \
+     WHERE c.queue_id = q.queue_id AND c.tally = 3))";
+
+/// In the order that [`standing`] reads.
+pub(super) static STANDING_COLUMNS: LazyLock<String> =
+    LazyLock::new(|| format!("{PAUSED}, {NO_WORKERS}, {AT_LIMIT}"));
+
+pub(super) const STANDING_WIDTH: usize = 3;
+
+pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
+    Ok(Standing {
+        queue_paused: row.get(at)?,
+        no_workers: row.get(at + 1)?,
+        at_limit: row.get(at + 2)?,
+    })
+}
+
+pub(super) fn record(spec: Spec, live: Live, standing: Standing) -> Record {
+    Record { spec, job: live.job, result: None, retried_as: None, standing }
 }

@@ -11,7 +11,7 @@ use crate::domain::job::Tally;
 use crate::domain::names::Name;
 use crate::domain::state::{Change, Event};
 use crate::domain::time::Timestamp;
-use crate::store::{QueueState, Result, Retired, Transition, Verdict};
+use crate::store::{QueueState, Result, Retired, Ruling, Transition};
 
 use super::change::{fire_live, load_finished, load_live};
 use super::rows::{
@@ -227,7 +227,7 @@ pub(super) fn delete(
     tombstone: Duration,
     key_ttl: Duration,
     now: Timestamp,
-) -> Result<Verdict> {
+) -> Result<Ruling> {
     tx.saw(now);
     if let Some(before) = load_live(tx, id)? {
         return Ok(fire_live(tx, &before, &Event::Delete, now)?.map_err(Some));
