@@ -17,6 +17,8 @@
 mod aftermath;
 mod clock;
 mod entropy;
+mod explain;
+mod flow;
 mod health;
 mod jobs;
 mod observed;
@@ -27,11 +29,13 @@ mod parked;
 mod pauses;
 mod presence;
 pub mod reaper;
+mod sampler;
 mod submit;
 pub mod tasks;
 mod timeline;
 mod upkeep;
 mod waiters;
+mod watchdog;
 mod work;
 
 use std::fmt;
@@ -52,14 +56,17 @@ use crate::store::Store;
 use crate::telemetry::events::Events;
 
 pub use crate::store::{
-    IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue, StoreError,
+    Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue,
+    StoreError,
 };
 pub use clock::WallClock;
 pub use entropy::Entropy;
+pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
+pub use watchdog::WatchSettings;
 
 use parked::CarPark;
 use pauses::Pauses;
@@ -85,6 +92,7 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// Payload bytes in one claim's answer.
     pub claim_bytes: usize,
+    pub watch: WatchSettings,
     /// How often a parked request looks for itself, should a wake-up be lost.
     pub poll_fallback: Duration,
 }
@@ -118,6 +126,11 @@ struct Inner {
     claims: CarPark,
     roll: Mutex<Roll>,
     pauses: Pauses,
+    flow: flow::Flow,
+    latest: Mutex<Option<Arc<sampler::Latest>>>,
+    watchdog: watchdog::Watchdog,
+    /// Queues with a limit on what runs at once.
+    limited: std::collections::HashSet<Name>,
     /// Lost jobs that were told.
     lost: Mutex<std::collections::HashSet<JobId>>,
     draining: watch::Sender<bool>,
@@ -327,7 +340,16 @@ pub struct QueueView {
     pub retry_backoff: u64,
     pub running: u64,
     pub oldest_pending_age: Duration,
+    /// Workers that are not silent, and the jobs that they run at once by their own word.
     pub workers: u64,
+    pub slots: u64,
+    /// Jobs that the watchdog has found stuck.
+    pub stuck: u64,
+    /// Jobs started a second, over about a minute.
+    pub start_rate: f64,
+    /// Until what is eligible now has started, at that rate.
+    pub drain_estimate: Duration,
+    pub stuck_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -353,6 +375,8 @@ impl Engine {
         settings: Settings,
     ) -> Self {
         let mint = IdMint::new(store.identity().id_secret.clone());
+        let limited = settings.watch.limits.iter().filter(|q| q.max_running.is_some());
+        let limited = limited.map(|q| q.name.clone()).collect();
         let limits = Limits { statistical: settings.retry_after_max, ..Limits::default() };
         Self(Arc::new(Inner {
             store,
@@ -368,6 +392,10 @@ impl Engine {
             claims: CarPark::default(),
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
+            flow: flow::Flow::default(),
+            latest: Mutex::default(),
+            watchdog: watchdog::Watchdog::default(),
+            limited,
             lost: Mutex::default(),
             draining: watch::Sender::new(false),
             tasks: tasks::Board::default(),
@@ -393,6 +421,16 @@ impl Engine {
     /// What a queue's jobs get when their submission is silent.
     pub fn defaults(&self, queue: &str) -> &Arc<JobDefaults> {
         self.0.settings.queue_jobs.get(queue).unwrap_or(&self.0.settings.default_jobs)
+    }
+
+    /// Whether the queue has a limit on what runs at once.
+    fn limited(&self, queue: &Name) -> bool {
+        self.0.limited.contains(queue)
+    }
+
+    /// Puts the configured limits in force; before anybody claims.
+    pub async fn set_limits(&self) -> Result<(), StoreError> {
+        self.0.store.set_limits(self.0.settings.watch.limits.clone(), self.now()).await
     }
 
     /// From now on submissions and claims are refused, and whoever is parked is answered.

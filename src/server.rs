@@ -129,6 +129,7 @@ impl Server {
             sampler: config.tasks.sampler,
             retention: config.tasks.retention,
             reconcile: config.tasks.reconcile,
+            watchdog: Duration::from_secs(15),
         });
         let router = http::router(engine.clone(), http_settings(config, addr));
         let (stop, stopped) = watch::channel(false);
@@ -231,6 +232,7 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
             .collect::<HashMap<_, _>>(),
         retry_after_max: config.jobs.retry_after.max,
         claim_bytes: CLAIM_BYTES,
+        watch: engine::WatchSettings::default(),
         poll_fallback: POLL_FALLBACK,
     };
     let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, settings);

@@ -18,6 +18,7 @@
 //! [`domain::state::apply`]: crate::domain::state::apply
 
 pub mod sqlite;
+mod watch;
 
 use std::fmt;
 use std::time::Duration;
@@ -32,6 +33,8 @@ use crate::domain::lease::{LeaseToken, TokenHash};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::{Change, Rejected};
 use crate::domain::time::Timestamp;
+
+pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
 /// "Could not find out." Nothing may be concluded about whether a write happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -206,6 +209,8 @@ pub struct Claimed {
     pub missed: Vec<Transition>,
     /// For each queue asked, whether it is paused.
     pub paused: Vec<bool>,
+    /// For each queue asked, whether its `max_running` stood in the way.
+    pub limited: Vec<bool>,
 }
 
 /// A job after a transition, with what the engine must tell metrics and waiters.
@@ -260,12 +265,17 @@ pub struct QueueState {
     pub paused_reason: Option<String>,
     pub paused_until: Option<Timestamp>,
     pub resumed_at: Option<Timestamp>,
+    /// Jobs of the queue that may be leased at once.
+    pub max_running: Option<u32>,
 }
 
 /// Exact counts and ages at one moment, from counters and index seeks only.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     pub queues: Vec<QueueSample>,
+    /// Workers that hold leases, and how many.
+    pub leases: Vec<(WorkerId, u64)>,
+    pub episodes: Vec<OpenEpisode>,
     pub size_bytes: u64,
 }
 
@@ -278,6 +288,10 @@ pub struct QueueSample {
     pub due: u64,
     /// The oldest eligible job's `eligible_at`.
     pub oldest_eligible: Option<Timestamp>,
+    /// When the oldest lease was granted.
+    pub oldest_lease: Option<Timestamp>,
+    /// Kinds of which jobs run.
+    pub running_kinds: Vec<Name>,
 }
 
 /// Maintained counters beside an exact recount, over all queues.
@@ -298,7 +312,11 @@ pub struct Presence {
     pub capacity: u32,
     pub hostname: Option<String>,
     pub version: Option<String>,
+    /// The latest of the three below.
     pub last_seen: Timestamp,
+    pub last_claim: Option<Timestamp>,
+    pub last_heartbeat: Option<Timestamp>,
+    pub last_settlement: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -394,7 +412,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the
     /// id is younger than `tombstone`), idempotency keys past their life whose job is gone,
-    /// old tombstones, and presence not seen for a day.
+    /// old tombstones, presence not seen for a day, and episodes that ended a week ago.
     async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired>;
 
     /// Counts and ages; cost is independent of the number of jobs.
@@ -412,6 +430,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<QueueState>;
 
     async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState>;
+
+    /// From now on these limits are in force, for these queues and no others. Declared queues
+    /// exist from then on.
+    async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()>;
+
+    /// Finds what is stuck, by queue and kind. Its work grows with what is newly stuck, not with
+    /// what waits; no commit waits for the counting. Never touches a job. One scan at a time.
+    async fn scan(&self, stuck_after: StuckAfter, now: Timestamp) -> Result<Vec<KindState>>;
+
+    /// The queue's jobs that are not finished, by kind; empty when there are none.
+    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>>;
+
+    /// Writes episodes: of each queue and kind one goes on at most, and that one is rewritten.
+    async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()>;
+
+    /// Those that go on, then the ended ones, latest first; at most `limit`.
+    async fn episodes(&self, filter: EpisodeFilter, limit: u32) -> Result<Vec<Episode>>;
 
     /// Records who was seen; one row a worker.
     async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()>;

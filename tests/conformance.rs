@@ -27,3 +27,5 @@ mod sequences;
 mod settle;
 #[path = "conformance/submit.rs"]
 mod submit;
+#[path = "conformance/watch.rs"]
+mod watch;

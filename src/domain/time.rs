@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A moment, in whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -54,6 +57,20 @@ impl Timestamp {
         let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
         let whole = pieces.time().is_some() && pieces.to_numeric_offset().is_some();
         (whole && pieces.date().year() == 9_999).then_some(END)
+    }
+}
+
+/// In JSON a moment is its RFC 3339 text.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("not an RFC 3339 moment"))
     }
 }
 

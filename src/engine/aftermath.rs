@@ -52,6 +52,9 @@ impl Engine {
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
             self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+        } else if t.attempt_ended && self.limited(&t.queue) {
+            // There is room for one more.
+            self.0.claims.wake(&t.queue, None, 1);
         }
         self.0.jobs.changed(t.id);
     }
@@ -70,6 +73,7 @@ impl Engine {
         for t in claimed.withdrawn.iter().chain(&claimed.missed) {
             self.after(t);
         }
+        let now = self.now();
         for leased in &claimed.jobs {
             let spec = &leased.spec;
             let wait = leased
@@ -77,6 +81,7 @@ impl Engine {
                 .started_at
                 .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
             self.0.events.attempt_started(&spec.queue, wait);
+            self.0.flow.started(&spec.queue, &spec.kind, now);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);
             self.0.jobs.changed(spec.id);
             tracing::debug!(

@@ -10,9 +10,9 @@ use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Ruling, Sample, Settle, Store, StoreError, Submitted,
-    Transition,
+    Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
+    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Ruling,
+    Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
@@ -80,7 +80,9 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::List
         | Operation::Sample
         | Operation::Recount
-        | Operation::Workers => Nature::Read,
+        | Operation::Workers
+        | Operation::Inspect
+        | Operation::Episodes => Nature::Read,
         Operation::Submit
         | Operation::Cancel
         | Operation::Delete
@@ -95,6 +97,9 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::TakeBack
         | Operation::Promote
         | Operation::Expire
+        | Operation::SetLimits
+        | Operation::Scan
+        | Operation::RecordEpisodes
         | Operation::Presence => Nature::Maybe,
     }
 }
@@ -112,7 +117,10 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Delete
         | Operation::Pause
         | Operation::Resume
-        | Operation::Workers => Some(Duration::from_secs(10)),
+        | Operation::Workers
+        | Operation::Episodes => Some(Duration::from_secs(10)),
+        // Whoever asks why nothing moves is answered from memory instead.
+        Operation::Inspect => Some(Duration::from_secs(2)),
         Operation::Submit
         | Operation::Claim
         | Operation::Settle
@@ -124,6 +132,9 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Expire
         | Operation::Sample
         | Operation::Recount
+        | Operation::SetLimits
+        | Operation::Scan
+        | Operation::RecordEpisodes
         | Operation::Presence => None,
     }
 }
@@ -236,6 +247,26 @@ impl<S: Store> Store for Observed<S> {
 
     async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
         self.watch(Operation::Resume, self.inner.resume(queue, now)).await
+    }
+
+    async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()> {
+        self.watch(Operation::SetLimits, self.inner.set_limits(limits, now)).await
+    }
+
+    async fn scan(&self, stuck_after: StuckAfter, now: Timestamp) -> Result<Vec<KindState>> {
+        self.watch(Operation::Scan, self.inner.scan(stuck_after, now)).await
+    }
+
+    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>> {
+        self.watch(Operation::Inspect, self.inner.inspect(queue, now)).await
+    }
+
+    async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()> {
+        self.watch(Operation::RecordEpisodes, self.inner.record_episodes(episodes)).await
+    }
+
+    async fn episodes(&self, filter: EpisodeFilter, limit: u32) -> Result<Vec<Episode>> {
+        self.watch(Operation::Episodes, self.inner.episodes(filter, limit)).await
     }
 
     async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()> {

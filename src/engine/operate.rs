@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::domain::job::Tally;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
-use crate::store::{Presence, QueueSample};
+use crate::store::{Presence, QueueSample, Sample};
 
+use super::presence::Crew;
+use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
 
 /// Workers in one answer; of more, those seen last.
@@ -19,9 +21,7 @@ impl Engine {
     pub async fn queues(&self) -> Result<Vec<QueueView>, Failure> {
         let now = self.now();
         let sample = self.0.store.sample(now).await?;
-        let present = self.roll().present(now);
-        let mut queues: Vec<QueueView> =
-            sample.queues.into_iter().map(|q| view(q, &present, now)).collect();
+        let mut queues = self.views(sample, now);
         queues.sort_by(|a, b| a.state.name.cmp(&b.state.name));
         Ok(queues)
     }
@@ -29,10 +29,49 @@ impl Engine {
     pub async fn queue(&self, name: &Name) -> Result<QueueView, Failure> {
         let now = self.now();
         let sample = self.0.store.sample(now).await?;
-        let queue = sample.queues.into_iter().find(|q| q.state.name == *name);
-        let queue = queue.ok_or(Failure::NoSuchQueue)?;
-        let present = self.roll().present(now);
-        Ok(view(queue, &present, now))
+        self.views(sample, now)
+            .into_iter()
+            .find(|q| q.state.name == *name)
+            .ok_or(Failure::NoSuchQueue)
+    }
+
+    fn views(&self, sample: Sample, now: Timestamp) -> Vec<QueueView> {
+        let leases = sample.leases.into_iter().collect();
+        let crews = self.roll().crews(&leases, now);
+        let mut stuck: HashMap<Name, u64> = HashMap::new();
+        for episode in sample.episodes {
+            *stuck.entry(episode.queue).or_default() += episode.jobs;
+        }
+        let view = |q: QueueSample| {
+            let crew = crews.get(&q.state.name).copied().unwrap_or_default();
+            let paused = q.state.paused_at.is_some();
+            let stuck = stuck.get(&q.state.name).copied().filter(|_| !paused);
+            self.queue_view(q, crew, stuck.unwrap_or(0), now)
+        };
+        sample.queues.into_iter().map(view).collect()
+    }
+
+    fn queue_view(&self, q: QueueSample, crew: Crew, stuck: u64, now: Timestamp) -> QueueView {
+        let count = |tally: Tally| q.tallies[tally.code() as usize];
+        let waiting = count(Tally::Scheduled) + count(Tally::Backoff);
+        // Due jobs count as eligible; which of the two they came from is not worth a seek.
+        let due = q.due.min(waiting);
+        let from_backoff = due.min(count(Tally::Backoff));
+        let name = &q.state.name;
+        QueueView {
+            eligible: depth(&q),
+            scheduled: count(Tally::Scheduled) - (due - from_backoff),
+            retry_backoff: count(Tally::Backoff) - from_backoff,
+            running: count(Tally::Running),
+            oldest_pending_age: oldest_age(&q, now).unwrap_or_default(),
+            workers: crew.present(),
+            slots: crew.slots_present(),
+            stuck,
+            start_rate: self.0.flow.rate(name),
+            drain_estimate: self.0.flow.drain(name, depth(&q)),
+            stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
+            state: q.state,
+        }
     }
 
     /// Claims of the queue find nothing until it is resumed; submissions go on, and so does what
@@ -107,23 +146,6 @@ pub(super) fn oldest_age(q: &QueueSample, now: Timestamp) -> Option<Duration> {
     Some(now.since(q.state.resumed_at.map_or(since, |r| r.max(since))))
 }
 
-fn view(q: QueueSample, present: &HashMap<Name, u64>, now: Timestamp) -> QueueView {
-    let count = |tally: Tally| q.tallies[tally.code() as usize];
-    let waiting = count(Tally::Scheduled) + count(Tally::Backoff);
-    // Due jobs count as eligible; which of the two they came from is not worth a seek.
-    let due = q.due.min(waiting);
-    let from_backoff = due.min(count(Tally::Backoff));
-    QueueView {
-        eligible: count(Tally::Queued) + due,
-        scheduled: count(Tally::Scheduled) - (due - from_backoff),
-        retry_backoff: count(Tally::Backoff) - from_backoff,
-        running: count(Tally::Running),
-        oldest_pending_age: oldest_age(&q, now).unwrap_or_default(),
-        workers: present.get(&q.state.name).copied().unwrap_or(0),
-        state: q.state,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +161,9 @@ mod tests {
                 hostname: None,
                 version: None,
                 last_seen: Timestamp::from_millis(at),
+                last_claim: None,
+                last_heartbeat: None,
+                last_settlement: None,
             },
             leases: 0,
         };

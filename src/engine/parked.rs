@@ -143,6 +143,18 @@ impl CarPark {
         }
     }
 
+    /// Claims that wait for a job of this queue and kind and have not been told of one.
+    pub(super) fn free(&self, queue: &Name, kind: &Name) -> u64 {
+        let idle = |p: &&Arc<Parked>| {
+            p.accepts(Some(kind))
+                && !p.woken.load(Ordering::SeqCst)
+                && matches!(*lock(&p.desk), Desk::Waiting)
+        };
+        lock(&self.queues)
+            .get(queue)
+            .map_or(0, |parked| parked.values().filter(idle).count() as u64)
+    }
+
     /// Whether somebody waits for a job of this queue and kind.
     pub(super) fn is_waited_for(&self, queue: &Name, kind: &Name) -> bool {
         self.count.load(Ordering::SeqCst) > 0

@@ -81,6 +81,7 @@ mod tests {
             paused_reason: None,
             paused_until: until.map(Timestamp::from_millis),
             resumed_at: None,
+            max_running: None,
         }
     }
 

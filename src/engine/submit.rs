@@ -7,6 +7,7 @@ use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, S
 use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
+use crate::domain::watch::Verdict;
 use crate::store::{Absence, Found, NewJob, Submitted};
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
@@ -46,7 +47,7 @@ impl Engine {
         let early = self.0.jobs.register(new.spec.id);
         let change = early.change();
         let mut fresh = record_of(&new);
-        self.look_whether_paused(&mut fresh, now);
+        self.look_at_standing(&mut fresh, now);
         // Decided while the worker that may get the job is still seen to wait for it.
         let window = self.window(&fresh, hold);
         let (submitted, leased) = self.commit_one(new, now, Arc::clone(counted)).await?;
@@ -151,7 +152,7 @@ impl Engine {
                     Accepted { view: self.view(*record), replayed: true }
                 }
                 Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
-                    self.look_whether_paused(&mut fresh, now);
+                    self.look_at_standing(&mut fresh, now);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
             });
@@ -231,8 +232,15 @@ impl Engine {
         }
     }
 
-    fn look_whether_paused(&self, fresh: &mut Record, now: Timestamp) {
-        fresh.standing.queue_paused = self.0.pauses.standstill(&fresh.spec.queue, now).is_some();
+    /// What stands in the way of a job that has not been read back, as far as memory tells.
+    fn look_at_standing(&self, fresh: &mut Record, now: Timestamp) {
+        let (queue, kind) = (&fresh.spec.queue, &fresh.spec.kind);
+        fresh.standing = Standing {
+            queue_paused: self.0.pauses.standstill(queue, now).is_some(),
+            no_workers: self.0.watchdog.verdict(queue, kind).is_some_and(Verdict::means_no_workers),
+            at_limit: self.limited(queue)
+                && self.latest().is_some_and(|latest| latest.is_at_limit(queue)),
+        };
     }
 
     fn announce(&self, record: &Record) {

@@ -1,10 +1,8 @@
-//! The other maintenance steps: promotion of due jobs, retention, the sample, the recount.
+//! The list of maintenance tasks, and the steps too small for a file of their own: promotion of due
+//! jobs, retention, the recount.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::telemetry::events::{QueueSnapshot, Snapshot};
-
-use super::operate::oldest_age;
 use super::reaper::Reaper;
 use super::tasks::StepResult;
 use super::{Engine, TOMBSTONE_AGE};
@@ -23,6 +21,7 @@ pub struct Periods {
     pub sampler: Duration,
     pub retention: Duration,
     pub reconcile: Duration,
+    pub watchdog: Duration,
 }
 
 impl Engine {
@@ -35,6 +34,7 @@ impl Engine {
         });
         self.start_task("scheduler", every.scheduler, |e| async move { e.promote_due().await });
         self.start_task("sampler", every.sampler, |e| async move { e.sample().await });
+        self.start_task("watchdog", every.watchdog, |e| async move { e.watch().await });
         self.start_task("retention", every.retention, |e| async move { e.expire_old().await });
         self.start_task("reconcile", every.reconcile, |e| async move { e.reconcile().await });
         self.start_task("presence", Duration::from_secs(5), |e| async move {
@@ -77,33 +77,6 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         Ok(format!("{removed} jobs expired"))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "times the sample")]
-    async fn sample(&self) -> StepResult {
-        let began = Instant::now();
-        let now = self.now();
-        let turn = self.0.pauses.turn();
-        let sample = self.0.store.sample(now).await.map_err(|e| {
-            self.0.events.sample_failed();
-            e.to_string()
-        })?;
-        self.0.pauses.sampled(turn, sample.queues.iter().map(|q| &q.state));
-        let queues: Vec<QueueSnapshot> = sample
-            .queues
-            .iter()
-            .map(|q| QueueSnapshot {
-                queue: q.state.name.clone(),
-                tallies: q.tallies,
-                due: q.due,
-                paused: q.state.paused_at.is_some(),
-                oldest_pending_age: oldest_age(q, now),
-            })
-            .collect();
-        let text = format!("{} queues sampled", queues.len());
-        let snapshot = Snapshot { queues, size_bytes: sample.size_bytes };
-        self.0.events.sampled(snapshot, began.elapsed(), now);
-        Ok(text)
     }
 
     /// Compares the maintained counters with an exact recount.

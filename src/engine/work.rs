@@ -18,6 +18,7 @@ use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
 use super::outlive::{PATIENCE, out_of_patience};
 use super::parked::Ticket;
+use super::presence::Sign;
 use super::{
     BeatOrder, Beaten, Caller, ClaimOrder, Engine, Failure, Grant, MAX_CLAIM, MAX_WAIT,
     ReportOrder, SettleOrder, Settled,
@@ -35,6 +36,9 @@ impl Engine {
         let ticket = self.park(&order, received_at);
         let claimed = self.lease(self.request(&order, order.held.clone(), received_at)).await?;
         let told = self.has_untold(&order.worker, &claimed.cancel);
+        if claimed.jobs.is_empty() {
+            self.found_nothing(&order, &claimed);
+        }
         match ticket {
             Some(ticket) if claimed.jobs.is_empty() && !told => {
                 self.wait_for_work(&order, ticket, received_at).await
@@ -81,9 +85,12 @@ impl Engine {
             }
             ticket.about_to_look();
             // A parked worker is there, for all that it says nothing.
-            self.saw_worker(&order.worker);
+            self.saw_worker(&order.worker, Sign::Claim);
             let claimed = self.lease(self.request(order, None, received_at)).await?;
             let told = self.has_untold(&order.worker, &claimed.cancel);
+            if claimed.jobs.is_empty() {
+                self.found_nothing(order, &claimed);
+            }
             if last || told || !claimed.jobs.is_empty() {
                 return Ok(self.grant(order, claimed));
             }
@@ -116,6 +123,8 @@ impl Engine {
                 ClaimOutcome::Leased
             } else if claimed.paused.get(at) == Some(&true) {
                 ClaimOutcome::Paused
+            } else if claimed.limited.get(at) == Some(&true) {
+                ClaimOutcome::Limited
             } else {
                 ClaimOutcome::Empty
             };
@@ -171,7 +180,7 @@ impl Engine {
         beats: Vec<BeatOrder>,
     ) -> Result<Vec<Result<Beaten, Failure>>, Failure> {
         if let Some(worker) = &worker {
-            self.saw_worker(worker);
+            self.saw_worker(worker, Sign::Heartbeat);
         }
         let ids: Vec<JobId> = beats.iter().map(|b| b.id).collect();
         let beats = beats
@@ -197,7 +206,7 @@ impl Engine {
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
-        self.saw_worker(&lease.worker);
+        self.saw_worker(&lease.worker, Sign::Heartbeat);
         Ok(Beaten {
             expires_at: lease.expires_at,
             timeout_at: lease.timeout_at,
@@ -290,7 +299,7 @@ impl Engine {
         if let Some(attempt) = t.job.history.last()
             && let Some(worker) = WorkerId::parse(&attempt.worker)
         {
-            self.saw_worker(&worker);
+            self.saw_worker(&worker, Sign::Settlement);
         }
         t.job.status()
     }

@@ -204,7 +204,8 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
 }
 
 pub(super) fn worker(view: WorkerView) -> wire::Worker {
-    let Presence { worker, queues, kinds, capacity, hostname, version, last_seen } = view.presence;
+    let Presence { worker, queues, kinds, capacity, hostname, version, last_seen, .. } =
+        view.presence;
     wire::Worker {
         worker_id: worker.as_str().to_owned(),
         hostname,

@@ -10,14 +10,19 @@
 mod book;
 mod change;
 mod checkpoint;
+mod episodes;
 mod lease;
+mod marks;
 mod open;
 mod reads;
 mod rows;
+mod sample;
+mod scan;
 mod submit;
 mod upkeep;
 mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,9 +39,9 @@ use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 
 use super::{
-    Beat, ClaimRequest, Claimed, Found, Identity, ListFilter, NewJob, Page, Presence, QueueState,
-    Recount, Result, ResultBody, Retired, Ruling, Sample, Settle, Store, StoreError, Submitted,
-    Transition,
+    Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
+    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Ruling,
+    Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
 pub use open::{Durability, OpenError};
@@ -358,7 +363,7 @@ impl Store for SqliteStore {
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
-        self.read_long(move |conn| reads::sample(conn, now)).await
+        self.read_long(move |conn| sample::sample(conn, now)).await
     }
 
     async fn recount(&self) -> Result<Recount> {
@@ -377,6 +382,48 @@ impl Store for SqliteStore {
 
     async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
         self.writer.write(move |tx| upkeep::resume(tx, &queue, now)).await
+    }
+
+    async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()> {
+        self.writer.write(move |tx| upkeep::set_limits(tx, &limits, now)).await
+    }
+
+    async fn scan(&self, stuck_after: StuckAfter, now: Timestamp) -> Result<Vec<KindState>> {
+        let plan = self.read_long(move |conn| scan::plan(conn, &stuck_after, now)).await?;
+        for step in plan.reset.chunks(scan::STEP).map(<[_]>::to_vec) {
+            self.writer
+                .write(move |tx| step.iter().try_for_each(|key| marks::reset(tx, *key)))
+                .await?;
+        }
+        let mut newly = HashMap::new();
+        for armed in plan.count.chunks(scan::STEP).map(<[_]>::to_vec) {
+            let step = armed.clone();
+            self.writer
+                .write(move |tx| step.iter().try_for_each(|(key, to)| marks::arm(tx, *key, *to)))
+                .await?;
+            let counted = self.read_long(move |conn| scan::count(conn, &armed)).await?;
+            let keys: Vec<_> = counted.iter().map(|c| c.key).collect();
+            let found = self
+                .writer
+                .write(move |tx| {
+                    counted.iter().map(|c| marks::advance(tx, c)).collect::<Result<Vec<i64>>>()
+                })
+                .await?;
+            newly.extend(keys.into_iter().zip(found));
+        }
+        self.read_long(move |conn| scan::stuck(conn, &newly, now)).await
+    }
+
+    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>> {
+        self.read(move |conn| scan::inspect(conn, &queue, now)).await
+    }
+
+    async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()> {
+        self.writer.write(move |tx| episodes.iter().try_for_each(|e| episodes::record(tx, e))).await
+    }
+
+    async fn episodes(&self, filter: EpisodeFilter, limit: u32) -> Result<Vec<Episode>> {
+        self.read_long(move |conn| episodes::list(conn, &filter, limit)).await
     }
 
     async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()> {
@@ -406,10 +453,14 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
     let names = |names: &[Name]| to_json(&names.iter().map(Name::as_str).collect::<Vec<_>>());
     tx.conn
         .prepare_cached(
-            "INSERT INTO presence (worker, queues, kinds, capacity, hostname, version, last_seen) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET queues = excluded.queues, \
+            "INSERT INTO presence (worker, queues, kinds, capacity, hostname, version, last_seen, \
+             last_claim, last_heartbeat, last_settlement) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             ON CONFLICT DO UPDATE SET queues = excluded.queues, \
              kinds = excluded.kinds, capacity = excluded.capacity, hostname = excluded.hostname, \
-             version = excluded.version, last_seen = max(last_seen, excluded.last_seen)",
+             version = excluded.version, last_seen = max(last_seen, excluded.last_seen), \
+             last_claim = excluded.last_claim, last_heartbeat = excluded.last_heartbeat, \
+             last_settlement = excluded.last_settlement",
         )
         .map_err(fault)?
         .execute((
@@ -420,6 +471,9 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
             &p.hostname,
             &p.version,
             p.last_seen.as_millis(),
+            p.last_claim.map(Timestamp::as_millis),
+            p.last_heartbeat.map(Timestamp::as_millis),
+            p.last_settlement.map(Timestamp::as_millis),
         ))
         .map_err(fault)?;
     Ok(())

@@ -277,6 +277,14 @@ impl Events {
         inner.process.sample_timestamp.set(unix_seconds(at));
     }
 
+    pub fn stuck_detected(
+        &self,
+        _queue: &Name,
+        _verdict: crate::domain::watch::Verdict,
+        _jobs: u64,
+    ) {
+    }
+
     pub fn sample_failed(&self) {
         self.0.process.sample_errors.inc();
     }

@@ -47,6 +47,8 @@ closed! {
         Leased => "leased",
         Empty => "empty",
         Paused => "paused",
+        /// The queue's `max_running` stood in the way.
+        Limited => "limited",
         Error => "error",
     }
 }
@@ -90,6 +92,11 @@ closed! {
         Pause => "pause",
         Resume => "resume",
         Presence => "presence",
+        SetLimits => "set_limits",
+        Scan => "scan",
+        Inspect => "inspect",
+        RecordEpisodes => "record_episodes",
+        Episodes => "episodes",
         Workers => "workers",
     }
 }
@@ -122,6 +129,7 @@ closed! {
         Retention => "retention",
         Reconcile => "reconcile",
         Presence => "presence",
+        Watchdog => "watchdog",
     }
 }
 
@@ -159,6 +167,17 @@ impl LateReason {
             Rejected::JobAlreadyFinished => Some(Self::JobAlreadyFinished),
             Rejected::JobNotFinished | Rejected::CancelNotRequested | Rejected::NotEligible => None,
         }
+    }
+}
+
+closed! {
+    /// What a worker is doing, as far as the server can see.
+    WorkerState {
+        Idle => "idle",
+        /// It holds at least one lease.
+        Busy => "busy",
+        /// It has not shown itself for a while.
+        Silent => "silent",
     }
 }
 

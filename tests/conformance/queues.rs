@@ -16,6 +16,7 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             paused_reason: Some("one".to_owned()),
             paused_until: None,
             resumed_at: None,
+            max_running: None,
         };
         assert_eq!(state, expected);
         let state =
@@ -32,6 +33,7 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             paused_reason: None,
             paused_until: None,
             resumed_at: Some(at(4)),
+            max_running: None,
         };
         assert_eq!(state, expected);
         assert_eq!(w.store().resume(name("q"), at(5)).await.unwrap(), expected, "already running");
@@ -70,6 +72,9 @@ fn presence(id: &str, seen: u64) -> Presence {
         capacity: 4,
         hostname: Some("höst".to_owned()),
         version: None,
+        last_claim: None,
+        last_heartbeat: None,
+        last_settlement: None,
         last_seen: at(seen),
     }
 }
@@ -92,7 +97,16 @@ async fn workers_are_one_row_each_with_their_leases() {
         news.version = Some("1.2".to_owned());
         w.store().record_presence(vec![news.clone()], at(9)).await.unwrap();
         w.store()
-            .record_presence(vec![Presence { last_seen: at(5), ..news.clone() }], at(9))
+            .record_presence(
+                vec![Presence {
+                    last_claim: None,
+                    last_heartbeat: None,
+                    last_settlement: None,
+                    last_seen: at(5),
+                    ..news.clone()
+                }],
+                at(9),
+            )
             .await
             .unwrap();
         let workers = w.store().workers().await.unwrap();

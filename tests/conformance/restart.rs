@@ -26,6 +26,9 @@ async fn furnish(w: &World) {
         hostname: None,
         version: None,
         last_seen: at(4),
+        last_claim: Some(at(1)),
+        last_heartbeat: None,
+        last_settlement: Some(at(1)),
     };
     w.store().record_presence(vec![presence], at(4)).await.unwrap();
 }

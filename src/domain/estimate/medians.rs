@@ -108,6 +108,15 @@ impl Medians {
             .unwrap_or(Median::GUESSED)
     }
 
+    /// The time that all but the slowest hundredth of the runs stay within, once there are 20
+    /// samples of the pair, or else of the kind.
+    pub fn longest_run(&self, queue: &Name, kind: &Name) -> Option<Duration> {
+        let of = |key| self.get(&key).filter(|d| d.run.len() >= ENOUGH_SAMPLES);
+        of(Key::Pair(queue.clone(), kind.clone()))
+            .or_else(|| of(Key::Kind(kind.clone())))
+            .and_then(|known| known.run.quantile(0.99))
+    }
+
     /// Run times remembered of exactly this queue and kind.
     pub fn run_samples(&self, queue: &Name, kind: &Name) -> usize {
         self.get(&Key::Pair(queue.clone(), kind.clone())).map_or(0, |d| d.run.len())
@@ -185,11 +194,17 @@ impl Ring {
 
     /// The lower of the middle two when there is no single one.
     fn median(&self) -> Option<Duration> {
+        self.quantile(0.5)
+    }
+
+    fn quantile(&self, q: f64) -> Option<Duration> {
         let mut scratch = [0; WINDOW];
         let scratch = &mut scratch[..self.millis.len()];
         scratch.copy_from_slice(&self.millis);
-        let middle = scratch.len().checked_sub(1)? / 2;
-        let (_, millis, _) = scratch.select_nth_unstable(middle);
+        let last = scratch.len().checked_sub(1)?;
+        // The cast saturates; the lower neighbour where it falls between two.
+        let at = ((last as f64 * q) as usize).min(last);
+        let (_, millis, _) = scratch.select_nth_unstable(at);
         Some(Duration::from_millis(u64::from(*millis)))
     }
 }

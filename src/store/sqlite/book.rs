@@ -1,4 +1,5 @@
-//! The writer's small memory: names by number, the queues' pauses, the next sequence.
+//! The writer's small memory: names by number, the queues' pauses and limits, what runs in each,
+//! the stuck marks, the next sequence.
 //!
 //! It mirrors committed rows plus those of the transaction under way; when that one is rolled
 //! back the book is read anew.
@@ -11,6 +12,7 @@ use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
 use crate::store::{QueueState, Result};
 
+use super::marks::{self, Key, Mark};
 use super::rows::{fault, moment};
 
 #[derive(Debug, Default)]
@@ -53,6 +55,9 @@ pub(super) struct Book {
     pub(super) kinds: Names,
     pub(super) queues: Names,
     states: HashMap<i64, QueueState>,
+    /// Jobs leased now, by queue.
+    running: HashMap<i64, i64>,
+    pub(super) marks: HashMap<Key, Mark>,
     next_sequence: i64,
     last_seen: Timestamp,
 }
@@ -71,11 +76,17 @@ impl Book {
             .query_map([], |r| Ok((r.get::<_, i64>(0)?, queue_state(r, 1)?)))
             .and_then(Iterator::collect)
             .map_err(fault)?;
+        let running = conn
+            .prepare("SELECT queue_id, sum(jobs) FROM job_counts WHERE tally = 3 GROUP BY queue_id")
+            .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
+            .map_err(fault)?;
         Ok(Self {
             namespaces: Names::load(conn, "SELECT namespace_id, name FROM namespaces")?,
             kinds: Names::load(conn, "SELECT kind_id, name FROM kinds")?,
             queues: Names::load(conn, "SELECT queue_id, name FROM queues")?,
             states,
+            running,
+            marks: marks::load(conn)?,
             next_sequence,
             last_seen,
         })
@@ -105,6 +116,17 @@ impl Book {
 
     pub(super) fn set_state(&mut self, queue: i64, state: QueueState) {
         self.states.insert(queue, state);
+    }
+
+    pub(super) fn runs(&mut self, queue: i64, by: i64) {
+        *self.running.entry(queue).or_default() += by;
+    }
+
+    /// Jobs of the queue that may be leased on top of those that are.
+    pub(super) fn room(&self, queue: i64) -> usize {
+        let Some(max) = self.state(queue).and_then(|q| q.max_running) else { return usize::MAX };
+        let running = self.running.get(&queue).copied().unwrap_or(0);
+        usize::try_from(i64::from(max) - running).unwrap_or(0)
     }
 
     pub(super) fn namespace_id(&mut self, conn: &Connection, name: &Name) -> Result<i64> {
@@ -150,6 +172,7 @@ impl Book {
                 paused_reason: None,
                 paused_until: None,
                 resumed_at: None,
+                max_running: None,
             },
         );
         Ok(id)
@@ -158,7 +181,7 @@ impl Book {
 
 /// In the order that [`queue_state`] reads, of a table called `q`.
 pub(super) const QUEUE_COLUMNS: &str =
-    "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at";
+    "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at, q.max_running";
 
 pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<QueueState> {
     let millis = |i: usize| -> rusqlite::Result<Option<Timestamp>> {
@@ -170,5 +193,6 @@ pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Resul
         paused_reason: row.get(at + 2)?,
         paused_until: millis(at + 3)?,
         resumed_at: millis(at + 4)?,
+        max_running: row.get(at + 5)?,
     })
 }

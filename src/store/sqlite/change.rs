@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::OptionalExtension;
 
 use crate::domain::id::JobId;
-use crate::domain::job::{Job, Tally};
+use crate::domain::job::{Job, Status, Tally};
 use crate::domain::state::{Applied, Event, Order, Rejected, apply};
 use crate::domain::time::{Timestamp, millis};
 use crate::store::{Result, ResultValue, Ruling, StoreError, Transition};
@@ -109,6 +109,7 @@ fn save(
             move_on(tx, before, &job, sequence)?;
         }
         tx.count(before.queue, before.kind, Some(from), Some(to));
+        tx.waits((before.queue, before.kind), waiting_since(&before.job), waiting_since(&job));
     }
     let attempt_ended = before.job.lease().is_some() && job.lease().is_none();
     Ok(Transition {
@@ -119,6 +120,10 @@ fn save(
         job,
         attempt_ended,
     })
+}
+
+fn waiting_since(job: &Job) -> Option<Timestamp> {
+    (job.status() == Status::Pending).then_some(job.eligible_at)
 }
 
 /// Every write names the version and fence that it was computed from. One writer makes a miss

@@ -33,28 +33,32 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
     'queues: for (at, queue_name) in request.queues.iter().enumerate() {
         let Some(queue) = tx.book.queues.id(queue_name) else {
             claimed.paused.push(false);
+            claimed.limited.push(false);
             continue;
         };
         let state = tx.book.state(queue);
         let paused = state.is_some_and(|s| s.paused_at.is_some());
         let resumed_at = state.and_then(|s| s.resumed_at);
         claimed.paused.push(paused);
-        if paused {
+        let mut room = if paused { 0 } else { tx.book.room(queue) };
+        claimed.limited.push(!paused && room == 0);
+        if room == 0 {
             continue;
         }
         let length = request.lease.or_else(|| request.default_leases.get(at).copied());
         let length = length.unwrap_or(std::time::Duration::from_secs(30));
         while tokens.len() > 0
+            && room > 0
             && claimed.missed.len() < MISSED_LIMIT
             && (claimed.jobs.is_empty() || bytes < request.max_bytes)
         {
-            let room = request.max_bytes.saturating_sub(bytes);
-            let found = candidates(tx, queue, &request.kinds, tokens.len(), room)?;
+            let bytes_left = request.max_bytes.saturating_sub(bytes);
+            let found = candidates(tx, queue, &request.kinds, tokens.len().min(room), bytes_left)?;
             if found.is_empty() {
                 break;
             }
             for Candidate { before, spec, checkpoint } in found {
-                let Some(token) = tokens.as_slice().first() else { break };
+                let Some(token) = tokens.as_slice().first().filter(|_| room > 0) else { break };
                 let size = spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
                 if !claimed.jobs.is_empty() && bytes + size > request.max_bytes {
                     return finish_claim(tx, request, claimed);
@@ -78,6 +82,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                             eligible_since: resumed_at.map_or(eligible_at, |r| r.max(eligible_at)),
                         });
                         tokens.next();
+                        room -= 1;
                     }
                     // Too late for its first start: it fails here, and does not block the rest.
                     Err(_) => match fire_live(tx, &before, &Event::MissStart, now)? {
@@ -92,9 +97,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
 }
 
 fn finish_claim(tx: &Tx<'_>, request: &ClaimRequest, mut claimed: Claimed) -> Result<Claimed> {
-    while claimed.paused.len() < request.queues.len() {
-        claimed.paused.push(false);
-    }
+    claimed.paused.resize(request.queues.len(), false);
+    claimed.limited.resize(request.queues.len(), false);
     claimed.cancel = tx
         .conn
         .prepare_cached(

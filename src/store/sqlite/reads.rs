@@ -5,18 +5,14 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
-use crate::domain::job::{PendingReason, Record, Standing, Status, Tally};
+use crate::domain::job::{PendingReason, Record, Standing, Status};
 use crate::domain::names::{Name, WorkerId};
-use crate::domain::time::Timestamp;
-use crate::store::{
-    Absence, Found, ListFilter, Page, Presence, QueueSample, Recount, Result, ResultBody, Sample,
-};
+use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
 
-use super::book::{QUEUE_COLUMNS, queue_state};
 use super::rows::{
     AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
-    fault, finished, live, raw_json, record, spec, standing,
+    fault, finished, live, maybe_moment, moment, raw_json, record, spec, standing,
 };
 
 /// Rows that one page of a list looks at, whatever the filter.
@@ -264,85 +260,6 @@ fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
     Ok((job_row, record))
 }
 
-pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
-    let snapshot = conn.unchecked_transaction().map_err(fault)?;
-    let mut queues: std::collections::BTreeMap<i64, QueueSample> = conn
-        .prepare_cached(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q"))
-        .and_then(|mut s| {
-            s.query_map([], |r| {
-                let sample = QueueSample {
-                    state: queue_state(r, 1)?,
-                    tallies: [0; 7],
-                    due: 0,
-                    oldest_eligible: None,
-                };
-                Ok((r.get::<_, i64>(0)?, sample))
-            })?
-            .collect()
-        })
-        .map_err(fault)?;
-    let counts: Vec<(i64, i64, i64, i64)> = conn
-        .prepare_cached("SELECT queue_id, kind_id, tally, jobs FROM job_counts")
-        .and_then(|mut s| {
-            s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect()
-        })
-        .map_err(fault)?;
-    let mut oldest = conn
-        .prepare_cached(
-            "SELECT eligible_at FROM live_jobs INDEXED BY live_pending \
-             WHERE tally < 3 AND queue_id = ?1 AND kind_id = ?2 AND eligible_at <= ?3 \
-             ORDER BY eligible_at LIMIT 1",
-        )
-        .map_err(fault)?;
-    for (queue, kind, tally, jobs) in counts {
-        let (Some(sample), Ok(at)) = (queues.get_mut(&queue), usize::try_from(tally)) else {
-            continue;
-        };
-        if let Some(slot) = sample.tallies.get_mut(at) {
-            *slot += u64::try_from(jobs).unwrap_or(0);
-        }
-        if tally < Tally::Running.code() && jobs > 0 {
-            let at = oldest
-                .query_row((queue, kind, now.as_millis()), |r| r.get(0).map(Timestamp::from_millis))
-                .optional()
-                .map_err(fault)?;
-            sample.oldest_eligible = earlier(sample.oldest_eligible, at);
-        }
-    }
-    drop(oldest);
-    let due: Vec<(i64, i64)> = conn
-        .prepare_cached(
-            "SELECT queue_id, count(*) FROM live_jobs INDEXED BY live_due \
-             WHERE tally IN (1, 2) AND eligible_at <= ?1 GROUP BY queue_id",
-        )
-        .and_then(|mut s| s.query_map([now.as_millis()], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
-        .map_err(fault)?;
-    for (queue, jobs) in due {
-        if let Some(sample) = queues.get_mut(&queue) {
-            sample.due = u64::try_from(jobs).unwrap_or(0);
-        }
-    }
-    let size: i64 = conn
-        .query_row(
-            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-            [],
-            |r| r.get(0),
-        )
-        .map_err(fault)?;
-    snapshot.finish().map_err(fault)?;
-    Ok(Sample {
-        queues: queues.into_values().collect(),
-        size_bytes: u64::try_from(size).unwrap_or(0),
-    })
-}
-
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
 pub(super) fn recount(conn: &Connection) -> Result<Recount> {
     let snapshot = conn.unchecked_transaction().map_err(fault)?;
     let mut recount = Recount::default();
@@ -384,6 +301,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
     };
     conn.prepare_cached(
         "SELECT p.worker, p.queues, p.kinds, p.capacity, p.hostname, p.version, p.last_seen, \
+         p.last_claim, p.last_heartbeat, p.last_settlement, \
          (SELECT count(*) FROM live_jobs l INDEXED BY live_worker \
           WHERE l.tally = 3 AND l.lease_worker = p.worker) \
          FROM presence p ORDER BY p.worker",
@@ -397,9 +315,12 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
                 capacity: r.get(3)?,
                 hostname: r.get(4)?,
                 version: r.get(5)?,
-                last_seen: super::rows::moment(r, 6)?,
+                last_seen: moment(r, 6)?,
+                last_claim: maybe_moment(r, 7)?,
+                last_heartbeat: maybe_moment(r, 8)?,
+                last_settlement: maybe_moment(r, 9)?,
             };
-            Ok((presence, r.get::<_, i64>(7)? as u64))
+            Ok((presence, r.get::<_, i64>(10)? as u64))
         })?
         .collect()
     })

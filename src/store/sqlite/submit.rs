@@ -188,5 +188,6 @@ fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
             .map_err(fault)?;
     }
     tx.count(queue, kind, None, Some(tally));
+    tx.waits((queue, kind), None, Some(job.eligible_at));
     Ok(())
 }

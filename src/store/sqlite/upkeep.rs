@@ -11,7 +11,7 @@ use crate::domain::job::Tally;
 use crate::domain::names::Name;
 use crate::domain::state::{Change, Event};
 use crate::domain::time::Timestamp;
-use crate::store::{QueueState, Result, Retired, Ruling, Transition};
+use crate::store::{QueueLimits, QueueState, Result, Retired, Ruling, Transition};
 
 use super::change::{fire_live, load_finished, load_live};
 use super::rows::{
@@ -23,8 +23,11 @@ use super::writer::Tx;
 const STAMPEDE: usize = 100;
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// Keys, tombstones and presence are kept this long beyond their use.
+/// A worker that was not seen for this long is forgotten.
 const PRESENCE_KEPT: Duration = Duration::from_secs(86_400);
+
+/// Long enough to look back on a bad weekend.
+const EPISODES_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 pub(super) fn take_back(
     tx: &mut Tx<'_>,
@@ -191,7 +194,7 @@ pub(super) fn expire(
         }
     }
     let now_ms = now.as_millis();
-    let statements: [(&str, i64); 3] = [
+    let statements: [(&str, i64); 4] = [
         (
             "DELETE FROM idempotency_keys WHERE (namespace_id, route, key) IN \
              (SELECT namespace_id, route, key FROM idempotency_keys INDEXED BY idempotency_expiry \
@@ -207,6 +210,12 @@ pub(super) fn expire(
             "DELETE FROM presence WHERE worker IN \
              (SELECT worker FROM presence WHERE last_seen <= ?1 LIMIT ?2)",
             now.minus(PRESENCE_KEPT).as_millis(),
+        ),
+        (
+            "DELETE FROM episodes WHERE episode_id IN \
+             (SELECT episode_id FROM episodes INDEXED BY episodes_ended \
+             WHERE ended_at IS NOT NULL AND ended_at <= ?1 LIMIT ?2)",
+            now.minus(EPISODES_KEPT).as_millis(),
         ),
     ];
     let mut other = 0;
@@ -321,6 +330,7 @@ pub(super) fn pause(
         paused_reason: reason.cloned(),
         paused_until: until,
         resumed_at: tx.book.state(id).and_then(|s| s.resumed_at),
+        max_running: tx.book.state(id).and_then(|s| s.max_running),
     };
     write_queue(tx, id, state)
 }
@@ -336,6 +346,7 @@ pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<Que
         paused_reason: None,
         paused_until: None,
         resumed_at: if paused { Some(now) } else { last },
+        max_running: tx.book.state(id).and_then(|s| s.max_running),
     };
     write_queue(tx, id, state)
 }
@@ -358,4 +369,24 @@ fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState
         .map_err(fault)?;
     tx.book.set_state(id, state.clone());
     Ok(state)
+}
+
+/// The limits in force are these; every other queue has none.
+pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp) -> Result<()> {
+    tx.saw(now);
+    for queue in limits {
+        tx.book.queue_id(tx.conn, &queue.name, now)?;
+    }
+    let states: Vec<(i64, QueueState)> = tx.book.states().map(|(id, q)| (id, q.clone())).collect();
+    for (id, state) in states {
+        let limit = limits.iter().find(|q| q.name == state.name).and_then(|q| q.max_running);
+        if limit != state.max_running {
+            tx.conn
+                .prepare_cached("UPDATE queues SET max_running = ?2 WHERE queue_id = ?1")
+                .and_then(|mut s| s.execute((id, limit)))
+                .map_err(fault)?;
+            tx.book.set_state(id, QueueState { max_running: limit, ..state });
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 //! group fails for its own reasons, the group is rolled back and each is committed alone, so that
 //! a bad operation harms no other. Nobody is answered before the commit has returned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -21,6 +21,7 @@ use crate::store::{Result, StoreError};
 
 use super::book::Book;
 use super::checkpoint::Commits;
+use super::marks::{self, Key};
 use super::rows::fault;
 
 /// The most operations in one commit.
@@ -37,6 +38,8 @@ pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) book: &'a mut Book,
     counts: HashMap<(i64, i64, Tally), i64>,
+    /// Stuck marks that have changed.
+    pub(super) marks: HashSet<Key>,
     jobs: usize,
     commit_anyway: bool,
 }
@@ -47,6 +50,11 @@ impl Tx<'_> {
         self.jobs += 1;
         if from == to {
             return;
+        }
+        let running = |tally| i64::from(tally == Some(Tally::Running));
+        match running(to) - running(from) {
+            0 => {}
+            by => self.book.runs(queue, by),
         }
         if let Some(tally) = from {
             *self.counts.entry((queue, kind, tally)).or_default() -= 1;
@@ -78,6 +86,10 @@ impl Tx<'_> {
             if delta != 0 {
                 upsert.execute((queue, kind, tally.code(), delta)).map_err(fault)?;
             }
+        }
+        drop(upsert);
+        for key in std::mem::take(&mut self.marks) {
+            marks::write(self, key)?;
         }
         let seen = self.book.saw(Timestamp::EPOCH).as_millis();
         self.conn
@@ -349,8 +361,14 @@ impl Thread {
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
         let before = self.conn.total_changes();
-        let mut tx =
-            Tx { conn: &self.conn, book, counts: HashMap::new(), jobs: 0, commit_anyway: false };
+        let mut tx = Tx {
+            conn: &self.conn,
+            book,
+            counts: HashMap::new(),
+            marks: HashSet::new(),
+            jobs: 0,
+            commit_anyway: false,
+        };
         for operation in group {
             operation.run(&mut tx)?;
         }

@@ -24,6 +24,7 @@ DROP INDEX live_worker;
 CREATE INDEX live_worker ON live_jobs (lease_worker, queue_id, kind_id, lease_claimed_at)
     WHERE tally = 3;
 
+ALTER TABLE episodes ADD COLUMN peak_jobs INTEGER NOT NULL DEFAULT 0;
+
 -- Ended episodes by age, for those who look back and for retention.
 CREATE INDEX episodes_ended ON episodes (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX episodes_kind ON episodes (queue_id, kind_id, since);

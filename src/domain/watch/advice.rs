@@ -1,0 +1,82 @@
+//! What to do about it, in one sentence for people.
+
+use super::{Evidence, Verdict};
+
+/// The next step for somebody who has just learned the verdict.
+pub fn next_step(verdict: Verdict, queue: &str, kind: &str, evidence: &Evidence) -> String {
+    match verdict {
+        Verdict::StoreDegraded => {
+            "the server cannot write or read its store as it should: look at the disk and at \
+             `/readyz?verbose`, then at the server's log"
+                .to_owned()
+        }
+        Verdict::ConcurrencyLimited => format!(
+            "{} of at most {} jobs of queue {queue} run: raise `max_running` in \
+             [queues.{queue}], or look at why they take long with `punctual jobs list --queue \
+             {queue} --status running`",
+            evidence.queue_running,
+            evidence.max_running.unwrap_or_default(),
+        ),
+        Verdict::NoWorkers => format!(
+            "nobody takes kind {kind} from queue {queue}: start a worker, such as `punctual work \
+             --queue {queue} --kind {kind} --exec CMD`, or correct the queue and kind names that \
+             your workers ask for (`punctual workers list`)"
+        ),
+        Verdict::WorkersSilent => format!(
+            "the {} known worker(s) of queue {queue} no longer show themselves: see whether their \
+             processes live and reach this server (`punctual workers list`), and restart them",
+            evidence.workers
+        ),
+        Verdict::DispatchStalled => "workers ask for this work and get none: this is the server's \
+             own fault; see `/v1/tasks` for a stalled scheduler, restart the server, and report \
+             it with the output of `punctual explain`"
+            .to_owned(),
+        Verdict::WorkersStalled => format!(
+            "workers hold {} lease(s) and settle nothing: they hang, or what they call hangs; see \
+             `punctual jobs list --queue {queue} --status running`, then restart them (their jobs \
+             are taken back when the lease ends)",
+            evidence.leases
+        ),
+        Verdict::WorkersSaturated => format!(
+            "workers are at it, but too few: {} lease(s) on {} slot(s); add workers or raise their \
+             concurrency, or make the jobs faster",
+            evidence.leases, evidence.slots
+        ),
+        Verdict::Unknown => format!(
+            "none of the known causes applies: look at `punctual workers list` and `punctual \
+             queues show {queue}`, and report this as a bug with the output of `punctual explain \
+             {queue}`"
+        ),
+    }
+}
+
+/// What to expect where nothing is stuck (yet).
+pub fn outlook(queue: &str, kind: &str, evidence: &Evidence) -> String {
+    if evidence.paused_at.is_some() {
+        return format!("the queue is paused: `punctual queues resume {queue}` goes on");
+    }
+    let Some(age) = evidence.oldest_age() else {
+        return "nothing waits for a worker".to_owned();
+    };
+    let verdict = evidence.judge();
+    let age = age.as_secs();
+    match verdict {
+        Verdict::StoreDegraded
+        | Verdict::ConcurrencyLimited
+        | Verdict::NoWorkers
+        | Verdict::WorkersSilent => {
+            let when = evidence.stuck_after_ms.map_or_else(
+                || "the watchdog is off for this queue".to_owned(),
+                |ms| format!("it counts as stuck after {} s", ms.div_ceil(1_000)),
+            );
+            let step = next_step(verdict, queue, kind, evidence);
+            format!("the oldest has waited for {age} s ({when}); {step}")
+        }
+        Verdict::DispatchStalled
+        | Verdict::WorkersStalled
+        | Verdict::WorkersSaturated
+        | Verdict::Unknown => {
+            format!("work flows: the oldest has waited for {age} s for its turn")
+        }
+    }
+}

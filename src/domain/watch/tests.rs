@@ -1,0 +1,129 @@
+use super::*;
+
+const fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + seconds * 1_000)
+}
+
+/// Ten jobs that have waited for 400 s, while a healthy pool works on others.
+fn saturated() -> Evidence {
+    Evidence {
+        at: at(400),
+        eligible: 10,
+        running: 2,
+        oldest_since: Some(at(0)),
+        stuck_after_ms: Some(300_000),
+        queue_running: 2,
+        workers: 2,
+        workers_present: 2,
+        slots: 2,
+        leases: 2,
+        last_seen: Some(at(399)),
+        last_start: Some(at(398)),
+        last_settlement: Some(at(398)),
+        newest_worker: Some(at(-900)),
+        run_limit_ms: 300_000,
+        previous_scan: Some(at(385)),
+        ..Evidence::default()
+    }
+}
+
+#[test]
+fn each_verdict_has_its_evidence() {
+    let judged = |change: fn(&mut Evidence)| {
+        let mut evidence = saturated();
+        change(&mut evidence);
+        evidence.judge()
+    };
+    assert_eq!(judged(|_| ()), Verdict::WorkersSaturated);
+    assert_eq!(judged(|e| e.store_degraded = true), Verdict::StoreDegraded);
+    assert_eq!(judged(|e| e.max_running = Some(2)), Verdict::ConcurrencyLimited);
+    assert_eq!(judged(|e| e.max_running = Some(3)), Verdict::WorkersSaturated);
+    assert_eq!(
+        judged(|e| (e.workers, e.workers_present, e.leases) = (0, 0, 0)),
+        Verdict::NoWorkers
+    );
+    assert_eq!(judged(|e| (e.workers_present, e.leases) = (0, 0)), Verdict::WorkersSilent);
+    assert_eq!(
+        judged(|e| {
+            e.last_start = Some(at(100));
+            e.last_settlement = Some(at(90));
+        }),
+        Verdict::WorkersStalled
+    );
+    assert_eq!(
+        judged(|e| {
+            e.last_settlement = None;
+            e.newest_worker = Some(at(350));
+        }),
+        Verdict::WorkersSaturated,
+        "a new worker has had no time to settle anything"
+    );
+    assert_eq!(
+        judged(|e| {
+            e.leases = 0;
+            e.last_settlement = Some(at(200));
+        }),
+        Verdict::Unknown
+    );
+    assert_eq!(judged(|e| e.leases = 0), Verdict::WorkersSaturated, "they settle between claims");
+}
+
+#[test]
+fn who_asks_in_vain_is_our_own_fault() {
+    let mut parked = saturated();
+    parked.parked_claims = 1;
+    assert_eq!(parked.judge(), Verdict::WorkersSaturated, "something started since the last scan");
+    parked.last_start = Some(at(100));
+    assert_eq!(parked.judge(), Verdict::DispatchStalled);
+    parked.previous_scan = None;
+    assert_eq!(parked.judge(), Verdict::WorkersSaturated, "one look is not enough");
+
+    let mut polling = saturated();
+    polling.last_start = None;
+    polling.last_empty_claim = Some(at(380));
+    assert_eq!(polling.judge(), Verdict::WorkersSaturated, "that was before the last scan");
+    polling.last_empty_claim = Some(at(390));
+    assert_eq!(polling.judge(), Verdict::DispatchStalled);
+    polling.oldest_since = Some(at(395));
+    assert_eq!(polling.judge(), Verdict::WorkersSaturated, "that was before the job was there");
+}
+
+#[test]
+fn the_first_that_applies_is_the_verdict() {
+    let all = Evidence {
+        store_degraded: true,
+        max_running: Some(1),
+        queue_running: 1,
+        ..Evidence::default()
+    };
+    assert_eq!(all.judge(), Verdict::StoreDegraded);
+    assert_eq!(
+        Evidence { store_degraded: false, ..all.clone() }.judge(),
+        Verdict::ConcurrencyLimited
+    );
+    assert_eq!(Evidence::default().judge(), Verdict::NoWorkers);
+    assert!(Verdict::ALL.is_sorted());
+}
+
+#[test]
+fn evidence_survives_being_written_down() {
+    let evidence = Evidence {
+        start_rate: Some(Rate::per_second(1.25)),
+        max_running: Some(7),
+        last_error: Some("upstream-timeout".to_owned()),
+        ..saturated()
+    };
+    let text = serde_json::to_string(&evidence).unwrap();
+    assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence);
+    assert_eq!(serde_json::from_str::<Evidence>("{}").unwrap(), Evidence::default());
+}
+
+#[test]
+fn every_verdict_has_a_name_and_a_next_step() {
+    for verdict in Verdict::ALL {
+        assert_eq!(Verdict::parse(verdict.as_str()), Some(verdict));
+        let step = next_step(verdict, "reports", "render", &saturated());
+        assert!(step.len() > 40 && !step.contains("  "), "{step}");
+    }
+    assert_eq!(Verdict::parse("tired"), None);
+}

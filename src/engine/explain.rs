@@ -1,0 +1,262 @@
+//! Why is it not moving? The same evidence and the same judgement as the watchdog's, for whoever
+//! asks, at the moment that they ask.
+//!
+//! A queue is explained by its kinds, a job by its queue and kind. While the store does not answer,
+//! what the watchdog and the sampler remember is told instead, with its age.
+
+use std::time::Duration;
+
+use crate::domain::id::JobId;
+use crate::domain::job::{PendingReason, Record, Status};
+use crate::domain::names::Name;
+use crate::domain::time::Timestamp;
+use crate::domain::watch::{Evidence, Verdict, next_step, outlook};
+use crate::store::{Episode, EpisodeFilter, KindState};
+
+use super::{Caller, Engine, Failure};
+
+/// Episodes in one answer.
+pub const EPISODES_SHOWN: u32 = 1_000;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueExplanation {
+    pub queue: Name,
+    /// The first of its kinds' in the order of judgement; `None` while nothing is stuck.
+    pub verdict: Option<Verdict>,
+    /// When what follows was true.
+    pub sampled_at: Timestamp,
+    pub age: Duration,
+    /// Those with a verdict first.
+    pub kinds: Vec<KindExplanation>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct KindExplanation {
+    pub kind: Name,
+    /// `None` while nothing is stuck.
+    pub verdict: Option<Verdict>,
+    /// Since when the watchdog knows.
+    pub since: Option<Timestamp>,
+    pub stuck: u64,
+    pub oldest_jobs: Vec<JobId>,
+    pub evidence: Evidence,
+    pub next_step: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobExplanation {
+    pub id: JobId,
+    pub queue: Name,
+    pub kind: Name,
+    pub status: Status,
+    /// The watchdog's when the job is stuck, else why it is pending, else its status.
+    pub verdict: &'static str,
+    pub since: Option<Timestamp>,
+    /// Of its queue and kind, while it waits for a worker.
+    pub evidence: Option<Evidence>,
+    pub next_step: String,
+}
+
+impl Engine {
+    pub async fn explain_queue(&self, queue: &Name) -> Result<QueueExplanation, Failure> {
+        let now = self.now();
+        let states = match self.0.store.inspect(queue.clone(), now).await {
+            Ok(states) => states,
+            Err(_) => return self.explain_from_memory(queue, now),
+        };
+        if states.is_empty() {
+            // Also a queue without jobs is a queue.
+            self.queue(queue).await?;
+        }
+        let mut kinds: Vec<KindExplanation> =
+            states.iter().map(|state| self.explain_kind(state, now)).collect();
+        kinds.sort_by(|a, b| {
+            let order = |k: &KindExplanation| (k.verdict.is_none(), k.verdict);
+            order(a).cmp(&order(b)).then_with(|| a.kind.cmp(&b.kind))
+        });
+        Ok(QueueExplanation {
+            queue: queue.clone(),
+            verdict: kinds.iter().filter_map(|k| k.verdict).min(),
+            sampled_at: now,
+            age: Duration::ZERO,
+            kinds,
+        })
+    }
+
+    fn explain_kind(&self, state: &KindState, now: Timestamp) -> KindExplanation {
+        let queue = &state.queue.name;
+        let open = self.0.watchdog.open_in(queue).into_iter().find(|e| e.kind == state.kind);
+        let evidence = self.evidence(state, &self.leases(), self.0.watchdog.last_scan(), now);
+        let paused = state.queue.paused_at.is_some();
+        let stuck = if paused { 0 } else { state.stuck };
+        let verdict = (stuck > 0).then(|| open.as_ref().map_or(evidence.judge(), |e| e.verdict));
+        let names = (queue.as_str(), state.kind.as_str());
+        KindExplanation {
+            kind: state.kind.clone(),
+            verdict,
+            since: open.filter(|_| stuck > 0).map(|e| e.since),
+            stuck,
+            oldest_jobs: state.oldest_jobs.clone(),
+            next_step: match verdict {
+                Some(verdict) => next_step(verdict, names.0, names.1, &evidence),
+                None => outlook(names.0, names.1, &evidence),
+            },
+            evidence,
+        }
+    }
+
+    /// The store does not answer: that is the verdict, and what was known last is the evidence.
+    fn explain_from_memory(
+        &self,
+        queue: &Name,
+        now: Timestamp,
+    ) -> Result<QueueExplanation, Failure> {
+        let verdict = Verdict::StoreDegraded;
+        let latest = self.latest();
+        let known =
+            latest.as_ref().is_some_and(|l| l.sample.queues.iter().any(|q| q.state.name == *queue));
+        if latest.is_some() && !known {
+            return Err(Failure::NoSuchQueue);
+        }
+        let explain = |episode: Episode| {
+            let evidence = Evidence { store_degraded: true, ..episode.evidence };
+            KindExplanation {
+                verdict: Some(verdict),
+                since: Some(episode.since),
+                stuck: episode.jobs,
+                oldest_jobs: episode.oldest_jobs,
+                next_step: next_step(verdict, queue.as_str(), episode.kind.as_str(), &evidence),
+                evidence,
+                kind: episode.kind,
+            }
+        };
+        let sampled_at = latest.map_or(now, |l| l.at);
+        Ok(QueueExplanation {
+            queue: queue.clone(),
+            verdict: Some(verdict),
+            sampled_at,
+            age: now.since(sampled_at),
+            kinds: self.0.watchdog.open_in(queue).into_iter().map(explain).collect(),
+        })
+    }
+
+    pub async fn explain_job(&self, caller: &Caller, id: JobId) -> Result<JobExplanation, Failure> {
+        let view = self.job(caller, id, false).await?;
+        let record = view.record;
+        let (queue, kind) = (record.spec.queue.clone(), record.spec.kind.clone());
+        let told = |verdict: &'static str, next_step: String| JobExplanation {
+            id,
+            queue: queue.clone(),
+            kind: kind.clone(),
+            status: record.job.status(),
+            verdict,
+            since: None,
+            evidence: None,
+            next_step,
+        };
+        let reason = PendingReason::of(&record.job, record.standing);
+        match reason {
+            None => Ok(told(record.job.status().as_str(), self.not_pending(&record))),
+            Some(reason @ (PendingReason::Scheduled | PendingReason::RetryBackoff)) => {
+                Ok(told(reason.as_str(), not_eligible(&record, self.now())))
+            }
+            Some(PendingReason::QueuePaused) => Ok(told(
+                PendingReason::QueuePaused.as_str(),
+                format!(
+                    "the queue is paused; `punctual queues show {queue}` tells why, `punctual \
+                     queues resume {queue}` goes on"
+                ),
+            )),
+            Some(
+                reason @ (PendingReason::NoWorkers
+                | PendingReason::ConcurrencyLimited
+                | PendingReason::Queued),
+            ) => {
+                let explained = self.explain_queue(&queue).await?;
+                let of_kind = explained.kinds.into_iter().find(|k| k.kind == kind);
+                let Some(of_kind) = of_kind else {
+                    return Ok(told(reason.as_str(), "ask again: it is moving".to_owned()));
+                };
+                let stuck = self.is_stuck(&record, &of_kind.evidence);
+                let verdict = of_kind.verdict.filter(|_| stuck);
+                let (told_as, since, next_step) = match verdict {
+                    Some(verdict) => (verdict.as_str(), of_kind.since, of_kind.next_step),
+                    None => (reason.as_str(), None, of_kind.next_step),
+                };
+                Ok(JobExplanation {
+                    since,
+                    evidence: Some(Evidence {
+                        last_error: record.job.error.as_ref().map(|e| e.kind.clone()),
+                        trace_id: told_of(&record).1,
+                        ..of_kind.evidence
+                    }),
+                    ..told(told_as, next_step)
+                })
+            }
+        }
+    }
+
+    fn is_stuck(&self, record: &Record, evidence: &Evidence) -> bool {
+        let threshold = self.0.settings.watch.stuck_after.of(record.spec.queue.as_str());
+        // The oldest job's moment is the resume's, if that was later than its own.
+        let since = evidence
+            .oldest_since
+            .map_or(record.job.eligible_at, |oldest| record.job.eligible_at.max(oldest));
+        threshold.is_some_and(|after| evidence.at.since(since) >= after)
+    }
+
+    fn not_pending(&self, record: &Record) -> String {
+        let (id, job) = (record.spec.id, &record.job);
+        match job.status() {
+            Status::Running => {
+                let Some(lease) = job.lease() else { return String::new() };
+                let ran = self.now().since(lease.claimed_at).as_secs();
+                let usual = self.medians().longest_run(&record.spec.queue, &record.spec.kind);
+                let usual = usual.map_or(String::new(), |d| {
+                    format!(" (nearly all of its kind are done within {:.1} s)", d.as_secs_f64())
+                });
+                format!(
+                    "worker {} has held it for {ran} s{usual}; its lease ends at {} unless it \
+                     sends a heartbeat; `punctual jobs cancel {id}` asks it to stop",
+                    lease.worker.as_str(),
+                    lease.expires_at
+                )
+            }
+            Status::Failed => {
+                let error = job.error.as_ref().map_or("", |e| e.kind.as_str());
+                format!("it failed with `{error}`; `punctual jobs show {id}` has the message")
+            }
+            Status::Completed => format!("it is done; `punctual jobs show {id}` has the result"),
+            Status::Cancelled => "it was cancelled; submit it anew if it is wanted".to_owned(),
+            Status::Pending => String::new(),
+        }
+    }
+
+    /// Episodes that go on, then those that ended, latest first.
+    pub async fn episodes(
+        &self,
+        filter: EpisodeFilter,
+        limit: u32,
+    ) -> Result<Vec<Episode>, Failure> {
+        Ok(self.0.store.episodes(filter, limit.min(EPISODES_SHOWN)).await?)
+    }
+}
+
+fn not_eligible(record: &Record, now: Timestamp) -> String {
+    let job = &record.job;
+    let left = job.eligible_at.since(now).as_secs();
+    match &job.error {
+        Some(error) => format!(
+            "attempt {} of {} failed with `{}`; the next one may start at {} (in {left} s); \
+             `punctual jobs timeline {}` has the story",
+            job.attempt, job.max_attempts, error.kind, job.eligible_at, record.spec.id
+        ),
+        None => format!("it may start at {} (in {left} s)", job.eligible_at),
+    }
+}
+
+/// The error type of the latest failed attempt, and the trace id of the submission.
+pub(super) fn told_of(record: &Record) -> (Option<String>, Option<String>) {
+    let trace = record.spec.traceparent.as_deref().and_then(|t| t.split('-').nth(1));
+    (record.job.error.as_ref().map(|e| e.kind.clone()), trace.map(str::to_owned))
+}

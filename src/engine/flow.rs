@@ -1,0 +1,138 @@
+//! How fast work starts: by queue a rate over about the last minute, by kind the latest start.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::domain::names::Name;
+use crate::domain::time::Timestamp;
+
+use super::lock;
+
+/// The time over which a rate forgets.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Kinds remembered; a stranger can invent names. Beyond it those that have not started for
+/// longest make room.
+const LIMIT: usize = 10_000;
+
+/// The longest drain that is told: "a day or more".
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(86_400);
+
+#[derive(Debug, Default)]
+pub(super) struct Flow(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    kinds: HashMap<(Name, Name), Timestamp>,
+    queues: HashMap<Name, Starts>,
+    ticked_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Starts {
+    since_tick: u64,
+    /// Jobs a second.
+    rate: f64,
+}
+
+impl Flow {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        lock(&self.0)
+    }
+
+    /// A job was leased.
+    pub(super) fn started(&self, queue: &Name, kind: &Name, now: Timestamp) {
+        let mut known = self.lock();
+        if known.kinds.len() >= LIMIT {
+            let mut starts: Vec<Timestamp> = known.kinds.values().copied().collect();
+            let (_, oldest, _) = starts.select_nth_unstable(LIMIT / 10);
+            let limit = *oldest;
+            known.kinds.retain(|_, at| *at > limit);
+        }
+        known.kinds.insert((queue.clone(), kind.clone()), now);
+        known.queues.entry(queue.clone()).or_default().since_tick += 1;
+    }
+
+    pub(super) fn last_start(&self, queue: &Name, kind: &Name) -> Option<Timestamp> {
+        self.lock().kinds.get(&(queue.clone(), kind.clone())).copied()
+    }
+
+    /// Takes what has started since the last call into the rates; called with each sample.
+    pub(super) fn tick(&self, now: Timestamp) {
+        let mut known = self.lock();
+        let Some(before) = known.ticked_at.replace(now) else {
+            known.queues.values_mut().for_each(|starts| starts.since_tick = 0);
+            return;
+        };
+        let passed = now.since(before).as_secs_f64();
+        if passed <= 0.0 {
+            known.ticked_at = Some(before);
+            return;
+        }
+        let weight = 1.0 - (-passed / WINDOW.as_secs_f64()).exp();
+        known.queues.retain(|_, starts| {
+            let rate = std::mem::take(&mut starts.since_tick) as f64 / passed;
+            starts.rate += weight * (rate - starts.rate);
+            starts.rate > 1e-6
+        });
+    }
+
+    /// Jobs started a second.
+    pub(super) fn rate(&self, queue: &Name) -> f64 {
+        self.lock().queues.get(queue).map_or(0.0, |starts| starts.rate)
+    }
+
+    /// How long the queue's eligible jobs will take to start at this rate; at most [`DRAIN_MAX`].
+    pub(super) fn drain(&self, queue: &Name, depth: u64) -> Duration {
+        if depth == 0 {
+            return Duration::ZERO;
+        }
+        let seconds = depth as f64 / self.rate(queue);
+        Duration::try_from_secs_f64(seconds).map_or(DRAIN_MAX, |d| d.min(DRAIN_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn a_steady_flow_becomes_its_rate_and_an_ended_one_is_forgotten() {
+        let flow = Flow::default();
+        let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
+        flow.tick(at(0));
+        for second in 1..=300 {
+            for _ in 0..4 {
+                flow.started(&queue, &kind, at(second));
+            }
+            if second % 5 == 0 {
+                flow.tick(at(second));
+            }
+        }
+        assert!((flow.rate(&queue) - 4.0).abs() < 0.1, "{}", flow.rate(&queue));
+        assert_eq!(flow.last_start(&queue, &kind), Some(at(300)));
+        assert!((flow.drain(&queue, 400).as_secs_f64() - 100.0).abs() < 3.0);
+        assert_eq!(flow.drain(&queue, 0), Duration::ZERO);
+        for second in 301..2_000 {
+            flow.tick(at(second));
+        }
+        assert!(flow.rate(&queue).abs() < 1e-9);
+        assert_eq!(flow.drain(&queue, 1), DRAIN_MAX);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let flow = Flow::default();
+        for n in 0..(LIMIT as i64 + 10) {
+            flow.started(&Name::trusted("q"), &Name::trusted(&format!("k{n}")), at(n));
+        }
+        assert!(flow.lock().kinds.len() <= LIMIT);
+        let last = Name::trusted(&format!("k{}", LIMIT + 9));
+        assert!(flow.last_start(&Name::trusted("q"), &last).is_some());
+    }
+}

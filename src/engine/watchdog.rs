@@ -1,0 +1,359 @@
+//! The watchdog: looks for jobs that are stuck, finds out why, and says so once.
+//!
+//! It reads, judges and reports; it never changes a job. Each scan asks the store what is stuck,
+//! gathers the evidence for each queue and kind, and lets the domain judge. Two scans must agree
+//! before an episode opens or its verdict changes; an episode ends with the first scan that finds
+//! nothing stuck. Opening, change and end are one line in the log and one row in the store each;
+//! every other scan only brings the row's numbers up to date.
+//!
+//! What it knows lies in memory too, so that an answer can be given while the store is away.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::domain::names::Name;
+use crate::domain::time::{Timestamp, millis};
+use crate::domain::watch::{Evidence, Rate, Turn, Verdict, Watching, next_step};
+use crate::store::{Episode, EpisodeFilter, Found, KindState, QueueLimits, StuckAfter};
+
+use super::presence::Leases;
+use super::tasks::StepResult;
+use super::{Engine, lock};
+
+/// Episodes in one commit.
+const STEP: usize = 200;
+
+/// Lines in the log for what opened, changed or ended in one scan; the rest is one line together.
+const LINES: usize = 50;
+
+/// How many times its usual longest run a job may take before its worker counts as stalled.
+const RUN_FACTOR: u32 = 3;
+
+/// What the watchdog and the claims must know of the queues.
+#[derive(Debug, Clone, Default)]
+pub struct WatchSettings {
+    pub stuck_after: StuckAfter,
+    /// All declared queues.
+    pub limits: Vec<QueueLimits>,
+}
+
+/// A queue and a kind.
+type Key = (Name, Name);
+
+/// What the watchdog remembers between scans.
+#[derive(Debug, Default)]
+pub(super) struct Watchdog(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Whether the episodes of an earlier process have been read.
+    loaded: bool,
+    last_scan: Option<Timestamp>,
+    kinds: HashMap<Key, Watched>,
+}
+
+#[derive(Debug, Clone)]
+struct Watched {
+    watching: Watching,
+    episode: Episode,
+    /// Stuck jobs that no episode has counted yet.
+    uncounted: u64,
+}
+
+impl Watchdog {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.0)
+    }
+
+    pub(super) fn last_scan(&self) -> Option<Timestamp> {
+        self.lock().last_scan
+    }
+
+    /// The verdict of the episode that goes on for this queue and kind, if one does.
+    pub(super) fn verdict(&self, queue: &Name, kind: &Name) -> Option<Verdict> {
+        let memory = self.lock();
+        // Nothing is stuck most of the time.
+        if memory.kinds.is_empty() {
+            return None;
+        }
+        memory.kinds.get(&(queue.clone(), kind.clone()))?.watching.verdict()
+    }
+
+    /// The episodes that go on in this queue, as last seen.
+    pub(super) fn open_in(&self, queue: &Name) -> Vec<Episode> {
+        let memory = self.lock();
+        let of_queue = memory.kinds.values().filter(|w| w.episode.queue == *queue);
+        of_queue.filter(|w| w.watching.verdict().is_some()).map(|w| w.episode.clone()).collect()
+    }
+}
+
+/// What a scan does with one queue and kind.
+struct Step {
+    key: Key,
+    turn: Turn,
+    /// `None` when it is over and forgotten.
+    watched: Option<Watched>,
+    /// To be written, also when it is over.
+    episode: Option<Episode>,
+    counted: u64,
+    /// As it was before this scan, with what this scan has found for the first time: where it goes
+    /// on from if this scan cannot be written down.
+    before: Watched,
+}
+
+impl Engine {
+    pub(super) async fn watch(&self) -> StepResult {
+        self.remember_workers().await?;
+        self.remember_episodes().await?;
+        let now = self.now();
+        let rules = self.0.settings.watch.stuck_after.clone();
+        let stuck = self.0.store.scan(rules, now).await.map_err(|e| e.to_string())?;
+        let previous = self.0.watchdog.last_scan();
+        let leases = self.leases();
+        let mut known = self.0.watchdog.lock().kinds.clone();
+        let mut steps = Vec::new();
+        let (mut jobs, kinds) = (0, stuck.len());
+        for state in stuck {
+            jobs += state.stuck;
+            let key = (state.queue.name.clone(), state.kind.clone());
+            let watched = known.remove(&key);
+            steps.push(self.see(key, watched, &state, &leases, previous, now));
+        }
+        for (key, watched) in known {
+            steps.extend(calm(key, watched, now));
+        }
+        let written = self.write_episodes(&mut steps).await;
+        self.report(&steps, written.is_ok());
+        {
+            let mut memory = self.0.watchdog.lock();
+            memory.last_scan = Some(now);
+            let after = steps.into_iter().filter_map(|step| {
+                let watched = if written.is_ok() { step.watched } else { Some(step.before) };
+                Some((step.key, watched?))
+            });
+            memory.kinds = after.collect();
+        }
+        written?;
+        Ok(format!("{jobs} jobs of {kinds} kinds are stuck"))
+    }
+
+    /// The episodes that an earlier process left open.
+    async fn remember_episodes(&self) -> Result<(), String> {
+        if self.0.watchdog.lock().loaded {
+            return Ok(());
+        }
+        let ended_after = Some(Timestamp::from_millis(i64::MAX));
+        let filter = EpisodeFilter { ended_after, ..EpisodeFilter::default() };
+        let open =
+            self.0.store.episodes(filter, u32::MAX).await.map_err(|error| error.to_string())?;
+        let mut memory = self.0.watchdog.lock();
+        for episode in open {
+            let key = (episode.queue.clone(), episode.kind.clone());
+            let watching = Watching::opened(episode.verdict);
+            memory.kinds.insert(key, Watched { watching, episode, uncounted: 0 });
+        }
+        memory.loaded = true;
+        Ok(())
+    }
+
+    fn see(
+        &self,
+        key: Key,
+        watched: Option<Watched>,
+        state: &KindState,
+        leases: &Leases,
+        previous: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Step {
+        let evidence = self.evidence(state, leases, previous, now);
+        let found = evidence.judge();
+        let mut watched = watched.unwrap_or_else(|| Watched {
+            watching: Watching::default(),
+            episode: Episode {
+                queue: key.0.clone(),
+                kind: key.1.clone(),
+                verdict: found,
+                since: now,
+                jobs: 0,
+                peak_jobs: 0,
+                oldest_jobs: Vec::new(),
+                evidence: Evidence::default(),
+                ended_at: None,
+            },
+            uncounted: 0,
+        });
+        let mut before = watched.clone();
+        before.uncounted += state.newly;
+        let turn = watched.watching.see(Some(found));
+        let episode = &mut watched.episode;
+        episode.jobs = state.stuck;
+        episode.peak_jobs = episode.peak_jobs.max(state.stuck);
+        episode.oldest_jobs.clone_from(&state.oldest_jobs);
+        episode.evidence = evidence;
+        watched.uncounted += state.newly;
+        let (mut counted, mut written) = (0, None);
+        if let Some(verdict) = watched.watching.verdict() {
+            watched.episode.verdict = verdict;
+            counted = std::mem::take(&mut watched.uncounted);
+            written = Some(watched.episode.clone());
+        }
+        Step { key, turn, watched: Some(watched), episode: written, counted, before }
+    }
+
+    /// What there is to know of one queue and kind.
+    pub(super) fn evidence(
+        &self,
+        state: &KindState,
+        leases: &Leases,
+        previous_scan: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Evidence {
+        let queue = &state.queue.name;
+        let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
+        let run_limit = state
+            .queue_running
+            .iter()
+            .map(|(kind, _)| kind)
+            .chain([&state.kind])
+            .map(|kind| self.run_limit(queue, kind))
+            .max()
+            .unwrap_or_default();
+        let waiting = state.tallies[..3].iter().sum::<u64>();
+        let mut evidence = Evidence {
+            at: now,
+            // Of those that are scheduled or back off, the due ones are not worth a count.
+            eligible: state.tallies[0].max(state.stuck.min(waiting)),
+            running: state.tallies[3],
+            oldest_since: state.oldest_since,
+            stuck_after_ms: stuck_after.map(|d| millis(d) as u64),
+            paused_at: state.queue.paused_at,
+            queue_running: state.queue_running.iter().map(|(_, jobs)| jobs).sum(),
+            max_running: state.queue.max_running,
+            store_degraded: self.0.health.is_degraded(),
+            parked_claims: self.0.claims.free(queue, &state.kind),
+            last_start: self.0.flow.last_start(queue, &state.kind),
+            start_rate: Some(Rate::per_second(self.0.flow.rate(queue))),
+            run_limit_ms: millis(run_limit) as u64,
+            previous_scan,
+            ..Evidence::default()
+        };
+        self.roll().testify(queue, &state.kind, state.oldest_since, leases, &mut evidence);
+        evidence
+    }
+
+    /// How long a job of this queue and kind may run, with nothing being settled, before its
+    /// worker is suspected to hang.
+    pub(super) fn run_limit(&self, queue: &Name, kind: &Name) -> Duration {
+        let usual = self.medians().longest_run(queue, kind).map(|longest| longest * RUN_FACTOR);
+        let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
+        usual
+            .unwrap_or_else(|| self.defaults(queue.as_str()).timeout)
+            .max(stuck_after.unwrap_or_default())
+    }
+
+    /// What is told of the oldest job: the error that it last met, and its trace.
+    async fn look_at_oldest(&self, episode: &mut Episode) {
+        let Some(id) = episode.oldest_jobs.first() else { return };
+        if let Ok(Found::Here(record)) = self.0.store.get(*id, false).await {
+            let (error, trace) = super::explain::told_of(&record);
+            episode.evidence.last_error = error;
+            episode.evidence.trace_id = trace;
+        }
+    }
+
+    async fn write_episodes(&self, steps: &mut [Step]) -> Result<(), String> {
+        for step in steps.iter_mut().filter(|s| matches!(s.turn, Turn::Open(_))).take(LINES) {
+            if let Some(episode) = &mut step.episode {
+                self.look_at_oldest(episode).await;
+            }
+        }
+        let all: Vec<Episode> = steps.iter().filter_map(|s| s.episode.clone()).collect();
+        for step in all.chunks(STEP) {
+            self.0.store.record_episodes(step.to_vec()).await.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What could not be written is told when it can be.
+    fn report(&self, steps: &[Step], written: bool) {
+        if !written {
+            return;
+        }
+        let mut lines = 0;
+        for step in steps {
+            if let (Some(episode), true) = (&step.episode, step.counted > 0) {
+                self.0.events.stuck_detected(&step.key.0, episode.verdict, step.counted);
+            }
+            let Some(episode) = &step.episode else { continue };
+            lines += usize::from(tells(step.turn));
+            if lines <= LINES {
+                tell(step.turn, episode);
+            }
+        }
+        if lines > LINES {
+            tracing::warn!(
+                more = lines - LINES,
+                "more queues and kinds have become stuck or unstuck; see `punctual episodes`"
+            );
+        }
+    }
+
+    /// Leases by worker, as the sample last saw them.
+    pub(super) fn leases(&self) -> Arc<Leases> {
+        self.latest().map(|latest| Arc::clone(&latest.leases)).unwrap_or_default()
+    }
+}
+
+/// Nothing is stuck there any more.
+fn calm(key: Key, watched: Watched, now: Timestamp) -> Option<Step> {
+    let Watched { mut watching, episode, .. } = watched.clone();
+    let turn = watching.see(None);
+    match turn {
+        Turn::End(verdict) => {
+            let episode = Episode { verdict, jobs: 0, ended_at: Some(now), ..episode };
+            Some(Step {
+                key,
+                turn,
+                watched: None,
+                episode: Some(episode),
+                counted: 0,
+                before: watched,
+            })
+        }
+        Turn::Calm | Turn::Suspect | Turn::Open(_) | Turn::Stay(_) | Turn::Change { .. } => None,
+    }
+}
+
+const fn tells(turn: Turn) -> bool {
+    match turn {
+        Turn::Open(_) | Turn::Change { .. } | Turn::End(_) => true,
+        Turn::Calm | Turn::Suspect | Turn::Stay(_) => false,
+    }
+}
+
+fn tell(turn: Turn, episode: &Episode) {
+    let Episode { queue, kind, evidence, .. } = episode;
+    let oldest = evidence.oldest_age().unwrap_or_default().as_secs();
+    match turn {
+        Turn::Open(verdict) => tracing::warn!(
+            %queue, %kind, verdict = verdict.as_str(), jobs = episode.jobs,
+            oldest_age_seconds = oldest,
+            oldest_job = episode.oldest_jobs.first().map(tracing::field::display),
+            next_step = next_step(verdict, queue.as_str(), kind.as_str(), evidence),
+            "jobs are stuck in pending"
+        ),
+        Turn::Change { from, to } => tracing::warn!(
+            %queue, %kind, verdict = to.as_str(), before = from.as_str(), jobs = episode.jobs,
+            oldest_age_seconds = oldest,
+            next_step = next_step(to, queue.as_str(), kind.as_str(), evidence),
+            "jobs are stuck for another reason"
+        ),
+        Turn::End(verdict) => tracing::info!(
+            %queue, %kind, verdict = verdict.as_str(), peak_jobs = episode.peak_jobs,
+            lasted_seconds = episode.ended_at.map(|t| t.since(episode.since).as_secs()),
+            "jobs are stuck no more"
+        ),
+        Turn::Calm | Turn::Suspect | Turn::Stay(_) => {}
+    }
+}
