@@ -51,7 +51,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A valid configuration.
 ///
-/// Read-only in spirit: [`Config::queue`], [`Config::hash`] and [`Config::describe`] are fixed
+/// Read-only in spirit: the [`Config::queues`], [`Config::hash`] and [`Config::describe`] are fixed
 /// when it is loaded and do not follow later changes of the public fields.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -60,11 +60,12 @@ pub struct Config {
     pub server: ServerConfig,
     pub store: StoreConfig,
     pub jobs: JobsConfig,
+    pub watchdog: WatchdogConfig,
     pub tasks: TasksConfig,
     pub auth: AuthConfig,
     pub telemetry: TelemetryConfig,
     pub limits: LimitsConfig,
-    queues: HashMap<Name, Arc<JobDefaults>>,
+    queues: HashMap<Name, (Arc<JobDefaults>, QueueWatch)>,
     values: Values,
 }
 
@@ -93,6 +94,9 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// Default full.
     pub durability: Durability,
+    /// Bytes; with less free on the disk, no more jobs are taken. 0 (no guard) to 1 PiB, default
+    /// 256 MB.
+    pub min_free: u64,
 }
 
 /// Which store, and where.
@@ -154,7 +158,16 @@ pub struct RetryAfterConfig {
     pub max: Duration,
 }
 
-pub use crate::domain::defaults::JobDefaults;
+pub use crate::domain::defaults::{JobDefaults, QueueWatch};
+
+/// `[watchdog]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchdogConfig {
+    /// 100 ms to 10 m, default 15 s.
+    pub interval: Duration,
+    /// For queues without a value of their own; `None`: off. 1 s to 7 d, default 5 m.
+    pub stuck_after: Option<Duration>,
+}
 
 /// `[tasks]`: the periods of maintenance tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,12 +301,23 @@ impl Config {
 
     /// What jobs of this queue get: its own keys, else those of `[jobs]`. One hash look-up.
     pub fn queue(&self, name: &str) -> &Arc<JobDefaults> {
-        self.queues.get(name).unwrap_or(&self.jobs.defaults)
+        self.queues.get(name).map_or(&self.jobs.defaults, |(defaults, _)| defaults)
+    }
+
+    /// What this queue gets beside that: its own keys, else that of `[watchdog]`, else no limit.
+    pub fn queue_watch(&self, name: &str) -> QueueWatch {
+        let undeclared = QueueWatch { stuck_after: self.watchdog.stuck_after, max_running: None };
+        self.queues.get(name).map_or(undeclared, |(_, watch)| *watch)
     }
 
     /// The queues that have a section, in no order.
     pub fn queues(&self) -> impl Iterator<Item = (&Name, &Arc<JobDefaults>)> {
-        self.queues.iter()
+        self.queues.iter().map(|(name, (defaults, _))| (name, defaults))
+    }
+
+    /// The same with what each gets beside its [`JobDefaults`].
+    pub fn queue_watches(&self) -> impl Iterator<Item = (&Name, QueueWatch)> {
+        self.queues.iter().map(|(name, (_, watch))| (name, *watch))
     }
 
     /// Changes with the effective values, and only with them: 16 hex digits of the SHA-256 of

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors::{ConfigErrors, Place};
-use super::keys::{JOBS, Target, jobs};
+use super::keys::{JOBS, Target, WATCHDOG, jobs};
 use super::read::{Reader, Values};
 use super::value::{Value, format_duration};
 use super::{
     AuthConfig, AuthMode, Config, Durability, JobDefaults, JobsConfig, LimitsConfig, LogFormat,
-    RetryAfterConfig, ServerConfig, StoreConfig, StoreUrl, TasksConfig, TelemetryConfig,
+    QueueWatch, RetryAfterConfig, ServerConfig, StoreConfig, StoreUrl, TasksConfig,
+    TelemetryConfig, WatchdogConfig,
 };
 use crate::domain::job::Retention;
 use crate::domain::names::Name;
@@ -45,14 +46,11 @@ fn backoff_rises(reader: &mut Reader) {
     let queues = values.queue_names().map(Some);
     for queue in [None].into_iter().chain(queues) {
         let entry = |key| match queue {
-            Some(queue) => values.queue(queue, key),
+            Some(queue) => values.queue(queue, key).expect(INHERITED),
             None => values.base(JOBS, key),
         };
         let (initial, max) = (entry("backoff.initial"), entry("backoff.max"));
-        let inherited = |key| {
-            queue
-                .is_some_and(|queue| values.queue(queue, key).place == values.base(JOBS, key).place)
-        };
+        let inherited = |key| queue.is_some() && entry(key).place == values.base(JOBS, key).place;
         if span(&initial.value) <= span(&max.value)
             || (inherited("backoff.initial") && inherited("backoff.max"))
         {
@@ -117,10 +115,14 @@ fn config(values: Values, file: Option<&Path>) -> Config {
     let job = |key| base(JOBS, key);
     let defaults = |queue: Option<&str>| {
         let of = |key| match queue {
-            Some(queue) => &values.queue(queue, key).value,
+            Some(queue) => &values.queue(queue, key).expect(INHERITED).value,
             None => job(key),
         };
         Arc::new(job_defaults(of))
+    };
+    let watch = |queue: &str| QueueWatch {
+        stuck_after: span_or_off(&values.queue(queue, "stuck_after").expect(INHERITED).value),
+        max_running: values.queue(queue, "max_running").map(|limit| small(&limit.value)),
     };
     let server = ServerConfig {
         listen: socket_addr(base("server", "listen")),
@@ -136,6 +138,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
             "normal" => Durability::Normal,
             _ => Durability::Full,
         },
+        min_free: number(base("store", "min_free")),
     };
     let jobs = JobsConfig {
         defaults: defaults(None),
@@ -145,6 +148,10 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         max_result_bytes: count(job("max_result_bytes")),
         result_hosts: list(job("result_hosts")),
         retry_after: RetryAfterConfig { max: span(job("retry_after.max")) },
+    };
+    let watchdog = WatchdogConfig {
+        interval: span(base(WATCHDOG, "interval")),
+        stuck_after: span_or_off(base(WATCHDOG, "stuck_after")),
     };
     let tasks = TasksConfig {
         reaper: span(base("tasks", "reaper")),
@@ -166,12 +173,14 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         kinds: count(base("limits", "kinds")),
     };
     let queues =
-        values.queue_names().map(|name| (Name::trusted(name), defaults(Some(name)))).collect();
+        values.queue_names().map(|name| (Name::trusted(name), (defaults(Some(name)), watch(name))));
+    let queues = queues.collect();
     Config {
         file: file.map(PathBuf::from),
         server,
         store,
         jobs,
+        watchdog,
         tasks,
         auth: AuthConfig { mode },
         telemetry: TelemetryConfig { log_format },
@@ -185,7 +194,7 @@ fn job_defaults<'a>(of: impl Fn(&'static str) -> &'a Value) -> JobDefaults {
     JobDefaults {
         sync_window: span(of("sync_window")),
         lease: span(of("lease")),
-        max_attempts: u32::try_from(count(of("max_attempts"))).unwrap_or(u32::MAX),
+        max_attempts: small(of("max_attempts")),
         timeout: span(of("timeout")),
         cancel_grace: span(of("cancel_grace")),
         backoff: Backoff {
@@ -206,25 +215,42 @@ fn job_defaults<'a>(of: impl Fn(&'static str) -> &'a Value) -> JobDefaults {
 // of the defaults meets.
 
 const SLIP: &str = "read as the type that the table of keys declares";
+const INHERITED: &str = "a section has the key";
 
 fn span(value: &Value) -> Duration {
+    span_or_off(value).expect(SLIP)
+}
+
+/// `None`: off.
+fn span_or_off(value: &Value) -> Option<Duration> {
     match value {
-        Value::Duration(span) => *span,
+        Value::Duration(span) => Some(*span),
+        Value::Off => None,
         Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => panic!("{SLIP}"),
     }
 }
 
-fn count(value: &Value) -> usize {
+fn number(value: &Value) -> u64 {
     match value {
-        Value::Integer(n) => usize::try_from(*n).unwrap_or(usize::MAX),
-        Value::Duration(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => panic!("{SLIP}"),
+        Value::Integer(n) => *n,
+        Value::Duration(_) | Value::Off | Value::Float(_) | Value::Text(_) | Value::List(_) => {
+            panic!("{SLIP}")
+        }
     }
+}
+
+fn count(value: &Value) -> usize {
+    usize::try_from(number(value)).unwrap_or(usize::MAX)
+}
+
+fn small(value: &Value) -> u32 {
+    u32::try_from(number(value)).unwrap_or(u32::MAX)
 }
 
 fn real(value: &Value) -> f64 {
     match value {
         Value::Float(x) => *x,
-        Value::Duration(_) | Value::Integer(_) | Value::Text(_) | Value::List(_) => {
+        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Text(_) | Value::List(_) => {
             panic!("{SLIP}")
         }
     }
@@ -233,7 +259,7 @@ fn real(value: &Value) -> f64 {
 fn word(value: &Value) -> &str {
     match value {
         Value::Text(text) => text,
-        Value::Duration(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) => {
+        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Float(_) | Value::List(_) => {
             panic!("{SLIP}")
         }
     }
@@ -242,7 +268,7 @@ fn word(value: &Value) -> &str {
 fn list(value: &Value) -> Vec<String> {
     match value {
         Value::List(items) => items.clone(),
-        Value::Duration(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
+        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
             panic!("{SLIP}")
         }
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::Config;
 use super::hint::variable;
-use super::keys::{JOBS, Key, QUEUES, SECTIONS, Section, Target};
+use super::keys::{JOBS, Key, QUEUE_ONLY, QUEUES, SECTIONS, Section, Target, WATCHDOG};
+use super::value::{Kind, quote};
 
 /// Shown in the documentation with the errors that it really gives.
 const BROKEN: &str = "\
@@ -17,10 +18,15 @@ max_attempts = 500
 timeout = 60
 ";
 
+/// After this section comes what a queue inherits from it and those before, and may override.
+const INHERITED_LAST: &str = WATCHDOG;
+
 pub(super) const QUEUE_EXAMPLE: &str = "\
 [queues.reports]
 lease = \"5m\"
 backoff.max = \"1h\"        # the rest of backoff as in [jobs]
+stuck_after = \"30m\"       # they may wait so long
+max_running = 50          # at a time, over all workers
 
 [queues.\"eu.mail\"]       # a name with a dot needs quotes
 max_attempts = 20
@@ -45,16 +51,17 @@ pub(super) fn markdown() -> String {
          file, then the defaults below.\n\
          - Durations are strings: `\"250ms\"`, `\"30s\"`, `\"1h 30m\"`, `\"7d\"`; milliseconds \
          are the finest.\n\
-         - Sizes are bytes, `65536`, or strings: `\"64KiB\"` (1024 each), `\"64KB\"` (1000 \
-         each).\n\
+         - Sizes are bytes, `65536`, or strings with a unit: `\"64KB\"`, `\"256MB\"`, \
+         `\"2GB\"`, `\"1TB\"` (1000 each), `\"64KiB\"`,\n  `\"256MiB\"`, `\"2GiB\"`, \
+         `\"1TiB\"` (1024 each), or `\"65536B\"`. That holds for every key with a size.\n\
          - `punctual check-config FILE` says everything that is wrong with a file, or prints \
          what would be in force.\n\
          \n\
          Sections: ",
     );
     let mut names: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
-    let after_jobs = names.iter().position(|name| *name == JOBS).map_or(0, |at| at + 1);
-    names.insert(after_jobs, "queues.NAME");
+    let after = names.iter().position(|name| *name == INHERITED_LAST).map_or(0, |at| at + 1);
+    names.insert(after, "queues.NAME");
     let links: Vec<_> = names
         .iter()
         .map(|name| format!("[{name}](#{})", name.replace('.', "").to_lowercase()))
@@ -63,7 +70,7 @@ pub(super) fn markdown() -> String {
     out.push_str("[errors](#errors).\n");
     for section in SECTIONS {
         section_table(&mut out, section);
-        if section.name == JOBS {
+        if section.name == INHERITED_LAST {
             queue_section(&mut out);
         }
     }
@@ -74,31 +81,41 @@ pub(super) fn markdown() -> String {
 
 fn section_table(out: &mut String, section: &Section) {
     let _ = writeln!(out, "\n## `[{}]`\n\n{}\n", section.name, section.doc);
-    let _ = writeln!(out, "| key | default | range | what it does |\n|---|---|---|---|");
+    head(out);
     for key in section.keys {
         let mark = if key.per_queue { " *Per queue.*" } else { "" };
-        let _ = writeln!(
-            out,
-            "| `{}` | `{}` | {} | {}{mark} |",
-            key.name,
-            default(key),
-            cell(&key.kind.range()),
-            cell(key.doc),
-        );
+        row(out, key, &format!("`{}`", default(key)), mark);
     }
 }
 
+fn head(out: &mut String) {
+    let _ = writeln!(out, "| key | default | range | what it does |\n|---|---|---|---|");
+}
+
+fn row(out: &mut String, key: &Key, default: &str, mark: &str) {
+    let (range, doc) = (cell(&key.kind.range()), cell(key.doc));
+    let _ = writeln!(out, "| `{}` | {default} | {range} | {doc}{mark} |", key.name);
+}
+
 fn queue_section(out: &mut String) {
-    let names: Vec<_> = Target::Queue("").keys().map(|key| format!("`{}`", key.name)).collect();
+    let own = |key: &&Key| QUEUE_ONLY.iter().any(|only| only.name == key.name);
+    let inherited = Target::Queue("").keys().filter(|key| !own(key));
+    let names: Vec<_> = inherited.map(|key| format!("`{}`", key.name)).collect();
     let _ = writeln!(
         out,
         "\n## `[{QUEUES}.NAME]`\n\n\
-         Keys of one queue. What a section leaves out is taken from `[{JOBS}]`, key by key, so a \
-         queue may change one\npart of a group alone. A queue needs no section to be used. Names \
-         are 1 to 128 characters of `a-z 0-9 . _ : -`,\nthe first a letter or digit.\n\n\
-         Keys: {}.\n\n```toml\n{QUEUE_EXAMPLE}```",
+         Keys of one queue. What a section leaves out is taken from `[{JOBS}]` and `[{WATCHDOG}]`, \
+         key by key, so a queue\nmay change one part of a group alone. A queue needs no section \
+         to be used. Names are 1 to 128 characters of\n`a-z 0-9 . _ : -`, the first a letter or \
+         digit.\n\n\
+         Keys that it inherits: {}.\n\nKeys that only queues have:\n",
         names.join(", "),
     );
+    head(out);
+    for key in QUEUE_ONLY {
+        row(out, key, "unset", "");
+    }
+    let _ = writeln!(out, "\n```toml\n{QUEUE_EXAMPLE}```");
 }
 
 fn environment_section(out: &mut String) {
@@ -141,7 +158,7 @@ pub(super) fn sample() -> String {
         "# Every key of Punctual with its default. An empty file works the same: keep only the \
          lines that you change.\n\
          # Durations: \"250ms\", \"30s\", \"1h 30m\", \"7d\". Sizes: bytes, or \"64KiB\", \
-         \"64KB\". Details: docs/CONFIG.md\n\
+         \"256MB\", \"2GB\". Details: docs/CONFIG.md\n\
          # Check a file with: punctual check-config FILE\n",
     );
     for section in SECTIONS {
@@ -155,12 +172,16 @@ pub(super) fn sample() -> String {
             comment(&mut out, &format!("Allowed: {}.{mark}", key.kind.range()));
             let _ = writeln!(out, "{} = {}", key.name, default(key));
         }
-        if section.name == JOBS {
+        if section.name == INHERITED_LAST {
             let _ = writeln!(out);
             comment(
                 &mut out,
-                "A queue may have its own value for each key marked \"per queue too\".",
+                "A queue may have its own value for each key marked \"per queue too\", and further:",
             );
+            for key in QUEUE_ONLY {
+                comment(&mut out, &format!("{}: {}", key.name, key.doc));
+                comment(&mut out, &format!("Allowed: {}.", key.kind.range()));
+            }
             for line in QUEUE_EXAMPLE.lines() {
                 let _ = writeln!(out, "{}", format!("# {line}").trim_end());
             }
@@ -171,6 +192,10 @@ pub(super) fn sample() -> String {
 
 /// As TOML.
 fn default(key: &Key) -> String {
+    if matches!(key.kind, Kind::Size { .. }) && key.default.parse::<u64>().is_err() {
+        // With its unit, as it is said best.
+        return quote(key.default);
+    }
     key.kind.read_text(key.default).map_or_else(|_| key.default.to_owned(), |v| v.to_string())
 }
 

@@ -1,6 +1,6 @@
 //! What somebody who wrote an unknown name probably meant.
 
-use super::keys::{QUEUES, SECTIONS, Target, jobs};
+use super::keys::{QUEUE_ONLY, QUEUES, SECTIONS, Target, jobs};
 
 /// The nearest of `known` to `word`, if it is near enough to be a slip.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -39,6 +39,10 @@ pub(super) fn unknown_key(target: Target<'_>, name: &str, spell: fn(&str) -> Str
                 return format!("unknown key; did you mean {}?", spell(&full));
             }
         }
+    }
+    if QUEUE_ONLY.iter().any(|key| key.name == name) {
+        let full = spell(&Target::Queue("NAME").full(name));
+        return format!("each queue has its own; set {full} instead");
     }
     let known: Vec<_> = target.keys().map(|key| key.name).collect();
     format!("unknown key; known in [{}]: {}", target.table(), known.join(", "))

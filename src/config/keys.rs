@@ -20,9 +20,10 @@ pub(super) struct Key {
     /// Below the section, with a dot for a nested table: `backoff.initial`.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// As it is written in an environment variable.
+    /// As it is written in an environment variable. Empty for the keys that only queues have:
+    /// those are unset until a queue sets them.
     pub(super) default: &'static str,
-    /// May also be set in `[queues.NAME]`.
+    /// May also be set in `[queues.NAME]`. The names of such keys differ between sections.
     pub(super) per_queue: bool,
     /// What it does, in Markdown.
     pub(super) doc: &'static str,
@@ -44,7 +45,15 @@ impl Key {
 }
 
 const fn ms(min: u64, max: u64) -> Kind {
-    Kind::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max) }
+    span(min, max, false)
+}
+
+const fn ms_or_off(min: u64, max: u64) -> Kind {
+    span(min, max, true)
+}
+
+const fn span(min: u64, max: u64, off: bool) -> Kind {
+    Kind::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max), off }
 }
 
 const fn integer(min: u64, max: u64) -> Kind {
@@ -64,9 +73,10 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const MIB: u64 = 1 << 20;
+const PIB: u64 = 1 << 50;
 
-/// The section whose keys `[queues.NAME]` may override.
 pub(super) const JOBS: &str = "jobs";
+pub(super) const WATCHDOG: &str = "watchdog";
 pub(super) const QUEUES: &str = "queues";
 
 /// In the order of the documentation.
@@ -134,6 +144,15 @@ pub(super) const SECTIONS: &[Section] = &[
                 "full",
                 "`full`: every accepted job is on disk before the 202. `normal`: faster, but a \
                  power failure may lose the last moments; `/v1/meta` says so.",
+            ),
+            Key::new(
+                "min_free",
+                bytes(0, PIB),
+                "256MB",
+                "While less than this is free on the disk of the store, submissions get 503 \
+                 `storage-full`. What is accepted goes on: work is claimed, settled and cancelled \
+                 in the space that this keeps back. 0: no guard; then only a full disk stops \
+                 submissions, and everything else with them.",
             ),
         ],
     },
@@ -257,6 +276,28 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: WATCHDOG,
+        doc: "The watchdog looks for jobs that could run and do not, and says why.",
+        keys: &[
+            Key::new(
+                "interval",
+                ms(100, 10 * MINUTE),
+                "15s",
+                "How often it looks. A verdict is given when two looks agree, so a stuck job shows within \
+                 two intervals of its time.",
+            ),
+            Key::per_queue(
+                "stuck_after",
+                ms_or_off(SECOND, 7 * DAY),
+                "5m",
+                "A job that could have been claimed for longer than this is stuck: it is counted, \
+                 shown with a verdict and alerted on. Time that it was scheduled for, backed off \
+                 or paused through does not count. Set it to the longest wait that is normal in \
+                 the queue. `\"off\"`: no job is ever called stuck.",
+            ),
+        ],
+    },
+    Section {
         name: "tasks",
         doc: "How often each maintenance task runs.",
         keys: &[
@@ -318,6 +359,16 @@ pub(super) const SECTIONS: &[Section] = &[
     },
 ];
 
+/// What only a queue has. Unset means no limit, so there is no default to inherit.
+pub(super) const QUEUE_ONLY: &[Key] = &[Key::per_queue(
+    "max_running",
+    integer(1, 1_000_000),
+    "",
+    "At most this many of the queue's jobs run at a time, over all workers; more wait, also when \
+     workers ask for them, and say `concurrency_limited`. For work that shares something scarce. \
+     Unset: no limit.",
+)];
+
 /// Where a key is set: a section, or a queue's overrides.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'a> {
@@ -327,11 +378,13 @@ pub(super) enum Target<'a> {
 
 impl Target<'_> {
     pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
-        let (section, all) = match self {
-            Target::Section(section) => (section, true),
-            Target::Queue(_) => (jobs(), false),
+        let (sections, own) = match self {
+            Target::Section(section) => (std::slice::from_ref(section), &[][..]),
+            Target::Queue(_) => (SECTIONS, QUEUE_ONLY),
         };
-        section.keys.iter().filter(move |key| all || key.per_queue)
+        let all = matches!(self, Target::Section(_));
+        let inherited = sections.iter().flat_map(|section| section.keys);
+        inherited.filter(move |key| all || key.per_queue).chain(own)
     }
 
     pub(super) fn key(self, name: &str) -> Option<&'static Key> {
@@ -359,6 +412,11 @@ impl Target<'_> {
 
 pub(super) fn section(name: &str) -> Option<&'static Section> {
     SECTIONS.iter().find(|section| section.name == name)
+}
+
+/// The section whose value a queue inherits; `None`: only queues have the key.
+pub(super) fn inherited_from(key: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.keys.iter().any(|k| k.per_queue && k.name == key))
 }
 
 pub(super) fn jobs() -> &'static Section {

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::Override;
 use super::errors::{ConfigError, Place};
 use super::hint;
-use super::keys::{JOBS, Key, QUEUES, SECTIONS, Target, bare_or_quoted, section};
+use super::keys::{Key, QUEUES, SECTIONS, Target, bare_or_quoted, inherited_from, section};
 use super::value::{Raw, Value, show};
 use crate::domain::names::{NAME_RULE, Name};
 
@@ -48,10 +48,11 @@ impl Values {
         self.base.get(&(section, key)).expect("declared in the table of keys")
     }
 
-    /// A queue's own value, else that of `[jobs]`.
-    pub(super) fn queue(&self, queue: &str, key: &'static str) -> &Entry {
+    /// A queue's own value, else the one that it inherits; `None` for a key that only queues
+    /// have, and this one leaves unset.
+    pub(super) fn queue(&self, queue: &str, key: &'static str) -> Option<&Entry> {
         let own = self.queues.get(queue).and_then(|own| own.get(key));
-        own.unwrap_or_else(|| self.base(JOBS, key))
+        own.or_else(|| inherited_from(key).map(|section| self.base(section.name, key)))
     }
 
     /// The queues that were named.
@@ -69,7 +70,9 @@ impl Values {
         });
         let queues = self.queue_names().flat_map(move |name| {
             let target = Target::Queue(name);
-            target.keys().map(move |key| (target, key, &self.queue(name, key.name).value))
+            target.keys().filter_map(move |key| {
+                self.queue(name, key.name).map(|entry| (target, key, &entry.value))
+            })
         });
         base.chain(queues)
     }

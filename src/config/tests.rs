@@ -1,4 +1,4 @@
-use super::keys::SECTIONS;
+use super::keys::{QUEUE_ONLY, SECTIONS};
 use super::*;
 use crate::domain::job::Policy;
 
@@ -37,6 +37,9 @@ fn every_default_is_in_its_own_range_and_the_whole_builds() {
     assert_eq!(config.store.url, StoreUrl::Sqlite("punctual.db".into()));
     assert_eq!(config.store.url.to_string(), "sqlite://punctual.db");
     assert_eq!(config.store.durability.as_str(), "full");
+    assert_eq!(config.store.min_free, 256_000_000);
+    assert_eq!(config.watchdog.interval, secs(15));
+    assert_eq!(config.watchdog.stuck_after, Some(secs(300)));
     assert_eq!(config.jobs.max_payload_bytes, 1 << 20);
     assert_eq!(config.tasks.scheduler, Duration::from_millis(250));
     assert_eq!((config.limits.queues, config.limits.kinds), (100, 100));
@@ -51,6 +54,10 @@ fn the_sample_is_the_defaults() {
     assert_eq!(sample.hash(), Config::default().hash());
     let queues = Config::from_toml(docs::QUEUE_EXAMPLE).expect("the example of queues loads");
     assert_eq!(queues.queues().count(), 2);
+    assert_eq!(queues.queue_watch("reports").max_running, Some(50));
+    for key in QUEUE_ONLY {
+        assert!(Config::sample_toml().contains(&format!("# {}: ", key.name)), "{}", key.name);
+    }
 }
 
 #[test]
@@ -61,6 +68,9 @@ fn the_documentation_names_every_key_and_its_errors_are_real() {
         for key in section.keys {
             assert!(docs.contains(&format!("| `{}` |", key.name)), "{}", key.name);
         }
+    }
+    for key in QUEUE_ONLY {
+        assert!(docs.contains(&format!("| `{}` | unset |", key.name)), "{}", key.name);
     }
     for line in docs.lines().filter(|line| line.starts_with('|')) {
         let cells = line.replace("\\|", "").matches('|').count();
@@ -115,6 +125,14 @@ fn unknown_keys_name_the_nearest() {
         ("listen = \"x\"", "listen: in no section; did you mean server.listen?"),
         ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode"),
         ("[queues.a]\nlaese = 1", "did you mean queues.a.lease?"),
+        ("[queues.a]\nstuk_after = \"1m\"", "did you mean queues.a.stuck_after?"),
+        ("[queues.a]\nmax_runing = 1", "did you mean queues.a.max_running?"),
+        ("[queues.a]\ninterval = \"1s\"", "did you mean watchdog.interval?"),
+        ("[queues.a]\nmin_free = 0", "did you mean store.min_free?"),
+        ("[jobs]\nstuck_after = \"1m\"", "did you mean watchdog.stuck_after?"),
+        ("[jobs]\nmax_running = 1", "each queue has its own; set queues.NAME.max_running instead"),
+        ("[watchdog]\nstuck = \"1m\"", "unknown key; known in [watchdog]: interval, stuck_after"),
+        ("[watchdgo]\ninterval = \"1s\"", "did you mean watchdog?"),
         (
             "[queues.a]\nmax_payload_bytes = 1",
             "the same for all queues; set jobs.max_payload_bytes",
@@ -151,6 +169,18 @@ fn wrong_types_are_named() {
         ("[queues.\"\"]", "not the name of a queue"),
         ("[queues.\"a\\nb\"]", "queues.\"a\\nb\": not the name of a queue"),
         ("[jobs]\nmax_payload_bytes = \"17MiB\"", "use 1 to 16 MiB"),
+        ("[store]\nmin_free = \"some\"", "\"some\" is not a size"),
+        ("[store]\nmin_free = -1", "use 0 to 1024 TiB"),
+        ("[store]\nmin_free = true", "write a number of bytes, or a size such as \"1MiB\""),
+        ("[watchdog]\ninterval = \"off\"", "not a duration"),
+        ("[watchdog]\ninterval = \"99ms\"", "use 100ms to 10m"),
+        ("[watchdog]\nstuck_after = \"8d\"", "out of range; use 1s to 7d, or \"off\""),
+        ("[watchdog]\nstuck_after = 0", "1s to 7d, or \"off\""),
+        ("[watchdog]\nstuck_after = false", "1s to 7d, or \"off\""),
+        ("[queues.a]\nstuck_after = \"0s\"", "queues.a.stuck_after: \"0s\" is out of range"),
+        ("[queues.a]\nstuck_after = \"of\"", "1s to 7d, or \"off\""),
+        ("[queues.a]\nmax_running = 0", "use 1 to 1000000"),
+        ("[queues.a]\nmax_running = \"off\"", "write a whole number"),
         ("[jobs]\ntimeout = \"604801s\"", "use 1s to 7d"),
     ] {
         let found = errors(text);
@@ -232,6 +262,70 @@ lease = \"2m\"
 }
 
 #[test]
+fn a_queue_has_a_patience_and_a_limit_of_its_own() {
+    let patience = |stuck_after, max_running| QueueWatch { stuck_after, max_running };
+    let config = Config::from_toml(
+        "\
+[watchdog]
+stuck_after = \"2m\"
+
+[queues.reports]
+stuck_after = \"30m\"
+max_running = 50
+
+[queues.archive]
+stuck_after = \"off\"
+
+[queues.plain]
+lease = \"1m\"
+",
+    )
+    .unwrap();
+    assert_eq!(config.queue_watch("reports"), patience(Some(secs(1_800)), Some(50)));
+    assert_eq!(config.queue_watch("archive"), patience(None, None));
+    assert_eq!(config.queue_watch("plain"), patience(Some(secs(120)), None));
+    assert_eq!(config.queue_watch("never-named"), patience(Some(secs(120)), None));
+    for (name, watch) in config.queue_watches() {
+        assert_eq!(watch, config.queue_watch(name.as_str()), "{name}");
+    }
+    assert_eq!(config.queue_watches().count(), 3);
+    // What is off for all can be on for one.
+    let config = Config::from_toml(
+        "[watchdog]\nstuck_after = \"off\"\n[queues.a]\nstuck_after = \"1m\"\n[queues.b]\n",
+    )
+    .unwrap();
+    assert_eq!(config.watchdog.stuck_after, None);
+    assert_eq!(config.queue_watch("a").stuck_after, Some(secs(60)));
+    assert_eq!(config.queue_watch("b").stuck_after, None);
+}
+
+#[test]
+fn sizes_have_units_everywhere() {
+    let config = Config::from_toml(
+        "[store]\nmin_free = \"2GB\"\n[jobs]\nmax_payload_bytes = \"2MiB\"\n\
+         inline_result_bytes = \"8kB\"\nmax_result_bytes = \"1000000B\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.store.min_free, 2_000_000_000);
+    assert_eq!(config.jobs.max_payload_bytes, 2 << 20);
+    assert_eq!(config.jobs.inline_result_bytes, 8_000);
+    assert_eq!(config.jobs.max_result_bytes, 1_000_000);
+    assert_eq!(Config::from_toml("[store]\nmin_free = 0").unwrap().store.min_free, 0);
+    let most = no_file(&[("PUNCTUAL_STORE__MIN_FREE", "1000000GB")], &[]).unwrap();
+    assert_eq!(most.store.min_free, 1_000_000_000_000_000);
+}
+
+#[test]
+fn keys_that_queues_have_are_told_apart() {
+    let mut seen = std::collections::BTreeSet::new();
+    let of_sections = SECTIONS.iter().flat_map(|section| section.keys);
+    for key in of_sections.filter(|key| key.per_queue).chain(QUEUE_ONLY) {
+        assert!(seen.insert(key.name), "{} twice", key.name);
+        assert!(key.per_queue, "{}", key.name);
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file_and_flags_over_both() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("p.toml");
@@ -250,6 +344,10 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("PUNCTUAL_QUEUES__REPORTS__BACKOFF__MAX", "2m"),
         ("PUNCTUAL_QUEUES__a__b__LEASE", "3s"),
         ("PUNCTUAL_QUEUES__eu.mail__LEASE", "4s"),
+        ("PUNCTUAL_WATCHDOG__STUCK_AFTER", "2m"),
+        ("PUNCTUAL_WATCHDOG__INTERVAL", "100ms"),
+        ("PUNCTUAL_QUEUES__REPORTS__STUCK_AFTER", "off"),
+        ("PUNCTUAL_QUEUES__REPORTS__MAX_RUNNING", "7"),
         ("PUNCTUAL_SERVER__LISTEN", "127.0.0.1:1"),
         ("PUNCTUAL_JOB_ID", "not a key"),
         ("OTHER__KEY", "not ours"),
@@ -267,6 +365,10 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
     assert_eq!(config.queue("reports").backoff.max, secs(120));
     assert_eq!(config.queue("a__b").lease, secs(3));
     assert_eq!(config.queue("eu.mail").lease, secs(4));
+    assert_eq!(config.watchdog.interval, Duration::from_millis(100));
+    assert_eq!(config.queue_watch("a__b").stuck_after, Some(secs(120)));
+    let reports = QueueWatch { stuck_after: None, max_running: Some(7) };
+    assert_eq!(config.queue_watch("reports"), reports);
     assert_eq!(config.server.listen.to_string(), "[::1]:2");
 }
 
@@ -287,6 +389,14 @@ fn errors_of_the_environment_name_the_variable() {
         ),
         ("PUNCTUAL_JOBS__", "1s", "PUNCTUAL_JOBS__: unknown key"),
         ("PUNCTUAL___", "1s", "PUNCTUAL___: unknown section"),
+        (
+            "PUNCTUAL_WATCHDOG__STUCK_AFTER",
+            "1w 1s",
+            "PUNCTUAL_WATCHDOG__STUCK_AFTER: watchdog.stuck_after: \"1w 1s\" is out of range; use \
+             1s to 7d, or \"off\"",
+        ),
+        ("PUNCTUAL_WATCHDOG__MAX_RUNNING", "1", "set PUNCTUAL_QUEUES__NAME__MAX_RUNNING instead"),
+        ("PUNCTUAL_QUEUES__A__STUCKAFTER", "1s", "did you mean PUNCTUAL_QUEUES__A__STUCK_AFTER?"),
         ("PUNCTUAL_QUEUES__LEASE", "1s", "names no queue; write PUNCTUAL_QUEUES__NAME__KEY"),
         ("PUNCTUAL_QUEUES____LEASE", "1s", "names no queue"),
         ("PUNCTUAL_QUEUES___X__LEASE", "1s", "not the name of a queue"),
@@ -439,6 +549,12 @@ fn the_hash_follows_what_is_in_force() {
     assert_eq!(hash("[jobs]\nlease = \"60s\""), hash("[jobs]\nlease = \"1m\""));
     assert_ne!(hash(""), hash("[jobs]\nlease = \"31s\""));
     assert_ne!(hash(""), hash("[queues.a]\nlease = \"31s\""));
+    assert_ne!(hash(""), hash("[watchdog]\nstuck_after = \"off\""));
+    assert_ne!(hash(""), hash("[watchdog]\ninterval = \"1s\""));
+    assert_ne!(hash(""), hash("[store]\nmin_free = 0"));
+    assert_ne!(hash("[queues.a]"), hash("[queues.a]\nmax_running = 5"));
+    assert_ne!(hash("[queues.a]"), hash("[queues.a]\nstuck_after = \"1m\""));
+    assert_eq!(hash("[queues.a]"), hash("[queues.a]\nstuck_after = \"300s\""));
     // A queue's value that is inherited or repeated is in force all the same.
     assert_eq!(hash("[queues.a]\nlease = \"30s\""), hash("[queues.a]\ntimeout = \"1h\""));
 }
@@ -448,12 +564,18 @@ fn the_description_loads_to_the_same() {
     let config = Config::from_toml(
         "[server]\nlisten = \"0.0.0.0:80\"\npublic_url = \"https://a\"\n[auth]\nmode = \"off\"\n\
          [jobs]\nlease = \"1500ms\"\nresult_hosts = [\"a\", \"b\"]\nbackoff.jitter = 0.333\n\
-         [queues.\"eu.mail\"]\nretention.failed = \"90m\"\n[store]\nurl = 'sqlite://a\"b\\c'\n",
+         [watchdog]\nstuck_after = \"off\"\n[queues.\"eu.mail\"]\nretention.failed = \"90m\"\n\
+         stuck_after = \"90s\"\nmax_running = 3\n[queues.a]\n\
+         [store]\nurl = 'sqlite://a\"b\\c'\nmin_free = \"1GiB\"\n",
     )
     .unwrap();
     let again = Config::from_toml(&config.describe()).expect("the description is valid");
     assert_eq!(again.describe(), config.describe());
     assert_eq!(again.jobs, config.jobs);
     assert_eq!(again.store, config.store);
+    assert_eq!(again.watchdog, config.watchdog);
     assert_eq!(again.queue("eu.mail"), config.queue("eu.mail"));
+    assert_eq!(again.queue_watch("eu.mail"), config.queue_watch("eu.mail"));
+    assert_eq!(again.queue_watch("a"), config.queue_watch("a"));
+    assert_eq!(config.describe().matches("max_running").count(), 1);
 }

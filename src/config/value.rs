@@ -11,8 +11,8 @@ pub(super) type Check = fn(&str) -> Result<(), String>;
 /// The type and range of a key. Bounds are inclusive.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
-    /// A humantime string, in whole milliseconds.
-    Duration { min: Duration, max: Duration },
+    /// A humantime string, in whole milliseconds; with `off`, also that word.
+    Duration { min: Duration, max: Duration, off: bool },
     /// A count.
     Integer { min: u64, max: u64 },
     /// Bytes: a number, or a string with a unit.
@@ -31,11 +31,16 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Duration(Duration),
+    /// In place of a duration.
+    Off,
     Integer(u64),
     Float(f64),
     Text(String),
     List(Vec<String>),
 }
+
+/// As it is written.
+const OFF: &str = "off";
 
 /// A value as it was found, before its key's type is applied.
 #[derive(Debug, Clone)]
@@ -100,11 +105,13 @@ impl Kind {
     /// The value, or what is wrong and the next step.
     pub(super) fn read(&self, raw: &Raw) -> Result<Value, String> {
         match (self, raw) {
-            (Self::Duration { min, max }, Raw::Text(text)) => {
-                duration(text, *min, *max).map(Value::Duration)
+            (Self::Duration { off: true, .. }, Raw::Text(text)) if text == OFF => Ok(Value::Off),
+            (Self::Duration { min, max, .. }, Raw::Text(text)) => {
+                self.duration(text, *min, *max).map(Value::Duration)
             }
             (Self::Duration { .. }, Raw::Integer(Some(n))) => Err(format!(
-                "{n} has no unit; write a duration in quotes, such as \"30s\" or \"5m\""
+                "{n} has no unit; write a duration in quotes, {}",
+                self.range_or("such as \"30s\" or \"5m\"")
             )),
             (Self::Integer { min, max }, Raw::Integer(n)) => {
                 let n = n.and_then(|n| u64::try_from(n).ok()).filter(|n| (min..=max).contains(&n));
@@ -153,26 +160,56 @@ impl Kind {
         }
     }
 
+    fn duration(&self, text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+        let Ok(span) = humantime::parse_duration(text) else {
+            return Err(format!(
+                "{} is not a duration; write a number and a unit (ms, s, m, h, d), {}",
+                show(text),
+                self.range_or("such as \"30s\"")
+            ));
+        };
+        if !(min..=max).contains(&span) {
+            return Err(format!("{} is out of range; use {}", show(text), self.range()));
+        }
+        if !span.subsec_nanos().is_multiple_of(1_000_000) {
+            return Err(format!("{} is finer than 1ms; use whole milliseconds", show(text)));
+        }
+        Ok(span)
+    }
+
     fn outside(&self, raw: &Raw) -> String {
         format!("{} is out of range; use {}", raw.what(), self.range())
     }
 
-    fn expected(&self) -> &'static str {
-        match self {
-            Self::Duration { .. } => "a duration in quotes, such as \"30s\"",
+    fn expected(&self) -> String {
+        let plain = match self {
+            Self::Duration { .. } => {
+                return format!("a duration in quotes, {}", self.range_or("such as \"30s\""));
+            }
             Self::Integer { .. } => "a whole number",
             Self::Size { .. } => "a number of bytes, or a size such as \"1MiB\"",
             Self::Float { .. } => "a number, such as 1.5",
             Self::Choice(_) | Self::Text { .. } => "a string in quotes",
             Self::List { .. } => "an array of strings, such as [\"a\", \"b\"]",
+        };
+        plain.to_owned()
+    }
+
+    /// An example is enough of a hint, but not where a word would do as well.
+    fn range_or(&self, example: &str) -> String {
+        if matches!(self, Self::Duration { off: true, .. }) {
+            self.range()
+        } else {
+            example.to_owned()
         }
     }
 
     /// The range, in words.
     pub(super) fn range(&self) -> String {
         match self {
-            Self::Duration { min, max } => {
-                format!("{} to {}", format_duration(*min), format_duration(*max))
+            Self::Duration { min, max, off } => {
+                let or_off = if *off { format!(", or {}", quote(OFF)) } else { String::new() };
+                format!("{} to {}{or_off}", format_duration(*min), format_duration(*max))
             }
             Self::Integer { min, max } => format!("{min} to {max}"),
             Self::Size { min, max } => format!("{} to {}", format_size(*min), format_size(*max)),
@@ -190,6 +227,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Duration(span) => f.write_str(&quote(&format_duration(*span))),
+            Self::Off => f.write_str(&quote(OFF)),
             Self::Integer(n) => write!(f, "{n}"),
             Self::Float(x) => write!(f, "{x:?}"),
             Self::Text(text) => f.write_str(&quote(text)),
@@ -230,24 +268,7 @@ pub(super) fn show(text: &str) -> String {
     format!("{}…\"", quoted.trim_end_matches('"'))
 }
 
-fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let Ok(span) = humantime::parse_duration(text) else {
-        return Err(format!(
-            "{} is not a duration; write a number and a unit (ms, s, m, h, d), such as \"30s\"",
-            show(text)
-        ));
-    };
-    if !(min..=max).contains(&span) {
-        let (low, high) = (format_duration(min), format_duration(max));
-        return Err(format!("{} is out of range; use {low} to {high}", show(text)));
-    }
-    if !span.subsec_nanos().is_multiple_of(1_000_000) {
-        return Err(format!("{} is finer than 1ms; use whole milliseconds", show(text)));
-    }
-    Ok(span)
-}
-
-/// Bytes from `1048576`, `64KiB` or `256MB`; `None` when they do not fit in 64 bits.
+/// Bytes from `1048576`, `64KiB` or `256MB`, the unit in any case; `None` when they do not fit in 64 bits.
 fn size(text: &str) -> Result<Option<u64>, String> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -257,9 +278,11 @@ fn size(text: &str) -> Result<Option<u64>, String> {
         "kb" => 1_000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
         "kib" => 1 << 10,
         "mib" => 1 << 20,
         "gib" => 1 << 30,
+        "tib" => 1 << 40,
         _ => return Err(not_a_size(text)),
     };
     if number.is_empty() {
@@ -270,7 +293,8 @@ fn size(text: &str) -> Result<Option<u64>, String> {
 
 fn not_a_size(text: &str) -> String {
     format!(
-        "{} is not a size; write bytes (65536) or a number and one of KB, MB, GB, KiB, MiB, GiB",
+        "{} is not a size; write bytes (65536), or a whole number and one of B, kB, MB, GB, TB, \
+         KiB, MiB, GiB, TiB",
         show(text)
     )
 }
@@ -295,7 +319,8 @@ pub(super) fn format_duration(span: Duration) -> String {
 }
 
 fn format_size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    const UNITS: [(u64, &str); 4] =
+        [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     UNITS
         .iter()
         .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
@@ -307,7 +332,9 @@ mod tests {
     use super::*;
 
     const SPAN: Kind =
-        Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3_600) };
+        Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3_600), off: false };
+    const SPAN_OR_OFF: Kind =
+        Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3_600), off: true };
 
     #[test]
     fn durations() {
@@ -329,6 +356,26 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_may_be_off_where_that_is_said() {
+        assert_eq!(SPAN_OR_OFF.read_text("off").unwrap(), Value::Off);
+        assert_eq!(SPAN_OR_OFF.read_text("2m").unwrap(), Value::Duration(Duration::from_secs(120)));
+        assert_eq!(Value::Off.to_string(), "\"off\"");
+        for raw in [
+            Raw::Text("2h".into()),
+            Raw::Text("0s".into()),
+            Raw::Text("never".into()),
+            Raw::Text("OFF".into()),
+            Raw::Text(String::new()),
+            Raw::Integer(Some(0)),
+            Raw::Other("a boolean"),
+        ] {
+            let error = SPAN_OR_OFF.read(&raw).unwrap_err();
+            assert!(error.contains("1s to 1h, or \"off\""), "{raw:?}: {error}");
+        }
+        assert!(SPAN.read_text("off").unwrap_err().contains("not a duration"));
+    }
+
+    #[test]
     fn durations_are_written_in_one_unit() {
         for text in ["0s", "1ms", "1500ms", "1s", "90s", "5m", "90m", "24h", "36h", "7d"] {
             let span = humantime::parse_duration(text).unwrap();
@@ -339,11 +386,30 @@ mod tests {
     #[test]
     fn sizes() {
         let kind = Kind::Size { min: 1, max: 16 << 20 };
-        for (text, bytes) in
-            [("65536", 65_536), ("64KiB", 65_536), ("2 MB", 2_000_000), ("1kb", 1_000)]
-        {
+        for (text, bytes) in [
+            ("65536", 65_536),
+            ("65536 B", 65_536),
+            ("64KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("1kB", 1_000),
+            ("1KB", 1_000),
+            ("2 MB", 2_000_000),
+            (" 3mb ", 3_000_000),
+        ] {
             assert_eq!(kind.read(&Raw::Text(text.into())).unwrap(), Value::Integer(bytes));
         }
+        let disk = Kind::Size { min: 0, max: 1 << 50 };
+        for (text, bytes) in [
+            ("0", 0),
+            ("256MB", 256_000_000),
+            ("5GB", 5_000_000_000),
+            ("2GiB", 2 << 30),
+            ("3TB", 3_000_000_000_000),
+            ("1TiB", 1 << 40),
+        ] {
+            assert_eq!(disk.read_text(text).unwrap(), Value::Integer(bytes), "{text}");
+        }
+        assert!(disk.read_text("1025TiB").unwrap_err().contains("use 0 to 1024 TiB"));
         for (text, says) in [
             ("17MiB", "use 1 to 16 MiB"),
             ("0", "out of range"),
@@ -351,6 +417,8 @@ mod tests {
             ("99999999999GiB", "out of range"),
             ("MB", "not a size"),
             ("1 furlong", "not a size"),
+            ("1.5MB", "whole number"),
+            ("", "not a size"),
             ("-1", "out of range"),
         ] {
             let error = kind.read_text(text).unwrap_err();

@@ -1,4 +1,5 @@
-//! What a job gets when its submission is silent: resolved from configuration, per queue.
+//! What a job gets when its submission is silent, and what its queue is held to: resolved from
+//! configuration, per queue.
 
 use std::time::Duration;
 
@@ -32,4 +33,14 @@ impl JobDefaults {
             retention: self.retention,
         }
     }
+}
+
+/// What a queue gets beside its [`JobDefaults`]: nothing of it is fixed in a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueWatch {
+    /// How long a job may be eligible before it is stuck; `None`: it never is. 1 s to 7 d, default
+    /// 5 m.
+    pub stuck_after: Option<Duration>,
+    /// How many of its jobs may run at a time; `None`: any number. 1 to 1 000 000.
+    pub max_running: Option<u32>,
 }
