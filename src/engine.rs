@@ -16,6 +16,7 @@
 
 mod aftermath;
 mod clock;
+mod drill;
 mod entropy;
 mod explain;
 mod flow;
@@ -60,6 +61,7 @@ pub use crate::store::{
     StoreError,
 };
 pub use clock::WallClock;
+pub use drill::Drill;
 pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
@@ -93,6 +95,8 @@ pub struct Settings {
     /// Payload bytes in one claim's answer.
     pub claim_bytes: usize,
     pub watch: WatchSettings,
+    /// Makes maintenance fail on purpose.
+    pub drill: Option<Drill>,
     /// How often a parked request looks for itself, should a wake-up be lost.
     pub poll_fallback: Duration,
 }

@@ -23,6 +23,7 @@ use crate::domain::names::Name;
 use crate::engine::{self, Engine, Entropy, Health, Observed, Periods, WallClock};
 use crate::http;
 use crate::store::sqlite::{Durability, OpenError, Options, SqliteStore};
+use crate::store::{QueueLimits, StuckAfter};
 use crate::telemetry::events::{Events, Settings as TelemetrySettings};
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -118,6 +119,8 @@ impl Server {
     /// Opens the store, starts maintenance and listens.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let (engine, path) = open_engine(config).await?;
+        let limits = engine.set_limits().await;
+        limits.map_err(|error| std::io::Error::other(error.to_string()))?;
         let addr = config.server.listen;
         let listener = TcpListener::bind(addr)
             .await
@@ -129,7 +132,7 @@ impl Server {
             sampler: config.tasks.sampler,
             retention: config.tasks.retention,
             reconcile: config.tasks.reconcile,
-            watchdog: Duration::from_secs(15),
+            watchdog: config.watchdog.interval,
         });
         let router = http::router(engine.clone(), http_settings(config, addr));
         let (stop, stopped) = watch::channel(false);
@@ -232,11 +235,33 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
             .collect::<HashMap<_, _>>(),
         retry_after_max: config.jobs.retry_after.max,
         claim_bytes: CLAIM_BYTES,
-        watch: engine::WatchSettings::default(),
+        watch: watch_settings(config),
+        drill: drill(),
         poll_fallback: POLL_FALLBACK,
     };
     let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, settings);
     Ok((engine, shown(path)))
+}
+
+/// See `engine/drill.rs`.
+fn drill() -> Option<engine::Drill> {
+    let file = std::env::var_os("PUNCTUAL_DRILL_FILE")?;
+    tracing::warn!(?file, "fire drills are possible: tasks fail when this file says so");
+    Some(engine::Drill::new(file.into()))
+}
+
+fn watch_settings(config: &Config) -> engine::WatchSettings {
+    let queues = config.queue_watches();
+    engine::WatchSettings {
+        stuck_after: StuckAfter {
+            default: config.watchdog.stuck_after,
+            queues: queues.map(|(name, watch)| (name.clone(), watch.stuck_after)).collect(),
+        },
+        limits: config
+            .queue_watches()
+            .map(|(name, watch)| QueueLimits { name: name.clone(), max_running: watch.max_running })
+            .collect(),
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -109,6 +109,8 @@ fn world() -> World {
             queue_jobs: HashMap::new(),
             retry_after_max: Duration::from_secs(300),
             claim_bytes: 16 << 20,
+            watch: punctual::engine::WatchSettings::default(),
+            drill: None,
             poll_fallback: Duration::from_secs(5),
         },
     );

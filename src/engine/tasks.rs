@@ -120,11 +120,21 @@ impl Engine {
         self.0.tasks.lock().insert(name, Entry { status, run_began: None });
         self.0.events.task_registered(name, interval);
         let weak = Arc::downgrade(&self.0);
+        let drill = self.0.settings.drill.clone();
         let step: Step = {
             let weak = weak.clone();
-            Arc::new(move || match weak.upgrade() {
-                Some(inner) => Box::pin(step(Engine(inner))),
-                None => Box::pin(async { Err("the engine is gone".to_owned()) }),
+            Arc::new(move || {
+                let Some(inner) = weak.upgrade() else {
+                    return Box::pin(async { Err("the engine is gone".to_owned()) });
+                };
+                let run = step(Engine(inner));
+                match drill.clone() {
+                    None => Box::pin(run),
+                    Some(drill) => Box::pin(async move {
+                        drill.befall(name).await?;
+                        run.await
+                    }),
+                }
             })
         };
         let driver = tokio::spawn(async move {
