@@ -14,6 +14,7 @@ mod lease;
 mod open;
 mod reads;
 mod rows;
+mod space;
 mod submit;
 mod upkeep;
 mod writer;
@@ -40,9 +41,11 @@ use super::{
 };
 
 pub use open::{Durability, OpenError};
+pub use space::FreeBytes;
 pub use writer::CommitObserver;
 
 use rows::{fault, to_json};
+use space::Space;
 use writer::Writer;
 
 /// Reading connections.
@@ -67,6 +70,10 @@ pub struct Options {
     pub now: Timestamp,
     /// Told the number of jobs touched by each commit.
     pub observer: CommitObserver,
+    /// With fewer bytes free on the disk, submissions are refused; 0: never.
+    pub min_free: u64,
+    /// `None`: the file system is asked.
+    pub free_bytes: Option<FreeBytes>,
 }
 
 impl fmt::Debug for Options {
@@ -79,6 +86,7 @@ pub struct SqliteStore {
     identity: Identity,
     writer: Writer,
     readers: Arc<Readers>,
+    space: Arc<Space>,
     inline_limit: usize,
     key_ttl: Duration,
     // In this order: the writer's end ends the checkpointer, and then the file is unlocked.
@@ -119,9 +127,10 @@ impl SqliteStore {
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
         let gate = checkpoint::Gate::default();
         let (commits, watch) = checkpoint::pair();
+        let space = Arc::new(Space::new(path, options.min_free, options.free_bytes));
         // Dropped in the opposite order if what follows fails.
-        let (writing, writer) =
-            writer::start(conn, options.observer, commits).map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) = writer::start(conn, options.observer, commits, Arc::clone(&space))
+            .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
                 .map_err(|e| unusable(e.to_string()))?;
@@ -135,6 +144,7 @@ impl SqliteStore {
                 gate,
                 path: options.path,
             }),
+            space,
             inline_limit: options.inline_result_bytes,
             key_ttl: options.key_ttl,
             _writing: writing,
@@ -358,7 +368,11 @@ impl Store for SqliteStore {
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
-        self.read_long(move |conn| reads::sample(conn, now)).await
+        let space = Arc::clone(&self.space);
+        self.read_long(move |conn| {
+            Ok(Sample { free_bytes: space.free()?, ..reads::sample(conn, now)? })
+        })
+        .await
     }
 
     async fn recount(&self) -> Result<Recount> {
