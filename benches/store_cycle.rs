@@ -101,6 +101,8 @@ fn main() {
         fresh_secret: [7; 32],
         now: Timestamp::from_millis(1_800_000_000_000),
         observer: Arc::new(|_| {}),
+        min_free: 0,
+        free_bytes: None,
     })
     .expect("a store");
     let mint = IdMint::new(store.identity().id_secret.clone());

@@ -220,6 +220,8 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
             let events = events.clone();
             Arc::new(move |jobs| events.commit_batch(jobs))
         },
+        min_free: config.store.min_free,
+        free_bytes: None,
     };
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(options))
         .await

@@ -36,7 +36,8 @@ use crate::domain::time::Timestamp;
 
 pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
-/// "Could not find out." Nothing may be concluded about whether a write happened.
+/// "Could not find out." Nothing may be concluded about whether a write happened; only
+/// [`StoreError::LowSpace`] says that it did not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("the store is busy: {0}")]
@@ -44,6 +45,10 @@ pub enum StoreError {
     /// No space left, or the size limit is reached.
     #[error("the store is full: {0}")]
     Full(String),
+    /// The store is well, and keeps the space that is left for what it has accepted: nothing was
+    /// created. Only submissions hear it.
+    #[error("the store takes no more jobs: {0}")]
+    LowSpace(String),
     #[error("the store could not be read or written: {0}")]
     Io(String),
     #[error("the store is damaged: {0}")]
@@ -59,7 +64,7 @@ impl StoreError {
     pub const fn class(&self) -> &'static str {
         match self {
             Self::Busy(_) => "busy",
-            Self::Full(_) => "full",
+            Self::Full(_) | Self::LowSpace(_) => "full",
             Self::Io(_) => "io",
             Self::Corrupt(_) => "corrupt",
             Self::Closed => "closed",
@@ -277,6 +282,8 @@ pub struct Sample {
     pub leases: Vec<(WorkerId, u64)>,
     pub episodes: Vec<OpenEpisode>,
     pub size_bytes: u64,
+    /// What is left on the disk for the store to grow.
+    pub free_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -336,7 +343,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// All or nothing. Each job is created with its key and counters in one commit; if any key
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
-    /// for those answers first: the others then say `Created` of what would have been).
+    /// for those answers first: the others then say `Created` of what would have been). While
+    /// space is low a batch that would create anything is refused; repetitions are answered.
     async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
         self.submit_and_claim(jobs, Vec::new(), now).await.map(|(submitted, _)| submitted)
     }

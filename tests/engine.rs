@@ -76,6 +76,8 @@ fn world() -> World {
         fresh_secret: [7; 32],
         now: clock.now(),
         observer: Arc::new(|_| {}),
+        min_free: 0,
+        free_bytes: None,
     })
     .expect("a store");
     let events = Events::new(TelemetrySettings {

@@ -11,6 +11,8 @@ use punctual::store::sqlite::{OpenError, SqliteStore};
 use punctual::store::{Store, StoreError};
 use rusqlite::Connection;
 
+#[path = "sqlite_files/space.rs"]
+mod space;
 #[path = "support/stores.rs"]
 mod stores;
 
@@ -191,8 +193,9 @@ impl Mount {
         done.status.success().then_some(Self(dir))
     }
 
-    fn read_only(&self) {
-        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(self.0.path()).status();
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let done = Command::new("mount").args(["-o", &options]).arg(self.0.path()).status();
         assert!(done.unwrap().success(), "remounting");
     }
 }
@@ -212,7 +215,7 @@ async fn a_read_only_file_system_is_told() {
     let file = mount.0.path().join("jobs.db");
     // Also once the lock's file is there.
     drop(open(&file).unwrap());
-    mount.read_only();
+    mount.remount("ro");
     let error = refused(&file);
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
 }
@@ -260,8 +263,7 @@ async fn a_full_disk_is_told_and_harms_nothing() {
     assert_eq!(recount.differing, 0);
     assert_eq!(recount.counted.iter().sum::<u64>(), u64::try_from(accepted.len()).unwrap());
     // With room again, so do writes.
-    let done = Command::new("mount").args(["-o", "remount,size=8m"]).arg(mount.0.path()).status();
-    assert!(done.unwrap().success(), "remounting");
+    mount.remount("size=8m");
     store.submit(vec![big()], START).await.unwrap();
     let leased = store.claim(world.ask(&["q"], 1, at(1)), at(1)).await.unwrap().jobs;
     assert_eq!(leased[0].spec.id, accepted[0]);

@@ -63,7 +63,8 @@ impl Health {
         match (nature, outcome) {
             (Nature::Read, Ok(_)) => self.read_failed.store(false, Ordering::Relaxed),
             (Nature::Commits, Ok(_)) => self.write_failed.store(false, Ordering::Relaxed),
-            (Nature::Maybe, Ok(_)) => {}
+            // A store that takes no more jobs is well for all that.
+            (Nature::Maybe, Ok(_)) | (_, Err(StoreError::LowSpace(_))) => {}
             (Nature::Read, Err(_)) => self.read_failed.store(true, Ordering::Relaxed),
             (Nature::Maybe | Nature::Commits, Err(error)) => {
                 self.write_failed.store(true, Ordering::Relaxed);
@@ -107,6 +108,18 @@ mod tests {
         health.learned(Nature::Commits, &Ok(()));
         assert!(!health.is_degraded());
         assert!(health.take_outage() && !health.take_outage());
+    }
+
+    #[test]
+    fn low_space_says_nothing_about_the_store() {
+        let low = Err::<(), _>(StoreError::LowSpace("not enough".to_owned()));
+        let health = Health::default();
+        health.learned(Nature::Commits, &low);
+        assert!(!health.is_degraded() && !health.take_outage());
+        // Nor does it prove that writes work again.
+        health.learned(Nature::Commits, &full());
+        health.learned(Nature::Commits, &low);
+        assert!(health.is_degraded() && health.take_outage());
     }
 
     #[test]

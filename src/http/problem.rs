@@ -342,7 +342,7 @@ impl From<Failure> for Problem {
             Failure::Store(error) => {
                 let cause = error.to_string();
                 let problem = match error {
-                    StoreError::Full(_) => {
+                    StoreError::Full(_) | StoreError::LowSpace(_) => {
                         Self::new(Code::StorageFull, "nothing was accepted; try again later")
                     }
                     StoreError::Busy(_)
@@ -420,6 +420,7 @@ mod tests {
     fn outages_say_when_to_return_and_hide_what_happened() {
         for (error, slug) in [
             (StoreError::Full("secret".into()), "storage-full"),
+            (StoreError::LowSpace("secret".into()), "storage-full"),
             (StoreError::Corrupt("secret".into()), "storage-unavailable"),
         ] {
             let problem = Problem::from(Failure::Store(error));

@@ -18,6 +18,7 @@ mod reads;
 mod rows;
 mod sample;
 mod scan;
+mod space;
 mod submit;
 mod upkeep;
 mod writer;
@@ -45,9 +46,11 @@ use super::{
 };
 
 pub use open::{Durability, OpenError};
+pub use space::FreeBytes;
 pub use writer::CommitObserver;
 
 use rows::{fault, to_json};
+use space::Space;
 use writer::Writer;
 
 /// Reading connections.
@@ -72,6 +75,10 @@ pub struct Options {
     pub now: Timestamp,
     /// Told the number of jobs touched by each commit.
     pub observer: CommitObserver,
+    /// With fewer bytes free on the disk, submissions are refused; 0: never.
+    pub min_free: u64,
+    /// `None`: the file system is asked.
+    pub free_bytes: Option<FreeBytes>,
 }
 
 impl fmt::Debug for Options {
@@ -84,6 +91,7 @@ pub struct SqliteStore {
     identity: Identity,
     writer: Writer,
     readers: Arc<Readers>,
+    space: Arc<Space>,
     inline_limit: usize,
     key_ttl: Duration,
     // In this order: the writer's end ends the checkpointer, and then the file is unlocked.
@@ -124,9 +132,10 @@ impl SqliteStore {
         let checkpointer = open::checkpointer(path).map_err(|e| unusable(e.to_string()))?;
         let gate = checkpoint::Gate::default();
         let (commits, watch) = checkpoint::pair();
+        let space = Arc::new(Space::new(path, options.min_free, options.free_bytes));
         // Dropped in the opposite order if what follows fails.
-        let (writing, writer) =
-            writer::start(conn, options.observer, commits).map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) = writer::start(conn, options.observer, commits, Arc::clone(&space))
+            .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
                 .map_err(|e| unusable(e.to_string()))?;
@@ -140,6 +149,7 @@ impl SqliteStore {
                 gate,
                 path: options.path,
             }),
+            space,
             inline_limit: options.inline_result_bytes,
             key_ttl: options.key_ttl,
             _writing: writing,
@@ -363,7 +373,11 @@ impl Store for SqliteStore {
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
-        self.read_long(move |conn| sample::sample(conn, now)).await
+        let space = Arc::clone(&self.space);
+        self.read_long(move |conn| {
+            Ok(Sample { free_bytes: space.free()?, ..sample::sample(conn, now)? })
+        })
+        .await
     }
 
     async fn recount(&self) -> Result<Recount> {

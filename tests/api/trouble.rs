@@ -52,7 +52,10 @@ impl Drop for Tmpfs {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     let Some(disk) = Tmpfs::mount("size=6m") else { return };
-    let launch = Launch::new(disk.path().join("jobs.db")).set("TASKS__SAMPLER", "100ms");
+    // Nothing is kept back: it fills up to the last byte.
+    let launch = Launch::new(disk.path().join("jobs.db"))
+        .set("TASKS__SAMPLER", "100ms")
+        .set("STORE__MIN_FREE", "0");
     let process = launch.start();
     let launch = launch.port(process.port);
     let client = Client::new(process.port);
@@ -152,6 +155,56 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     let ready = client.get("/readyz").await.is(200);
     assert!(ready.json.get("degraded").is_none(), "{}", ready.json);
     assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nearly_full_disk_takes_no_more_jobs_and_finishes_what_it_has() {
+    let server = Server::start();
+    let body = json!({"kind": "a", "queue": "known"});
+    let key = [("Idempotency-Key", "k"), ("Prefer", "respond-async")];
+    let known = server.post_with("/v1/jobs", &body, &key).await.is(202).id();
+    server.submit(&json!({"kind": "a", "queue": "held"})).await;
+    let held = server.lease("h", "held").await;
+    let waiting = server.submit(&json!({"kind": "a", "queue": "waiting"})).await;
+    let Server { client, process, launch, dir } = server;
+    assert!(process.terminate().success());
+    let process = launch.set("STORE__MIN_FREE", "1000000GB").start();
+
+    let job = json!({"kind": "a", "queue": "new"});
+    for _ in 0..5 {
+        let refused = client.post("/v1/jobs", &job).await.problem(503, "storage-full");
+        assert!((1..=5).contains(&refused.retry_after()));
+        let said = refused.json.to_string();
+        assert!(!said.contains("free") && !said.contains("bytes"), "{said}");
+    }
+    let batch = json!({"jobs": vec![job.clone(); 3]});
+    client.post("/v1/jobs/batch", &batch).await.problem(503, "storage-full");
+    assert!(process.log().contains("store.min_free"), "{}", process.log());
+    // A repetition is no new work.
+    let replay = client.post_with("/v1/jobs", &body, &key).await.is(202);
+    assert_eq!((replay.id(), replay.header("idempotent-replayed")), (known.clone(), Some("true")));
+    // What was accepted comes to its end.
+    client.with_lease("heartbeat", &held, &json!({})).await.is(200);
+    client.complete(&held, json!("done")).await;
+    let lease = client.lease("w", "known").await;
+    assert_eq!(lease.id, known);
+    client.fail(&lease, json!({"retryable": false})).await;
+    client.post_nothing(&format!("/v1/jobs/{waiting}/cancel")).await.is(200);
+    client.delete(&format!("/v1/jobs/{waiting}")).await.is(204);
+    // It is no outage.
+    let ready = client.get("/readyz").await.is(200);
+    assert_eq!(ready.json["status"], "ready");
+    assert!(ready.json.get("degraded").is_none(), "{}", ready.json);
+    let metrics = client.metrics().await;
+    let unavailable = metrics.sum("punctual_job_submissions_total", &["outcome=\"unavailable\""]);
+    assert_eq!(unavailable as usize, 5 + 3);
+    let full = metrics.sum(
+        "punctual_store_operation_errors_total",
+        &["operation=\"submit\"", "error_class=\"full\""],
+    );
+    assert_eq!(full as usize, 5 + 1);
+    assert!(process.terminate().success());
+    drop(dir);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -305,7 +358,7 @@ async fn files_that_are_no_store_are_left_alone() {
 async fn a_store_that_cannot_be_written_is_refused() {
     let Some(disk) = Tmpfs::mount("size=16m") else { return };
     let store = disk.path().join("jobs.db");
-    let process = Launch::new(&store).start();
+    let process = Launch::new(&store).set("STORE__MIN_FREE", "1MiB").start();
     let client = Client::new(process.port);
     let id = client.submit(&json!({"kind": "a"})).await;
     assert!(process.terminate().success());
@@ -315,7 +368,7 @@ async fn a_store_that_cannot_be_written_is_refused() {
         &["jobs.db", "cannot be written", "make the file and its directory writable"],
     );
     disk.remount("rw");
-    let process = Launch::new(&store).start();
+    let process = Launch::new(&store).set("STORE__MIN_FREE", "1MiB").start();
     let client = Client::new(process.port);
     assert_eq!(client.job(&id).await["status"], "pending");
 }

@@ -83,6 +83,8 @@ pub(crate) fn sqlite_options(path: PathBuf, settings: Settings, now: Timestamp) 
         fresh_secret: now.as_millis().to_be_bytes().repeat(4).try_into().expect("32 bytes"),
         now,
         observer: Arc::new(|_| {}),
+        min_free: 0,
+        free_bytes: None,
     }
 }
 

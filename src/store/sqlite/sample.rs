@@ -50,6 +50,8 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         leases,
         episodes,
         size_bytes: u64::try_from(size).unwrap_or(0),
+        // The caller's to say: the file does not know.
+        free_bytes: 0,
     })
 }
 

@@ -8,7 +8,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::Tally;
 use crate::domain::names::Name;
 use crate::domain::time::{Timestamp, millis};
-use crate::store::{Found, IdempotencyKey, NewJob, Result, Submitted};
+use crate::store::{Found, IdempotencyKey, NewJob, Result, StoreError, Submitted};
 
 use super::reads;
 use super::rows::{fault, job_id, policy_text, to_json};
@@ -65,6 +65,10 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
     if refused {
         return Ok(answers);
     }
+    // Before anything is written, and only if something would be: repetitions need no room.
+    if let Some(why) = tx.low_space.as_ref().filter(|_| anything_created(&answers)) {
+        return Err(StoreError::LowSpace(why.clone()));
+    }
     let replayed: Vec<usize> = replay_later.iter().map(|(at, _)| *at).collect();
     for (at, new) in jobs.iter().enumerate() {
         if answers[at] == Submitted::Created && !replayed.contains(&at) {
@@ -79,7 +83,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
     Ok(answers)
 }
 
-/// Whether the batch made a job: it was not refused, and not all of it was a repetition.
+/// Whether the batch makes a job: it is not refused, and not all of it is a repetition.
 pub(super) fn anything_created(answers: &[Submitted]) -> bool {
     crate::store::accepts(answers) && answers.contains(&Submitted::Created)
 }

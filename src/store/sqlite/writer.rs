@@ -4,6 +4,10 @@
 //! An operation is a function of the transaction that may be run more than once: when one of a
 //! group fails for its own reasons, the group is rolled back and each is committed alone, so that
 //! a bad operation harms no other. Nobody is answered before the commit has returned.
+//!
+//! One failure is an answer like any other: [`StoreError::LowSpace`], which an operation may give
+//! as long as it has written nothing. The disk is asked once for each group in which anything
+//! grows.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +27,7 @@ use super::book::Book;
 use super::checkpoint::Commits;
 use super::marks::{self, Key};
 use super::rows::fault;
+use super::space::Space;
 
 /// The most operations in one commit.
 const GROUP_LIMIT: usize = 1024;
@@ -37,6 +42,8 @@ pub type CommitObserver = Arc<dyn Fn(usize) + Send + Sync>;
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) book: &'a mut Book,
+    /// Why nothing may grow, if so. Only operations that said that they grow need to look.
+    pub(super) low_space: Option<String>,
     counts: HashMap<(i64, i64, Tally), i64>,
     /// Stuck marks that have changed.
     pub(super) marks: HashSet<Key>,
@@ -112,7 +119,7 @@ trait Operation: Send {
 struct Call<T, F> {
     grows: bool,
     work: F,
-    result: Option<T>,
+    result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -126,15 +133,22 @@ where
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        self.result = Some((self.work)(tx)?);
+        let before = tx.conn.total_changes();
+        self.result = Some(match (self.work)(tx) {
+            // For the one who asked alone: the others are committed.
+            Err(StoreError::LowSpace(why)) => {
+                debug_assert_eq!(tx.conn.total_changes(), before, "refused after it had written");
+                Err(StoreError::LowSpace(why))
+            }
+            outcome => Ok(outcome?),
+        });
         Ok(())
     }
 
     fn committed(self: Box<Self>) {
         // A caller that has gone does not undo a commit; whoever must know runs in a task that
         // outlives its client (see the engine's claims).
-        let result = self.result.ok_or(StoreError::Closed);
-        drop(self.reply.send(result));
+        drop(self.reply.send(self.result.unwrap_or(Err(StoreError::Closed))));
     }
 
     fn failed(self: Box<Self>, error: StoreError) {
@@ -164,7 +178,8 @@ impl Writer {
         self.call(false, work).await
     }
 
-    /// The same for work that makes the store grow: in a full store it is refused first.
+    /// The same for work that makes the store grow: in a full store it is refused first, and it
+    /// must heed [`Tx::low_space`].
     pub(super) async fn write_growing<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -242,10 +257,11 @@ pub(super) fn start(
     conn: Connection,
     observer: CommitObserver,
     commits: Commits,
+    space: Arc<Space>,
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book: Some(book), observer, commits };
+    let thread = Thread { conn, book: Some(book), observer, commits, space };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -259,6 +275,7 @@ struct Thread {
     book: Option<Book>,
     observer: CommitObserver,
     commits: Commits,
+    space: Arc<Space>,
 }
 
 impl Thread {
@@ -358,6 +375,8 @@ impl Thread {
             Some(book) => book,
             none => none.insert(Book::load(&self.conn)?),
         };
+        let grows = group.iter().any(|op| op.grows());
+        let low_space = if grows { self.space.shortage() } else { None };
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
         let before = self.conn.total_changes();
@@ -366,6 +385,7 @@ impl Thread {
             book,
             counts: HashMap::new(),
             marks: HashSet::new(),
+            low_space,
             jobs: 0,
             commit_anyway: false,
         };
