@@ -18,12 +18,15 @@ use punctual::domain::time::{Clock, Timestamp};
 use punctual::engine::reaper::Reaper;
 use punctual::engine::{
     BackoffOverrides, BeatOrder, Caller, ClaimOrder, Engine, Entropy, Failure, Grant, Health, Hold,
-    Observed, ReportOrder, ResultView, Settings, SettleOrder, Submission,
+    Observed, ReportOrder, ResultView, Settings, SettleOrder, Submission, WatchSettings,
 };
 use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
 use punctual::telemetry::events::{Events, Settings as TelemetrySettings};
 use punctual::telemetry::labels::TaskOutcome;
+
+#[path = "engine/watch.rs"]
+mod watch;
 
 const START: i64 = 1_800_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,6 +68,10 @@ struct World {
 }
 
 fn world() -> World {
+    world_with(WatchSettings::default())
+}
+
+fn world_with(watch: WatchSettings) -> World {
     let dir = tempfile::tempdir().expect("a directory");
     let clock =
         Arc::new(ManualClock { now: AtomicI64::new(START), step: Mutex::new(Duration::ZERO) });
@@ -111,7 +118,7 @@ fn world() -> World {
             queue_jobs: HashMap::new(),
             retry_after_max: Duration::from_secs(300),
             claim_bytes: 16 << 20,
-            watch: punctual::engine::WatchSettings::default(),
+            watch,
             drill: None,
             poll_fallback: Duration::from_secs(5),
         },

@@ -52,7 +52,7 @@ impl Engine {
     }
 
     #[expect(clippy::disallowed_methods, reason = "times the sample")]
-    pub(super) async fn sample(&self) -> StepResult {
+    pub async fn sample(&self) -> StepResult {
         let began = Instant::now();
         let now = self.now();
         let turn = self.0.pauses.turn();

@@ -103,7 +103,8 @@ struct Step {
 }
 
 impl Engine {
-    pub(super) async fn watch(&self) -> StepResult {
+    /// One scan.
+    pub async fn watch(&self) -> StepResult {
         self.remember_workers().await?;
         self.remember_episodes().await?;
         let now = self.now();
