@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::domain::watch::Verdict;
 use crate::telemetry::events::{QueueSnapshot, Snapshot};
+use crate::telemetry::labels::WorkerState;
 
 use super::operate::oldest_age;
 use super::reaper::Reaper;
@@ -98,10 +100,20 @@ impl Engine {
                 due: q.due,
                 paused: q.state.paused_at.is_some(),
                 oldest_pending_age: oldest_age(q, now),
+                oldest_running_age: None,
+                stuck: [0; Verdict::ALL.len()],
+                no_workers: 0,
+                at_limit: false,
+                stuck_after: None,
+                run_threshold: Duration::ZERO,
+                drain_estimate: Duration::ZERO,
+                max_running: None,
+                workers: [0; WorkerState::ALL.len()],
+                slots: [0; WorkerState::ALL.len()],
             })
             .collect();
         let text = format!("{} queues sampled", queues.len());
-        let snapshot = Snapshot { queues, size_bytes: sample.size_bytes };
+        let snapshot = Snapshot { queues, size_bytes: sample.size_bytes, free_bytes: 0 };
         self.0.events.sampled(snapshot, began.elapsed(), now);
         Ok(text)
     }
