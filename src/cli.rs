@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod check_config;
 mod jobs;
+mod metrics;
 mod output;
 mod queues;
 mod submit;
@@ -58,6 +59,7 @@ enum Command {
     Queues(queues::QueuesArgs),
     Workers(workers::WorkersArgs),
     CheckConfig(CheckConfigArgs),
+    Metrics(metrics::MetricsArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -219,6 +221,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Bench(args) => return bench::run(&args),
         Command::Work(args) => work::run(args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Submit(args) => block_on(submit::run(args)),
         Command::Jobs(args) => block_on(jobs::run(args)),
         Command::Queues(args) => block_on(queues::run(args)),

@@ -410,6 +410,12 @@ impl Engine {
         self.0.clock.now()
     }
 
+    /// Everything there is to scrape, in the text format. Never touches the store.
+    pub fn metrics(&self) -> String {
+        self.0.events.store_degraded(self.0.health.is_degraded());
+        self.0.events.render()
+    }
+
     pub fn events(&self) -> &Events {
         &self.0.events
     }

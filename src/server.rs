@@ -201,9 +201,11 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
         kinds: config.limits.kinds,
         declared_queues: declared,
         version: env!("CARGO_PKG_VERSION"),
+        revision: env!("BUILT_REVISION"),
         store: "sqlite",
         config_hash: config.hash(),
         sampler_period: config.tasks.sampler,
+        min_free_bytes: config.store.min_free,
     });
     let entropy = Entropy::from_system();
     let options = Options {

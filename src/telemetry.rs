@@ -19,6 +19,7 @@
 pub mod catalogue;
 pub mod events;
 pub mod exposition;
+mod families;
 mod instruments;
 pub mod labels;
 pub mod logging;

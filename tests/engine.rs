@@ -92,9 +92,11 @@ fn world_with(watch: WatchSettings) -> World {
         kinds: 100,
         declared_queues: Vec::new(),
         version: "test",
+        revision: "test",
         store: store.identity().backend,
         config_hash: String::new(),
         sampler_period: Duration::from_secs(5),
+        min_free_bytes: 0,
     });
     let health = Arc::new(Health::default());
     let observed = Observed::new(store, events.clone(), Arc::clone(&health));

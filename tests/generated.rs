@@ -41,3 +41,8 @@ fn sample_configuration() {
 fn metrics() {
     check("docs/METRICS.md", &punctual::telemetry::catalogue::docs_markdown());
 }
+
+#[test]
+fn metrics_for_programs() {
+    check("docs/metrics.json", &punctual::telemetry::catalogue::docs_json());
+}

@@ -16,6 +16,8 @@ mod examples;
 mod help;
 #[path = "hands/jobs.rs"]
 mod jobs;
+#[path = "hands/metrics.rs"]
+mod metrics;
 #[path = "hands/place.rs"]
 mod place;
 #[path = "hands/queues.rs"]

@@ -62,7 +62,10 @@ impl Engine {
     fn attempt_ended(&self, t: &Transition) {
         let Some(attempt) = t.job.history.last() else { return };
         let run = attempt.ended_at.since(attempt.started_at);
-        self.0.events.attempt_finished(&t.queue, attempt.outcome, run);
+        self.0.events.attempt_finished(&t.queue, &t.kind, attempt.outcome, run);
+        if let Some(error_type) = &attempt.error_type {
+            self.0.events.attempt_error(error_type);
+        }
         if attempt.outcome == AttemptOutcome::Completed {
             self.medians().observe_run(&t.queue, &t.kind, run);
         }
@@ -80,7 +83,7 @@ impl Engine {
                 .job
                 .started_at
                 .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
-            self.0.events.attempt_started(&spec.queue, wait);
+            self.0.events.attempt_started(&spec.queue, &spec.kind, wait);
             self.0.flow.started(&spec.queue, &spec.kind, now);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);
             self.0.jobs.changed(spec.id);

@@ -181,7 +181,7 @@ impl Enlisted {
     }
 
     /// Hands over what the claim brought; comes back if nobody is there any more.
-    pub(super) fn deliver(mut self, claimed: Claimed) -> Result<(), Claimed> {
+    pub(super) fn deliver(mut self, claimed: Box<Claimed>) -> Result<(), Box<Claimed>> {
         if claimed.jobs.is_empty() && claimed.cancel.is_empty() {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Enlisted {
         if matches!(*desk, Desk::Left) {
             return Err(claimed);
         }
-        *desk = Desk::Delivered(Box::new(claimed));
+        *desk = Desk::Delivered(claimed);
         drop(desk);
         self.delivered = true;
         self.parked.notify.notify_one();
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(first.order().worker.as_str(), "a");
         assert_eq!(second.order().worker.as_str(), "b");
         assert!(park.enlist(&queue, &kind).is_none());
-        assert!(first.deliver(something()).is_ok());
+        assert!(first.deliver(Box::new(something())).is_ok());
         assert!(a.delivery().now_or_never().flatten().is_some());
         assert!(b.delivery().now_or_never().is_none(), "it waits for what is under way");
         drop(second);
@@ -414,12 +414,12 @@ mod tests {
         });
         ticket.waits();
         let enlisted = park.enlist(&queue, &kind).unwrap();
-        enlisted.deliver(something()).unwrap();
+        enlisted.deliver(Box::new(something())).unwrap();
         drop(ticket);
         assert_eq!(returned.load(Ordering::SeqCst), 1, "it left with the delivery on its desk");
         let ticket = parked(&park, &order("a", &["q"], &[]));
         let enlisted = park.enlist(&queue, &kind).unwrap();
         drop(ticket);
-        assert!(enlisted.deliver(something()).is_err(), "it left before the delivery");
+        assert!(enlisted.deliver(Box::new(something())).is_err(), "it left before the delivery");
     }
 }

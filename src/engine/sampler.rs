@@ -94,9 +94,23 @@ impl Engine {
                 due: q.due,
                 paused: q.state.paused_at.is_some(),
                 oldest_pending_age: oldest_age(q, now),
+                oldest_running_age: q.oldest_lease.map(|at| now.since(at)),
+                stuck,
+                no_workers,
+                at_limit: at_limit(q),
+                stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
+                run_threshold: self.run_threshold(q),
+                drain_estimate: self.0.flow.drain(name, depth(q)),
+                max_running: q.state.max_running,
+                workers,
+                slots,
             }
         });
-        Snapshot { queues: queues.collect(), size_bytes: sample.size_bytes }
+        Snapshot {
+            queues: queues.collect(),
+            size_bytes: sample.size_bytes,
+            free_bytes: sample.free_bytes,
+        }
     }
 
     /// An age of the oldest running job beyond this is suspicious, if nothing ends.

@@ -193,7 +193,7 @@ impl Engine {
                 engine.after_claim(&claimed);
                 let ours = claimed.jobs.iter().find(|l| l.spec.id == record.spec.id);
                 leased = ours.map(|l| l.job.clone());
-                if let Err(unwanted) = enlisted.deliver(claimed) {
+                if let Err(unwanted) = enlisted.deliver(Box::new(claimed)) {
                     engine.withdraw_unreceived(&unwanted.jobs);
                 }
             }

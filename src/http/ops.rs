@@ -82,7 +82,7 @@ fn checks(draining: bool, hung: &[&'static str], degraded: bool) -> Vec<Check> {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    respond::text(StatusCode::OK, METRICS_TYPE, api.engine().events().render())
+    respond::text(StatusCode::OK, METRICS_TYPE, api.engine().metrics())
 }
 
 #[derive(Serialize)]

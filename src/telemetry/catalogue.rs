@@ -1,19 +1,25 @@
 //! Every metric, declared once: what it is called, what it means, and how to read it.
 //!
 //! To add one: declare it here, resolve it in `instruments` (or `sample`, for facts about the
-//! store), emit it from one method of `events`, and regenerate `docs/METRICS.md`. The tests hold
-//! the declaration and the rendered text to each other in both directions.
+//! store), emit it from one method of `events`, and regenerate `docs/METRICS.md` and
+//! `docs/metrics.json`. The tests hold the declaration and the rendered text to each other in both
+//! directions.
 
 mod docs;
+mod json;
 mod model;
 
 pub use docs::docs_markdown;
+pub use json::{Described, docs_json};
 pub use model::{Group, Kind, Label, Metric, Scope, Unit, Values};
 
 use super::labels;
 
 const QUEUE: Label = Label { name: "queue", values: Values::Queue { none: false } };
 const QUEUE_OR_NONE: Label = Label { name: "queue", values: Values::Queue { none: true } };
+
+const KIND: Label = Label { name: "kind", values: Values::Kind };
+const ERROR_CLASS: Label = Label { name: "error_class", values: Values::ErrorClass };
 
 const fn closed(name: &'static str, values: &'static [&'static str]) -> Label {
     Label { name, values: Values::Closed(values) }
@@ -69,6 +75,7 @@ catalogue! {
         ],
         scope: Scope::Process,
         read: "`histogram_quantile(0.99, sum by (le, http_route) (rate(…_bucket[5m])))`. Routes with a long poll wait on purpose: keep `/v1/claims` and `/v1/settlements` out of latency objectives.",
+        debug: None,
     };
     HTTP_ACTIVE = Metric {
         group: Group::Http,
@@ -79,6 +86,7 @@ catalogue! {
         labels: &[METHOD],
         scope: Scope::Process,
         read: "`sum(…)`; idle workers park one claim each, so a steady level is normal.",
+        debug: None,
     };
 
     SUBMISSIONS = Metric {
@@ -90,6 +98,7 @@ catalogue! {
         labels: &[QUEUE_OR_NONE, closed("outcome", &labels::Submission::VALUES)],
         scope: Scope::Process,
         read: "`sum by (queue, outcome) (rate(…[5m]))`; `unavailable` is our fault, `invalid` and `too_large` the client's.",
+        debug: None,
     };
     PAYLOAD = Metric {
         group: Group::Submissions,
@@ -100,6 +109,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(rate(…_sum[5m])) / sum(rate(…_count[5m]))` is the mean size.",
+        debug: None,
     };
 
     CLAIMS = Metric {
@@ -111,6 +121,7 @@ catalogue! {
         labels: &[QUEUE, closed("outcome", &labels::ClaimOutcome::VALUES)],
         scope: Scope::Process,
         read: "`sum by (queue) (rate(…[5m]))`; zero means that nobody polls the queue.",
+        debug: None,
     };
     STARTED = Metric {
         group: Group::Workers,
@@ -121,6 +132,7 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Process,
         read: "`sum by (queue) (rate(…[5m]))` is the start rate; zero with eligible jobs means that nothing starts.",
+        debug: None,
     };
     HEARTBEATS = Metric {
         group: Group::Workers,
@@ -131,6 +143,7 @@ catalogue! {
         labels: &[QUEUE, closed("outcome", &labels::HeartbeatOutcome::VALUES)],
         scope: Scope::Process,
         read: "`sum by (queue, outcome) (rate(…[5m]))`.",
+        debug: None,
     };
     TAKEN_BACK = Metric {
         group: Group::Workers,
@@ -141,6 +154,7 @@ catalogue! {
         labels: &[QUEUE, closed("cause", &labels::TAKE_BACK_CAUSES)],
         scope: Scope::Process,
         read: "`sum by (queue, cause) (increase(…[10m]))`; `worker_silent` points at dying workers, `hard_timeout` at jobs that are too slow.",
+        debug: None,
     };
     LATE_REPORTS = Metric {
         group: Group::Workers,
@@ -151,6 +165,7 @@ catalogue! {
         labels: &[QUEUE_OR_NONE, closed("reason", &labels::LateReason::VALUES)],
         scope: Scope::Process,
         read: "`sum by (queue, reason) (increase(…[10m]))`; steady values mean that leases are too short for the heartbeats.",
+        debug: None,
     };
     ATTEMPTS = Metric {
         group: Group::Workers,
@@ -161,6 +176,29 @@ catalogue! {
         labels: &[QUEUE, closed("outcome", &labels::ATTEMPT_OUTCOMES)],
         scope: Scope::Process,
         read: "`sum by (queue, outcome) (rate(…[5m]))`; for the failure rate of jobs use `punctual_jobs_finished_total`.",
+        debug: None,
+    };
+    ATTEMPTS_BY_KIND = Metric {
+        group: Group::Workers,
+        name: "punctual_attempts_finished_by_kind_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Attempts ended, by kind of job and outcome. A kind has its series from its first attempt's start.",
+        labels: &[KIND, closed("outcome", &labels::ATTEMPT_OUTCOMES)],
+        scope: Scope::Process,
+        read: "`topk(5, sum by (kind) (rate(…{outcome=\"failed\"}[5m])))` are the kinds that fail most.",
+        debug: None,
+    };
+    ATTEMPT_ERRORS = Metric {
+        group: Group::Workers,
+        name: "punctual_attempt_errors_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Attempts that failed, timed out or lost their lease, by class of error: its type in small letters, with - for whatever is not of [a-z0-9._-], cut at 64 characters.",
+        labels: &[ERROR_CLASS],
+        scope: Scope::Process,
+        read: "`topk(5, sum by (error_class) (rate(…[5m])))`. `lease-expired` and `attempt-timeout` are the server's and there from the start; any other class begins with its first error, which `increase` does not see.",
+        debug: None,
     };
     RETRIES = Metric {
         group: Group::Workers,
@@ -171,6 +209,7 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Process,
         read: "`sum by (queue) (rate(…[5m]))` beside the start rate: close to it is a retry storm.",
+        debug: None,
     };
 
     WAIT = Metric {
@@ -182,6 +221,7 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Process,
         read: "`histogram_quantile(0.99, sum by (le, queue) (rate(…_bucket[5m])))`; silent when nothing starts, so pair it with the oldest pending age.",
+        debug: None,
     };
     RUN = Metric {
         group: Group::Jobs,
@@ -192,6 +232,7 @@ catalogue! {
         labels: &[QUEUE, closed("outcome", &labels::Run::VALUES)],
         scope: Scope::Process,
         read: "`histogram_quantile(0.5, sum by (le, queue) (rate(…_bucket{outcome=\"completed\"}[5m])))`.",
+        debug: None,
     };
     END_TO_END = Metric {
         group: Group::Jobs,
@@ -202,6 +243,7 @@ catalogue! {
         labels: &[QUEUE, closed("status", &labels::Finished::VALUES)],
         scope: Scope::Process,
         read: "`histogram_quantile(0.95, sum by (le, queue) (rate(…_bucket{status=\"completed\"}[5m])))`.",
+        debug: None,
     };
     FINISHED = Metric {
         group: Group::Jobs,
@@ -212,6 +254,7 @@ catalogue! {
         labels: &[QUEUE, closed("status", &labels::Finished::VALUES)],
         scope: Scope::Process,
         read: "Failure rate: `sum by (queue) (rate(…{status=\"failed\"}[5m])) / sum by (queue) (rate(…{status=~\"completed|failed\"}[5m]))`; cancelled jobs are no failures.",
+        debug: None,
     };
     LOST = Metric {
         group: Group::Jobs,
@@ -222,6 +265,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(increase(…[1h])) > 0` is an incident.",
+        debug: None,
     };
     EXPIRED = Metric {
         group: Group::Jobs,
@@ -232,6 +276,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(rate(…[1h]))` follows the finish rate of one retention ago.",
+        debug: None,
     };
 
     JOBS = Metric {
@@ -243,6 +288,7 @@ catalogue! {
         labels: &[QUEUE, closed("state", &labels::STATES)],
         scope: Scope::Store,
         read: "`max by (queue, state) (…)`.",
+        debug: None,
     };
     DEPTH = Metric {
         group: Group::Queues,
@@ -253,6 +299,7 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Store,
         read: "`max by (queue) (…)`.",
+        debug: None,
     };
     PENDING = Metric {
         group: Group::Queues,
@@ -263,6 +310,7 @@ catalogue! {
         labels: &[QUEUE, closed("reason", &labels::PENDING_REASONS)],
         scope: Scope::Store,
         read: "`max by (queue, reason) (…)`.",
+        debug: None,
     };
     OLDEST_PENDING = Metric {
         group: Group::Queues,
@@ -273,6 +321,51 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Store,
         read: "`max by (queue) (…)`; a high age is a problem only while nothing starts, so pair it with the start rate.",
+        debug: None,
+    };
+    OLDEST_RUNNING = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_oldest_running_age_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How long the oldest running attempt has been running, since it was claimed; 0 when nothing runs. Grows between samples.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…) > max by (queue) (punctual_queue_run_threshold_seconds)` is suspicious once nothing finishes either.",
+        debug: None,
+    };
+    RUN_THRESHOLD = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_run_threshold_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "The oldest running age beyond which a queue is suspicious: the stuck threshold or three times the 99th percentile of runs, whichever is longer; the timeout while no run is known.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`, to compare `punctual_queue_oldest_running_age_seconds` with.",
+        debug: None,
+    };
+    DRAIN_ESTIMATE = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_drain_estimate_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How long the eligible jobs will take to start at the present start rate; 0 when there are none or the queue is paused, and at most 86400, which says a day or more, or that nothing starts.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`; growing while the start rate is steady means too few workers.",
+        debug: None,
+    };
+    MAX_RUNNING = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_max_running",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "How many jobs of the queue may run at once; 0 when there is no limit.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`, beside `max by (queue) (punctual_jobs{state=\"running\"})`.",
+        debug: None,
     };
     PAUSED = Metric {
         group: Group::Queues,
@@ -283,6 +376,29 @@ catalogue! {
         labels: &[QUEUE],
         scope: Scope::Store,
         read: "`max by (queue) (…)`.",
+        debug: None,
+    };
+    WORKERS = Metric {
+        group: Group::Queues,
+        name: "punctual_workers",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Workers that serve the queue: idle, busy (they hold leases) or silent (not heard of lately). One that serves two queues counts in both.",
+        labels: &[QUEUE, closed("state", &labels::WorkerState::VALUES)],
+        scope: Scope::Store,
+        read: "`max by (queue, state) (…)`; eligible jobs without `idle` or `busy` workers wait for nobody.",
+        debug: None,
+    };
+    SLOTS = Metric {
+        group: Group::Queues,
+        name: "punctual_worker_slots",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Jobs that the workers of the queue can run at once: slots that are idle, busy, or of silent workers. One that serves two queues counts in both.",
+        labels: &[QUEUE, closed("state", &labels::WorkerState::VALUES)],
+        scope: Scope::Store,
+        read: "`max by (queue) (…{state=\"busy\"})` beside `max by (queue) (…{state=\"idle\"})`: none idle while jobs wait means too little capacity.",
+        debug: None,
     };
     DRIFT = Metric {
         group: Group::Queues,
@@ -293,6 +409,41 @@ catalogue! {
         labels: &[closed("state", &labels::STATES)],
         scope: Scope::Store,
         read: "`max by (state) (abs(…)) > 0` is a defect of the server.",
+        debug: None,
+    };
+
+    STUCK = Metric {
+        group: Group::Watchdog,
+        name: "punctual_queue_stuck_jobs",
+        kind: Kind::Gauge,
+        unit: Unit::Jobs,
+        help: "Jobs eligible for longer than the stuck threshold, by why. A paused queue has none.",
+        labels: &[QUEUE, closed("verdict", &labels::VERDICTS)],
+        scope: Scope::Store,
+        read: "`max by (queue, verdict) (…) > 0`: the verdict says what to do.",
+        debug: None,
+    };
+    STUCK_THRESHOLD = Metric {
+        group: Group::Watchdog,
+        name: "punctual_queue_stuck_threshold_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How long a job of the queue may be eligible before it is stuck (stuck_after); 0 when the watchdog is off for the queue.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (…)`, to compare `punctual_queue_oldest_pending_age_seconds` with.",
+        debug: None,
+    };
+    STUCK_DETECTED = Metric {
+        group: Group::Watchdog,
+        name: "punctual_watchdog_stuck_jobs_detected_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Jobs found stuck, by why; each once in an episode, not once a scan.",
+        labels: &[QUEUE, closed("verdict", &labels::VERDICTS)],
+        scope: Scope::Process,
+        read: "`sum by (queue, verdict) (increase(…[1h]))`.",
+        debug: None,
     };
 
     SAMPLE_TIMESTAMP = Metric {
@@ -304,6 +455,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Liveness,
         read: "`time() - max(…)`; after three missed samples every metric of scope store is withheld.",
+        debug: None,
     };
     SAMPLE_DURATION = Metric {
         group: Group::Sampler,
@@ -314,6 +466,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`histogram_quantile(0.99, sum by (le) (rate(…_bucket[5m])))`; must not grow with the number of jobs.",
+        debug: None,
     };
     SAMPLE_ERRORS = Metric {
         group: Group::Sampler,
@@ -324,6 +477,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(increase(…[5m]))`.",
+        debug: None,
     };
 
     TASK_SUCCESS = Metric {
@@ -335,6 +489,7 @@ catalogue! {
         labels: &[TASK],
         scope: Scope::Liveness,
         read: "`time() - max by (task) (…) > 3 * max by (task) (punctual_task_interval_seconds)` is a stalled task.",
+        debug: None,
     };
     TASK_INTERVAL = Metric {
         group: Group::Tasks,
@@ -345,6 +500,7 @@ catalogue! {
         labels: &[TASK],
         scope: Scope::Liveness,
         read: "`max by (task) (…)`, to compare the last success with.",
+        debug: None,
     };
     TASK_RUNS = Metric {
         group: Group::Tasks,
@@ -355,6 +511,7 @@ catalogue! {
         labels: &[TASK, closed("outcome", &labels::TaskOutcome::VALUES)],
         scope: Scope::Process,
         read: "`sum by (task, outcome) (rate(…[5m]))`.",
+        debug: None,
     };
     TASK_DURATION = Metric {
         group: Group::Tasks,
@@ -365,6 +522,7 @@ catalogue! {
         labels: &[TASK],
         scope: Scope::Process,
         read: "`histogram_quantile(0.99, sum by (le, task) (rate(…_bucket[5m])))`; runs that near the interval will fall behind.",
+        debug: None,
     };
     TASK_RESTARTS = Metric {
         group: Group::Tasks,
@@ -375,8 +533,20 @@ catalogue! {
         labels: &[TASK],
         scope: Scope::Process,
         read: "`sum by (task) (increase(…[1h]))`; the log has the panic.",
+        debug: None,
     };
 
+    STORE_DEGRADED = Metric {
+        group: Group::Store,
+        name: "punctual_store_degraded",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "1 while this process sees commits or reads failing or crawling.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(…)` is the number of replicas that see it; `max(…) > 0` deserves a look at `punctual_store_operation_errors_total`.",
+        debug: None,
+    };
     STORE_DURATION = Metric {
         group: Group::Store,
         name: "punctual_store_operation_duration_seconds",
@@ -386,6 +556,7 @@ catalogue! {
         labels: &[OPERATION],
         scope: Scope::Process,
         read: "`histogram_quantile(0.99, sum by (le, operation) (rate(…_bucket[5m])))`.",
+        debug: None,
     };
     STORE_ERRORS = Metric {
         group: Group::Store,
@@ -396,6 +567,7 @@ catalogue! {
         labels: &[OPERATION, closed("error_class", &labels::ErrorClass::VALUES)],
         scope: Scope::Process,
         read: "`sum by (operation, error_class) (rate(…[5m]))`; `full` wants disk space, `corrupt` a restore.",
+        debug: None,
     };
     COMMIT_BATCH = Metric {
         group: Group::Store,
@@ -406,6 +578,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(rate(…_sum[5m])) / sum(rate(…_count[5m]))` is the mean batch: it grows with load, and commits stay few.",
+        debug: None,
     };
     STORE_SIZE = Metric {
         group: Group::Store,
@@ -416,6 +589,29 @@ catalogue! {
         labels: &[],
         scope: Scope::Store,
         read: "`max(…)`.",
+        debug: None,
+    };
+    STORE_FREE = Metric {
+        group: Group::Store,
+        name: "punctual_store_free_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Free disk space where the store lies, as far as the server may use it.",
+        labels: &[],
+        scope: Scope::Store,
+        read: "`max(…) < max(punctual_store_min_free_bytes)`: submissions are refused.",
+        debug: None,
+    };
+    STORE_MIN_FREE = Metric {
+        group: Group::Store,
+        name: "punctual_store_min_free_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "The free space below which submissions are refused with 503 storage-full (store.min_free); 0 when nothing is refused for it.",
+        labels: &[],
+        scope: Scope::Store,
+        read: "`max(…)`, to compare `punctual_store_free_bytes` with.",
+        debug: None,
     };
 
     LABEL_OVERFLOW = Metric {
@@ -426,20 +622,34 @@ catalogue! {
         help: "Events and samples counted under _other because their label had reached its cap.",
         labels: &[closed("label", &labels::CappedLabel::VALUES)],
         scope: Scope::Process,
-        read: "`sum by (label) (increase(…[10m])) > 0` means that there are more names than the cap: declare the queues that matter or raise the cap.",
+        read: "`sum by (label) (increase(…[10m])) > 0` means that there are more names than the cap: declare the queues that matter, raise the cap, or take what varies out of the names.",
+        debug: None,
+    };
+    LOG_EVENTS = Metric {
+        group: Group::Server,
+        name: "punctual_log_events_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Events written to the log, by level. What RUST_LOG filters out is not counted.",
+        labels: &[closed("level", &labels::LogLevel::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (level) (rate(…[5m]))`; any `error` deserves a look at the log.",
+        debug: None,
     };
     BUILD_INFO = Metric {
         group: Group::Server,
         name: "punctual_build_info",
         kind: Kind::Gauge,
         unit: Unit::None,
-        help: "Always 1; the version and the kind of store are in the labels.",
+        help: "Always 1; the version, its revision and the kind of store are in the labels.",
         labels: &[
+            Label { name: "revision", values: Values::Fixed("the git revision that was built, or `unknown`") },
             Label { name: "store", values: Values::Fixed("the kind of store, such as `sqlite`") },
             Label { name: "version", values: Values::Fixed("the running version") },
         ],
         scope: Scope::Process,
-        read: "`sum by (version) (…)` is the number of replicas on each version.",
+        read: "`sum by (version, revision) (…)` is the number of replicas on each build.",
+        debug: None,
     };
     CONFIG_INFO = Metric {
         group: Group::Server,
@@ -450,6 +660,7 @@ catalogue! {
         labels: &[Label { name: "hash", values: Values::Fixed("a hash of the effective configuration") }],
         scope: Scope::Process,
         read: "`count(sum by (hash) (…)) > 1` means that replicas differ in configuration.",
+        debug: None,
     };
 
     PROCESS_CPU = Metric {
@@ -461,6 +672,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(rate(…[5m]))` is the number of busy cores; counted in whole seconds, so use ranges of minutes.",
+        debug: None,
     };
     PROCESS_OPEN_FDS = Metric {
         group: Group::Server,
@@ -471,6 +683,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`… / process_max_fds` by instance; `sum(…)` for the fleet.",
+        debug: None,
     };
     PROCESS_MAX_FDS = Metric {
         group: Group::Server,
@@ -481,6 +694,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "By instance, to compare with; a `sum` says little.",
+        debug: None,
     };
     PROCESS_VIRTUAL_MEMORY = Metric {
         group: Group::Server,
@@ -491,6 +705,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "By instance; a `sum` says little.",
+        debug: Some("Reserved address space says little; `process_resident_memory_bytes` is the memory in use."),
     };
     PROCESS_RESIDENT_MEMORY = Metric {
         group: Group::Server,
@@ -501,6 +716,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(…)`, or by instance.",
+        debug: None,
     };
     PROCESS_START = Metric {
         group: Group::Server,
@@ -511,6 +727,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Liveness,
         read: "`changes(…[15m])` by instance counts restarts; `time() - …` is the time up.",
+        debug: None,
     };
     PROCESS_THREADS = Metric {
         group: Group::Server,
@@ -521,6 +738,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(…)`, or by instance.",
+        debug: None,
     };
 }
 

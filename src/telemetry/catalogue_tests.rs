@@ -38,7 +38,7 @@ fn labels_are_closed_or_capped_and_never_identities() {
                 assert_eq!(distinct.len(), values.len(), "{}: {}", m.name, label.name);
             }
         }
-        let capped = |l: &Label| matches!(l.values, Values::Queue { .. });
+        let capped = |l: &Label| l.values.capped();
         assert!(!m.labels.iter().skip(1).any(capped), "{}: a capped label comes first", m.name);
     }
 }
@@ -51,8 +51,8 @@ fn no_two_combinations_spell_the_same() {
         let spelled: Vec<_> = m.combinations("").iter().map(|c| c.concat()).collect();
         let distinct: HashSet<_> = spelled.iter().collect();
         assert_eq!(distinct.len(), spelled.len(), "{}", m.name);
-        if m.by_queue() {
-            // Queue names vary in front: no rest may end with another rest.
+        if m.labels.iter().any(|l| l.values.capped()) {
+            // Names vary in front: no rest may end with another rest.
             for a in &spelled {
                 let hidden = spelled.iter().find(|b| a != *b && a.ends_with(b.as_str()));
                 assert!(hidden.is_none(), "{}: {a} ends with {hidden:?}", m.name);
@@ -109,5 +109,46 @@ fn the_documentation_names_every_metric_once() {
     let text = docs_markdown();
     for m in ALL {
         assert_eq!(text.matches(&format!("### `{}`\n", m.name)).count(), 1, "{}", m.name);
+    }
+}
+
+#[test]
+fn programs_read_the_same_as_people() {
+    let document: serde_json::Value = serde_json::from_str(&docs_json()).unwrap();
+    let metrics = document["metrics"].as_array().unwrap();
+    assert_eq!(metrics.len(), ALL.len());
+    for (json, m) in metrics.iter().zip(ALL) {
+        assert_eq!(json["name"], m.name);
+        assert_eq!(json["type"], m.kind.as_str(), "{}", m.name);
+        assert_eq!(json["scope"], m.scope.as_str(), "{}", m.name);
+        assert_eq!(json["help"], m.help, "{}", m.name);
+        assert_eq!(json["read"], m.read, "{}", m.name);
+        assert_eq!(json["debug"].as_str(), m.debug, "{}", m.name);
+        assert_eq!(json["unit"].as_str(), (m.unit != Unit::None).then(|| m.unit.as_str()));
+        let bounds = json["buckets"].as_array().map(Vec::len);
+        match m.kind {
+            Kind::Histogram(buckets) => assert_eq!(bounds, Some(buckets.len()), "{}", m.name),
+            Kind::Counter | Kind::Gauge => assert_eq!(bounds, None, "{}", m.name),
+        }
+        let labels = json["labels"].as_array().unwrap();
+        assert_eq!(labels.len(), m.labels.len(), "{}", m.name);
+        for (json, label) in labels.iter().zip(m.labels) {
+            assert_eq!(json["name"], label.name);
+            match label.values {
+                Values::Closed(values) => assert_eq!(json["values"], serde_json::json!(values)),
+                Values::Queue { .. } | Values::Kind | Values::ErrorClass => {
+                    assert_eq!(json["values"], "open, capped");
+                    assert_eq!(json["reserved"][0], "_other");
+                }
+                Values::StatusCode | Values::Fixed(_) => assert!(json["values"].is_string()),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_watches_says_why() {
+    for m in ALL {
+        assert!(m.debug.is_none_or(|why| why.ends_with('.') && !why.contains('\n')), "{}", m.name);
     }
 }

@@ -8,38 +8,50 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Registry;
+use prometheus::{IntCounter, Registry};
 
 pub use super::labels::{ClaimOutcome, HeartbeatOutcome, Operation, Submission, TaskOutcome};
 pub use super::sample::{QueueSnapshot, Snapshot};
 
-use super::exposition;
-use super::instruments::{NoQueueInstruments, Process, QueueFamilies, QueueInstruments};
+use super::instruments::{
+    ErrorFamily, KindFamily, KindInstruments, NoQueueInstruments, Process, QueueFamilies,
+    QueueInstruments,
+};
 use super::labels::{self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, Task};
 use super::sample::{Latest, Monotonic, Row};
 use super::slots::Slots;
+use super::{exposition, logging};
 use crate::domain::job::{AttemptOutcome, Status};
 use crate::domain::lease::TakeBackCause;
 use crate::domain::names::Name;
 use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
+use crate::domain::watch::Verdict;
 
 /// What the metrics of one app instance need to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How many queues have a label of their own; the rest are `_other`.
     pub queues: usize,
-    /// The same for kinds, for metrics that are kept by kind; there are none yet.
+    /// The same for kinds.
     pub kinds: usize,
     /// Always have their label, and their series from the start.
     pub declared_queues: Vec<Name>,
     pub version: &'static str,
+    /// What was built, as version control names it.
+    pub revision: &'static str,
     /// The kind of store, such as `sqlite`.
     pub store: &'static str,
     pub config_hash: String,
     /// Three times this without a sample, and the store's facts are withheld.
     pub sampler_period: Duration,
+    /// Free disk space below which submissions are refused; 0 when they never are for that.
+    pub min_free_bytes: u64,
 }
+
+/// How many classes of attempts' errors have a label of their own. They come from workers, who
+/// may have put what varies into them.
+const ERROR_CLASSES: usize = 100;
 
 /// The emission point of one app instance. Clones share everything.
 #[derive(Clone)]
@@ -51,6 +63,10 @@ struct Inner {
     families: QueueFamilies,
     queues: Slots<QueueInstruments>,
     no_queue: NoQueueInstruments,
+    by_kind: KindFamily,
+    kinds: Slots<KindInstruments>,
+    by_error: ErrorFamily,
+    errors: Slots<IntCounter>,
     latest: Latest,
     monotonic: Monotonic,
     /// Unix time in seconds.
@@ -71,15 +87,28 @@ impl Events {
     #[expect(clippy::needless_pass_by_value, reason = "consumed by intent: made for one instance")]
     fn with_monotonic(settings: Settings, monotonic: Monotonic) -> Self {
         let registry = Registry::new();
-        let process =
-            Process::new(&registry, settings.version, settings.store, &settings.config_hash);
+        let build = [settings.revision, settings.store, settings.version];
+        let process = Process::new(&registry, build, &settings.config_hash);
+        let overflow = |label: CappedLabel| process.overflow[label as usize].clone();
         let families = QueueFamilies::new(&registry);
-        let overflow = process.overflow[CappedLabel::Queue as usize].clone();
-        let queues = Slots::new(settings.queues, &settings.declared_queues, overflow, |queue| {
+        let declared = settings.declared_queues.iter().map(Name::as_str);
+        let queues = Slots::new(settings.queues, declared, overflow(CappedLabel::Queue), |queue| {
             families.resolve(queue)
         });
-        let latest = Latest::new(settings.sampler_period, Arc::clone(&monotonic));
+        let by_kind = KindFamily::new(&registry);
+        let kinds = Slots::new(settings.kinds, [], overflow(CappedLabel::Kind), |kind| {
+            by_kind.resolve(kind)
+        });
+        let by_error = ErrorFamily::new(&registry);
+        // Those that the server itself gives.
+        let ours = TakeBackCause::ALL.map(TakeBackCause::error_type);
+        let errors = Slots::new(ERROR_CLASSES, ours, overflow(CappedLabel::ErrorClass), |class| {
+            by_error.resolve(class)
+        });
+        let latest =
+            Latest::new(settings.sampler_period, settings.min_free_bytes, Arc::clone(&monotonic));
         registry.register(Box::new(latest.clone())).expect("registered once");
+        registry.register(Box::new(logging::emitted())).expect("registered once");
         let started_at = unix_now();
         process.sample_timestamp.set(started_at);
         Self(Arc::new(Inner {
@@ -88,6 +117,10 @@ impl Events {
             process,
             families,
             queues,
+            by_kind,
+            kinds,
+            by_error,
+            errors,
             latest,
             monotonic,
             started_at,
@@ -95,7 +128,7 @@ impl Events {
     }
 
     fn queue<R>(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments) -> R) -> R {
-        self.0.queues.with(queue, |label| self.0.families.resolve(label), use_it)
+        self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it)
     }
 
     /// A submission's outcome; exactly once for each. `None` when it was refused before its
@@ -118,7 +151,9 @@ impl Events {
     }
 
     /// A lease was given, `wait` after the job became eligible.
-    pub fn attempt_started(&self, queue: &Name, wait: Duration) {
+    pub fn attempt_started(&self, queue: &Name, kind: &Name, wait: Duration) {
+        // What is counted when it ends must be there before.
+        self.0.kinds.foresee(kind.as_str(), |label| self.0.by_kind.resolve(label));
         self.queue(queue, |q| {
             q.started.inc();
             q.wait.observe(wait.as_secs_f64());
@@ -130,13 +165,30 @@ impl Events {
     }
 
     /// An attempt ended, `run` after its claim.
-    pub fn attempt_finished(&self, queue: &Name, outcome: AttemptOutcome, run: Duration) {
+    pub fn attempt_finished(
+        &self,
+        queue: &Name,
+        kind: &Name,
+        outcome: AttemptOutcome,
+        run: Duration,
+    ) {
         self.queue(queue, |q| {
             q.attempts[outcome as usize].inc();
             if let Some(outcome) = Run::of(outcome) {
                 q.run[outcome as usize].observe(run.as_secs_f64());
             }
         });
+        self.0.kinds.with(
+            kind.as_str(),
+            |label| self.0.by_kind.resolve(label),
+            |attempts| attempts[outcome as usize].inc(),
+        );
+    }
+
+    /// An attempt ended with an error of this type.
+    pub fn attempt_error(&self, error_type: &str) {
+        let class = labels::attempt_error_class(error_type);
+        self.0.errors.with(&class, |label| self.0.by_error.resolve(label), IntCounter::inc);
     }
 
     /// A job reached a terminal state, `end_to_end` after it was accepted. Other states do not
@@ -171,6 +223,11 @@ impl Events {
         }
     }
 
+    /// The watchdog found these jobs stuck; once for each job and episode.
+    pub fn stuck_detected(&self, queue: &Name, verdict: Verdict, jobs: u64) {
+        self.queue(queue, |q| q.stuck_detected[verdict as usize].inc_by(jobs));
+    }
+
     /// An accepted job could not be found or read again.
     pub fn job_lost(&self) {
         self.0.process.lost.inc();
@@ -193,6 +250,11 @@ impl Events {
         if let Some(class) = error {
             process.store_errors[operation as usize][ErrorClass::of(class) as usize].inc();
         }
+    }
+
+    /// Whether commits or reads of the store fail or crawl from now on.
+    pub fn store_degraded(&self, degraded: bool) {
+        self.0.process.store_degraded.set(degraded.into());
     }
 
     /// One commit wrote `jobs` jobs.
@@ -255,34 +317,35 @@ impl Events {
     /// A sample of the store, taken at `at`: from now on this is what scrapes show.
     pub fn sampled(&self, snapshot: Snapshot, took: Duration, at: Timestamp) {
         let inner = &*self.0;
-        let mut rows = HashMap::new();
+        let mut rows: HashMap<Arc<str>, Row> = HashMap::new();
         let mut other = Row::empty(labels::OTHER);
-        for queue in snapshot.queues {
-            if inner.queues.admit(&queue.queue, |label| inner.families.resolve(label)) {
-                rows.entry(queue.queue.clone())
-                    .or_insert_with(|| Row::empty(queue.queue.as_str()))
-                    .add(&queue);
+        let (in_use, idle): (Vec<_>, Vec<_>) =
+            snapshot.queues.into_iter().partition(QueueSnapshot::in_use);
+        for queue in in_use {
+            let name = queue.queue.as_str();
+            if inner.queues.admit(name, |label| inner.families.resolve(label)) {
+                rows.entry(Arc::from(name)).or_insert_with(|| Row::empty(name)).add(&queue);
             } else {
                 other.add(&queue);
             }
         }
-        // A queue that the store has no jobs of is empty, not absent.
-        let held = inner.queues.sweep((inner.monotonic)(), |gone| inner.families.forget(gone));
-        for name in held {
-            rows.entry(name.clone()).or_insert_with(|| Row::empty(name.as_str()));
+        let now = (inner.monotonic)();
+        inner.kinds.sweep(now, |gone| inner.by_kind.forget(gone));
+        inner.errors.sweep(now, |gone| inner.by_error.forget(gone));
+        // A queue that holds a label and has no jobs is empty, not absent; one that does not hold
+        // any gets none for having existed.
+        for name in inner.queues.sweep(now, |gone| inner.families.forget(gone)) {
+            rows.entry(Arc::clone(&name)).or_insert_with(|| Row::empty(&name));
+        }
+        for queue in idle {
+            if let Some(row) = rows.get_mut(queue.queue.as_str()) {
+                row.add(&queue);
+            }
         }
         let rows = rows.into_values().chain(std::iter::once(other)).collect();
-        inner.latest.set(rows, snapshot.size_bytes);
+        inner.latest.set(rows, snapshot.size_bytes, snapshot.free_bytes);
         inner.process.sample_duration.observe(took.as_secs_f64());
         inner.process.sample_timestamp.set(unix_seconds(at));
-    }
-
-    pub fn stuck_detected(
-        &self,
-        _queue: &Name,
-        _verdict: crate::domain::watch::Verdict,
-        _jobs: u64,
-    ) {
     }
 
     pub fn sample_failed(&self) {

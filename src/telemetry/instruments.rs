@@ -20,6 +20,7 @@ use super::labels::{
 };
 use crate::domain::job::AttemptOutcome;
 use crate::domain::lease::TakeBackCause;
+use crate::domain::watch::Verdict;
 
 const VALID: &str = "the catalogue's declarations are valid, and registered once";
 const KNOWN: &str = "as many label values as the metric has labels";
@@ -84,8 +85,8 @@ impl Counters {
         values.map(|value| self.one(&[first, &[value]].concat()))
     }
 
-    fn forget(&self, queue: &str) {
-        for values in self.metric.combinations(queue) {
+    fn forget(&self, name: &str) {
+        for values in self.metric.combinations(name) {
             // Absent is as good as removed.
             let _ = self.vec.remove_label_values(&values);
         }
@@ -101,8 +102,8 @@ impl Histograms {
         values.map(|value| self.one(&[first, &[value]].concat()))
     }
 
-    fn forget(&self, queue: &str) {
-        for values in self.metric.combinations(queue) {
+    fn forget(&self, name: &str) {
+        for values in self.metric.combinations(name) {
             let _ = self.vec.remove_label_values(&values);
         }
     }
@@ -120,6 +121,7 @@ pub(super) struct QueueFamilies {
     attempts: Counters,
     retries: Counters,
     finished: Counters,
+    stuck_detected: Counters,
     wait: Histograms,
     run: Histograms,
     end_to_end: Histograms,
@@ -137,6 +139,7 @@ impl QueueFamilies {
             attempts: counters(registry, &c::ATTEMPTS),
             retries: counters(registry, &c::RETRIES),
             finished: counters(registry, &c::FINISHED),
+            stuck_detected: counters(registry, &c::STUCK_DETECTED),
             wait: histograms(registry, &c::WAIT),
             run: histograms(registry, &c::RUN),
             end_to_end: histograms(registry, &c::END_TO_END),
@@ -156,6 +159,7 @@ impl QueueFamilies {
             attempts: self.attempts.each(q, &labels::ATTEMPT_OUTCOMES),
             retries: self.retries.one(q),
             finished: self.finished.each(q, &Finished::VALUES),
+            stuck_detected: self.stuck_detected.each(q, &labels::VERDICTS),
             wait: self.wait.one(q),
             run: self.run.each(q, &Run::VALUES),
             end_to_end: self.end_to_end.each(q, &Finished::VALUES),
@@ -183,6 +187,7 @@ impl QueueFamilies {
             &self.attempts,
             &self.retries,
             &self.finished,
+            &self.stuck_detected,
         ];
         for family in counters {
             family.forget(queue);
@@ -205,6 +210,7 @@ pub(super) struct QueueInstruments {
     pub(super) attempts: [IntCounter; AttemptOutcome::ALL.len()],
     pub(super) retries: IntCounter,
     pub(super) finished: [IntCounter; Finished::ALL.len()],
+    pub(super) stuck_detected: [IntCounter; Verdict::ALL.len()],
     pub(super) wait: Histogram,
     pub(super) run: [Histogram; Run::ALL.len()],
     pub(super) end_to_end: [Histogram; Finished::ALL.len()],
@@ -214,6 +220,45 @@ pub(super) struct QueueInstruments {
 pub(super) struct NoQueueInstruments {
     pub(super) submissions: [IntCounter; Submission::ALL.len()],
     pub(super) late_reports: [IntCounter; LateReason::ALL.len()],
+}
+
+/// The family whose series are kept for each kind of job.
+#[derive(Debug)]
+pub(super) struct KindFamily(Counters);
+
+/// Attempts ended, by [`AttemptOutcome`].
+pub(super) type KindInstruments = [IntCounter; AttemptOutcome::ALL.len()];
+
+impl KindFamily {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self(counters(registry, &c::ATTEMPTS_BY_KIND))
+    }
+
+    pub(super) fn resolve(&self, kind: &str) -> KindInstruments {
+        self.0.each(&[kind], &labels::ATTEMPT_OUTCOMES)
+    }
+
+    pub(super) fn forget(&self, kind: &str) {
+        self.0.forget(kind);
+    }
+}
+
+/// The family whose series are kept for each class of attempts' errors.
+#[derive(Debug)]
+pub(super) struct ErrorFamily(Counters);
+
+impl ErrorFamily {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self(counters(registry, &c::ATTEMPT_ERRORS))
+    }
+
+    pub(super) fn resolve(&self, class: &str) -> IntCounter {
+        self.0.one(&[class])
+    }
+
+    pub(super) fn forget(&self, class: &str) {
+        self.0.forget(class);
+    }
 }
 
 /// Series of which an objective takes a ratio exist before the first request, with the answers
@@ -294,6 +339,7 @@ pub(super) struct Process {
     pub(super) tasks: [TaskInstruments; Task::ALL.len()],
     task_success: GaugeVec,
     task_interval: GaugeVec,
+    pub(super) store_degraded: IntGauge,
     pub(super) store_durations: [Histogram; Operation::ALL.len()],
     pub(super) store_errors: [[IntCounter; ErrorClass::ALL.len()]; Operation::ALL.len()],
     pub(super) commit_batch: Histogram,
@@ -301,14 +347,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(registry: &Registry, version: &str, store: &str, config_hash: &str) -> Self {
+    /// `build` is what is running: revision, store and version.
+    pub(super) fn new(registry: &Registry, build: [&str; 3], config_hash: &str) -> Self {
         let runs = counters(registry, &c::TASK_RUNS);
         let durations = histograms(registry, &c::TASK_DURATION);
         let restarts = counters(registry, &c::TASK_RESTARTS);
         let store_durations = histograms(registry, &c::STORE_DURATION);
         let store_errors = counters(registry, &c::STORE_ERRORS);
         for (metric, values) in
-            [(&c::BUILD_INFO, &[store, version][..]), (&c::CONFIG_INFO, &[config_hash][..])]
+            [(&c::BUILD_INFO, &build[..]), (&c::CONFIG_INFO, &[config_hash][..])]
         {
             let info = int_gauges(registry, metric);
             info.get_metric_with_label_values(values).expect(KNOWN).set(1);
@@ -330,6 +377,9 @@ impl Process {
             }),
             task_success: gauges(registry, &c::TASK_SUCCESS),
             task_interval: gauges(registry, &c::TASK_INTERVAL),
+            store_degraded: int_gauges(registry, &c::STORE_DEGRADED)
+                .get_metric_with_label_values::<&str>(&[])
+                .expect(KNOWN),
             store_durations: Operation::VALUES.map(|operation| store_durations.one(&[operation])),
             store_errors: Operation::VALUES
                 .map(|operation| store_errors.each(&[operation], &ErrorClass::VALUES)),

@@ -1,10 +1,14 @@
 //! The closed sets that label values come from.
 
+use std::borrow::Cow;
+
 use crate::domain::job::{AttemptOutcome, PendingReason, Status};
 use crate::domain::lease::TakeBackCause;
 use crate::domain::state::Rejected;
+use crate::domain::watch::Verdict;
 
-/// Where names beyond the cap are counted together. No queue can be called so.
+/// Where names beyond the cap are counted together. No queue, kind or class of errors can be
+/// called so.
 pub const OTHER: &str = "_other";
 /// The queue of a request that was refused before its queue was known.
 pub const NONE: &str = "_none";
@@ -47,7 +51,7 @@ closed! {
         Leased => "leased",
         Empty => "empty",
         Paused => "paused",
-        /// The queue's `max_running` stood in the way.
+        /// As many jobs run as the queue's `max_running` allows.
         Limited => "limited",
         Error => "error",
     }
@@ -123,13 +127,13 @@ impl ErrorClass {
 closed! {
     /// The maintenance tasks.
     Task {
+        Watchdog => "watchdog",
         Sampler => "sampler",
         Reaper => "reaper",
         Scheduler => "scheduler",
         Retention => "retention",
         Reconcile => "reconcile",
         Presence => "presence",
-        Watchdog => "watchdog",
     }
 }
 
@@ -144,6 +148,42 @@ closed! {
     CappedLabel {
         Queue => "queue",
         Kind => "kind",
+        ErrorClass => "error_class",
+    }
+}
+
+closed! {
+    /// What the workers of a queue are at.
+    WorkerState {
+        /// Heard of lately, and holds no lease.
+        Idle => "idle",
+        /// Holds a lease.
+        Busy => "busy",
+        /// Not heard of lately.
+        Silent => "silent",
+    }
+}
+
+closed! {
+    /// The severity of a log event.
+    LogLevel {
+        Error => "error",
+        Warn => "warn",
+        Info => "info",
+        Debug => "debug",
+        Trace => "trace",
+    }
+}
+
+impl LogLevel {
+    pub fn of(level: tracing::Level) -> Self {
+        match level {
+            tracing::Level::ERROR => Self::Error,
+            tracing::Level::WARN => Self::Warn,
+            tracing::Level::INFO => Self::Info,
+            tracing::Level::DEBUG => Self::Debug,
+            tracing::Level::TRACE => Self::Trace,
+        }
     }
 }
 
@@ -167,17 +207,6 @@ impl LateReason {
             Rejected::JobAlreadyFinished => Some(Self::JobAlreadyFinished),
             Rejected::JobNotFinished | Rejected::CancelNotRequested | Rejected::NotEligible => None,
         }
-    }
-}
-
-closed! {
-    /// What a worker is doing, as far as the server can see.
-    WorkerState {
-        Idle => "idle",
-        /// It holds at least one lease.
-        Busy => "busy",
-        /// It has not shown itself for a while.
-        Silent => "silent",
     }
 }
 
@@ -285,6 +314,37 @@ pub fn route(text: &str) -> &'static str {
     ROUTES.into_iter().find(|r| *r == text).unwrap_or(UNMATCHED)
 }
 
+/// The longest class of errors.
+pub const ERROR_CLASS_LENGTH: usize = 64;
+
+/// The class of an attempt's error by its `type`, as `[a-z0-9._-]{1,64}`.
+///
+/// Letters become small, every other character `-`, and what is longer is cut. An underscore in
+/// front becomes `-` too, so that no class is taken for [`OTHER`]. No type at all is `unknown`.
+pub fn attempt_error_class(error_type: &str) -> Cow<'_, str> {
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    let bytes = error_type.as_bytes();
+    match bytes {
+        [] => Cow::Borrowed("unknown"),
+        [first, ..]
+            if *first != b'_'
+                && bytes.len() <= ERROR_CLASS_LENGTH
+                && bytes.iter().copied().all(plain) =>
+        {
+            Cow::Borrowed(error_type)
+        }
+        _ => {
+            let class = error_type.chars().take(ERROR_CLASS_LENGTH).enumerate();
+            let class = class.map(|(i, c)| match u8::try_from(c.to_ascii_lowercase()) {
+                Ok(b'_') if i == 0 => '-',
+                Ok(b) if plain(b) => char::from(b),
+                Ok(_) | Err(_) => '-',
+            });
+            Cow::Owned(class.collect())
+        }
+    }
+}
+
 macro_rules! texts {
     ($set:ty) => {{
         let mut out = [""; <$set>::ALL.len()];
@@ -301,6 +361,7 @@ pub const STATES: [&str; Status::ALL.len()] = texts!(Status);
 pub const PENDING_REASONS: [&str; PendingReason::ALL.len()] = texts!(PendingReason);
 pub const ATTEMPT_OUTCOMES: [&str; AttemptOutcome::ALL.len()] = texts!(AttemptOutcome);
 pub const TAKE_BACK_CAUSES: [&str; TakeBackCause::ALL.len()] = texts!(TakeBackCause);
+pub const VERDICTS: [&str; Verdict::ALL.len()] = texts!(Verdict);
 
 #[cfg(test)]
 mod tests {
@@ -317,10 +378,45 @@ mod tests {
     }
 
     #[test]
+    fn error_types_become_classes() {
+        for (error_type, class) in [
+            ("lease-expired", "lease-expired"),
+            ("e_conn.reset-2", "e_conn.reset-2"),
+            ("ValueError", "valueerror"),
+            ("std::io::Error", "std--io--error"),
+            ("no space left: \"x\"\n", "no-space-left---x--"),
+            ("Überlauf", "-berlauf"),
+            ("_other", "-other"),
+            ("__main__.Oops", "-_main__.oops"),
+            ("Ａ", "-"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(attempt_error_class(error_type), class);
+        }
+        let long = "Ä".repeat(1_000);
+        assert_eq!(attempt_error_class(&long), "-".repeat(ERROR_CLASS_LENGTH));
+        let just = "x".repeat(ERROR_CLASS_LENGTH);
+        assert_eq!(attempt_error_class(&just), just);
+        assert_eq!(attempt_error_class(&(just.clone() + "y")), just);
+        for cause in TakeBackCause::ALL {
+            assert_eq!(attempt_error_class(cause.error_type()), cause.error_type());
+        }
+    }
+
+    #[test]
+    fn every_log_level_has_its_label() {
+        for level in LogLevel::VALUES {
+            let parsed: tracing::Level = level.parse().unwrap();
+            assert_eq!(LogLevel::of(parsed).as_str(), level);
+        }
+    }
+
+    #[test]
     fn the_domain_s_sets_are_in_the_order_of_their_variants() {
         assert!(Status::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
         assert!(AttemptOutcome::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
         assert!(TakeBackCause::ALL.into_iter().enumerate().all(|(i, s)| s as usize == i));
+        assert!(Verdict::ALL.into_iter().enumerate().all(|(i, v)| v as usize == i));
         for status in Status::ALL {
             assert_eq!(Finished::of(status).is_some(), status.is_done());
             if let Some(finished) = Finished::of(status) {

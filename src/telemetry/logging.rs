@@ -1,4 +1,7 @@
-//! Logs, to standard error: one line an event, as text for people or JSON for machines.
+//! Logs, to standard error: one line an event, as text for people or JSON for machines. Events are
+//! counted as they are written.
+
+mod counts;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -6,7 +9,10 @@ use std::io::{self, IsTerminal as _};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use counts::{CountEvents, Counts, EMITTED, LogEvents};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,10 +54,15 @@ pub fn init(format: LogFormat) -> Result<(), FilterError> {
     };
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let subscriber = subscriber(format, filter(&text)?, colour, io::stderr);
+    let subscriber = subscriber(format, filter(&text)?, colour, io::stderr, &EMITTED);
     // Fails only when there is one already, and then that one stays.
     let _ = subscriber.try_init();
     Ok(())
+}
+
+/// What this process has logged, for a registry.
+pub(super) fn emitted() -> LogEvents {
+    LogEvents::new(&EMITTED)
 }
 
 fn filter(text: &str) -> Result<EnvFilter, FilterError> {
@@ -64,21 +75,19 @@ fn subscriber<W>(
     filter: EnvFilter,
     colour: bool,
     writer: W,
+    counts: &'static Counts,
 ) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let count = CountEvents(counts);
     match format {
-        LogFormat::Text => Box::new(builder.with_ansi(colour).finish()),
-        LogFormat::Json => Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .finish(),
-        ),
+        LogFormat::Text => Box::new(builder.with_ansi(colour).finish().with(count)),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            Box::new(builder.with_current_span(false).with_span_list(false).finish().with(count))
+        }
     }
 }
 
@@ -93,9 +102,11 @@ impl fmt::Display for LogFormat {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::telemetry::labels::LogLevel;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -112,10 +123,19 @@ mod tests {
     }
 
     fn logged(format: LogFormat, filter_text: &str, log: impl FnOnce()) -> String {
+        counted(format, filter_text, log, Box::leak(Box::default()))
+    }
+
+    fn counted(
+        format: LogFormat,
+        filter_text: &str,
+        log: impl FnOnce(),
+        counts: &'static Counts,
+    ) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber =
-            subscriber(format, filter(filter_text).unwrap(), false, move || writer.clone());
+        let filter = filter(filter_text).unwrap();
+        let subscriber = subscriber(format, filter, false, move || writer.clone(), counts);
         tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -151,6 +171,42 @@ mod tests {
         assert!(logged(LogFormat::Text, "debug", || tracing::debug!("loud")).contains("loud"));
         let error = filter("punctual=chatty").unwrap_err().to_string();
         assert!(error.starts_with("RUST_LOG: ") && error.contains("write a level"), "{error}");
+    }
+
+    #[test]
+    fn what_is_written_is_counted_and_what_is_filtered_is_not() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let counts: &'static Counts = Box::leak(Box::default());
+            let registry = prometheus::Registry::new();
+            registry.register(Box::new(LogEvents::new(counts))).unwrap();
+            let shown = || {
+                registry.gather()[0]
+                    .get_metric()
+                    .iter()
+                    .map(|m| {
+                        (m.get_label()[0].value().to_owned(), m.get_counter().get_value() as u64)
+                    })
+                    .collect::<BTreeMap<_, _>>()
+            };
+            let expected = |error, warn, info, debug, trace| {
+                let counts = [error, warn, info, debug, trace];
+                LogLevel::VALUES.into_iter().map(str::to_owned).zip(counts).collect()
+            };
+            assert_eq!(shown(), expected(0, 0, 0, 0, 0));
+            let log = || {
+                tracing::error!("e");
+                tracing::warn!("w");
+                tracing::warn!("w");
+                tracing::info!("i");
+                tracing::debug!("d");
+                tracing::trace!("t");
+                drop(tracing::error_span!("no event").entered());
+            };
+            assert_eq!(counted(format, "debug", log, counts).lines().count(), 5);
+            assert_eq!(shown(), expected(1, 2, 1, 1, 0));
+            assert_eq!(counted(format, "off,punctual=error", log, counts).lines().count(), 1);
+            assert_eq!(shown(), expected(2, 2, 1, 1, 0));
+        }
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! The cap on label values that come from outside: the names of queues.
+//! The cap on label values that come from outside: names of queues and kinds, classes of errors.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
 use super::labels::OTHER;
-use crate::domain::names::Name;
 
-/// How long a queue that nobody declared keeps its label after its last use.
+/// How long a name that nobody declared keeps its label after its last use.
 pub(super) const KEPT_UNUSED: Duration = Duration::from_secs(24 * 3_600);
 
 /// Names that hold a label of their own, up to a limit; the rest share [`OTHER`].
@@ -19,7 +18,7 @@ pub(super) const KEPT_UNUSED: Duration = Duration::from_secs(24 * 3_600);
 /// Reading is the common case and takes a read lock; only a name's first sight writes.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    held: RwLock<HashMap<Name, Slot<T>>>,
+    held: RwLock<HashMap<Arc<str>, Slot<T>>>,
     limit: usize,
     other: T,
     overflow: IntCounter,
@@ -35,15 +34,15 @@ struct Slot<T> {
 
 impl<T> Slots<T> {
     /// `declared` names always hold a slot, even when they alone exceed `limit`.
-    pub(super) fn new(
+    pub(super) fn new<'a>(
         limit: usize,
-        declared: &[Name],
+        declared: impl IntoIterator<Item = &'a str>,
         overflow: IntCounter,
         make: impl Fn(&str) -> T,
     ) -> Self {
         let held: HashMap<_, _> = declared
-            .iter()
-            .map(|name| (name.clone(), Slot::new(make(name.as_str()), true)))
+            .into_iter()
+            .map(|name| (Arc::from(name), Slot::new(make(name), true)))
             .collect();
         Self { limit: limit.max(held.len()), held: RwLock::new(held), other: make(OTHER), overflow }
     }
@@ -51,42 +50,68 @@ impl<T> Slots<T> {
     /// Uses the slot of `name`, made on first sight; the shared one beyond the limit.
     pub(super) fn with<R>(
         &self,
-        name: &Name,
+        name: &str,
         make: impl FnOnce(&str) -> T,
         use_it: impl FnOnce(&T) -> R,
+    ) -> R {
+        self.own(name, make, |slot| {
+            use_it(slot.unwrap_or_else(|| {
+                self.overflow.inc();
+                &self.other
+            }))
+        })
+    }
+
+    /// Whether `name` holds a slot, given one if there is room. Counts as overflow if not.
+    pub(super) fn admit(&self, name: &str, make: impl FnOnce(&str) -> T) -> bool {
+        let admitted = self.foresee(name, make);
+        if !admitted {
+            self.overflow.inc();
+        }
+        admitted
+    }
+
+    /// The same for a name that is about to count, so that its series exist before: overflow is
+    /// counted when it does.
+    pub(super) fn foresee(&self, name: &str, make: impl FnOnce(&str) -> T) -> bool {
+        self.own(name, make, |slot| slot.is_some())
+    }
+
+    /// Uses the slot of `name`, made on first sight; `None` beyond the limit.
+    fn own<R>(
+        &self,
+        name: &str,
+        make: impl FnOnce(&str) -> T,
+        use_it: impl FnOnce(Option<&T>) -> R,
     ) -> R {
         {
             let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(slot) = held.get(name) {
-                return use_it(slot.touched());
+                return use_it(Some(slot.touched()));
             }
             if held.len() >= self.limit {
                 drop(held);
-                self.overflow.inc();
-                return use_it(&self.other);
+                return use_it(None);
             }
         }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if held.len() >= self.limit && !held.contains_key(name) {
             drop(held);
-            self.overflow.inc();
-            return use_it(&self.other);
+            return use_it(None);
         }
-        let slot = match held.entry(name.clone()) {
+        let slot = match held.entry(Arc::from(name)) {
             Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => slot.insert(Slot::new(make(name.as_str()), false)),
+            Entry::Vacant(slot) => {
+                let value = make(slot.key());
+                slot.insert(Slot::new(value, false))
+            }
         };
-        use_it(slot.touched())
-    }
-
-    /// Whether `name` holds a slot, given one if there is room.
-    pub(super) fn admit(&self, name: &Name, make: impl FnOnce(&str) -> T) -> bool {
-        self.with(name, make, |value| !std::ptr::eq(value, &raw const self.other))
+        use_it(Some(slot.touched()))
     }
 
     /// Frees the slots of undeclared names unused for [`KEPT_UNUSED`] at `now` (a monotonic
     /// reading), hands each to `freed`, and returns the names that remain.
-    pub(super) fn sweep(&self, now: Duration, mut freed: impl FnMut(&str)) -> Vec<Name> {
+    pub(super) fn sweep(&self, now: Duration, mut freed: impl FnMut(&str)) -> Vec<Arc<str>> {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.retain(|name, slot| {
             if slot.declared || std::mem::take(slot.used.get_mut()) {
@@ -94,7 +119,7 @@ impl<T> Slots<T> {
             }
             let keep = now.saturating_sub(slot.last_used) < KEPT_UNUSED;
             if !keep {
-                freed(name.as_str());
+                freed(name);
             }
             keep
         });
@@ -121,13 +146,12 @@ mod tests {
     use super::*;
 
     fn slots(limit: usize, declared: &[&str]) -> Slots<String> {
-        let declared: Vec<_> = declared.iter().map(|n| Name::parse(n).unwrap()).collect();
         let overflow = IntCounter::new("overflow", "Overflow.").unwrap();
-        Slots::new(limit, &declared, overflow, str::to_owned)
+        Slots::new(limit, declared.iter().copied(), overflow, str::to_owned)
     }
 
     fn label(slots: &Slots<String>, name: &str) -> String {
-        slots.with(&Name::parse(name).unwrap(), str::to_owned, Clone::clone)
+        slots.with(name, str::to_owned, Clone::clone)
     }
 
     #[test]
@@ -141,8 +165,11 @@ mod tests {
             ("declared".into(), "first".into())
         );
         assert_eq!(s.overflow.get(), 2);
-        assert!(!s.admit(&Name::parse("third").unwrap(), str::to_owned));
-        assert!(s.admit(&Name::parse("first").unwrap(), str::to_owned));
+        assert!(!s.foresee("third", str::to_owned));
+        assert_eq!(s.overflow.get(), 2, "nothing was counted yet");
+        assert!(!s.admit("third", str::to_owned));
+        assert!(s.admit("first", str::to_owned));
+        assert_eq!(s.overflow.get(), 3);
     }
 
     #[test]
@@ -163,7 +190,7 @@ mod tests {
         assert!(freed.is_empty(), "{freed:?}");
         let left = s.sweep(KEPT_UNUSED + minute, |n| freed.push(n.to_owned()));
         assert_eq!(freed, ["old"]);
-        assert_eq!(left, [Name::parse("declared").unwrap()]);
+        assert_eq!(left, [Arc::from("declared")]);
         assert_eq!(label(&s, "new"), "new");
     }
 }

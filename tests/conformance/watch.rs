@@ -297,11 +297,15 @@ async fn one_episode_goes_on_at_most_and_ended_ones_are_remembered() {
         let id = w.submit(w.job(START), START).await;
         let first = Episode { oldest_jobs: vec![id], ..episode(Verdict::NoWorkers, at(300)) };
         w.store().record_episodes(vec![first.clone()]).await.unwrap();
-        assert_eq!(episodes(&w, EpisodeFilter::default()).await, [first.clone()]);
+        assert_eq!(episodes(&w, EpisodeFilter::default()).await, std::slice::from_ref(&first));
         let changed = Episode { verdict: Verdict::WorkersSilent, jobs: 9, ..first.clone() };
         w.store().record_episodes(vec![changed.clone()]).await.unwrap();
         w.crash(at(301));
-        assert_eq!(episodes(&w, EpisodeFilter::default()).await, [changed.clone()], "rewritten");
+        assert_eq!(
+            episodes(&w, EpisodeFilter::default()).await,
+            std::slice::from_ref(&changed),
+            "rewritten"
+        );
         let ended = Episode { ended_at: Some(at(400)), jobs: 0, ..changed };
         w.store().record_episodes(vec![ended.clone()]).await.unwrap();
         let second = episode(Verdict::WorkersSaturated, at(900));

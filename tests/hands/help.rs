@@ -22,6 +22,7 @@ const COMMANDS: &[&[&str]] = &[
     &["workers"],
     &["workers", "list"],
     &["check-config"],
+    &["metrics"],
     &["bench"],
 ];
 

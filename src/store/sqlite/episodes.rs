@@ -1,5 +1,7 @@
 //! Episodes: what the watchdog has found, kept for those who ask later.
 
+use std::fmt::Write as _;
+
 use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::domain::id::JobId;
@@ -58,7 +60,8 @@ pub(super) fn list(conn: &Connection, filter: &EpisodeFilter, limit: u32) -> Res
     for (column, name) in [("q.name", &filter.queue), ("k.name", &filter.kind)] {
         if let Some(name) = name {
             values.push(name.as_str().to_owned().into());
-            clauses.push_str(&format!(" AND {column} = ?{}", values.len()));
+            // Writing to a String cannot fail.
+            let _ = write!(clauses, " AND {column} = ?{}", values.len());
         }
     }
     let mut found = select(

@@ -143,8 +143,8 @@ pub(super) fn advance(tx: &mut Tx<'_>, counted: &Counted) -> Result<i64> {
 mod tests {
     use super::*;
 
-    fn at(ms: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_millis(ms))
+    const fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
     }
 
     #[test]
@@ -152,15 +152,15 @@ mod tests {
         let mut mark = Mark {
             watermark: Timestamp::from_millis(10),
             jobs: 5,
-            counting_to: at(20),
+            counting_to: Some(at(20)),
             departed: 0,
         };
-        assert!(mark.note(at(10), -1));
-        assert!(mark.note(at(11), -1));
-        assert!(mark.note(at(20), -1));
-        assert!(!mark.note(at(21), -1));
+        assert!(mark.note(Some(at(10)), -1));
+        assert!(mark.note(Some(at(11)), -1));
+        assert!(mark.note(Some(at(20)), -1));
+        assert!(!mark.note(Some(at(21)), -1));
         assert!(!mark.note(None, -1));
-        assert!(mark.note(at(3), 1));
+        assert!(mark.note(Some(at(3)), 1));
         assert_eq!((mark.jobs, mark.departed), (5, 2));
     }
 }

@@ -1,5 +1,6 @@
 //! Finding what is stuck, and looking at one queue closely: reads, with short writes between.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -157,9 +158,10 @@ fn states(
     let mut states = Vec::with_capacity(keys.len());
     for key in keys {
         let Some(queue) = queues.get(&key.0) else { continue };
-        if !running.contains_key(&key.0) {
-            running.insert(key.0, running_kinds(conn, key.0)?);
-        }
+        let queue_running = match running.entry(key.0) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(running_kinds(conn, key.0)?),
+        };
         let jobs: Vec<(JobId, Timestamp)> = oldest
             .query_map((key.0, key.1, now.as_millis(), shown), |r| {
                 Ok((job_id(r, 0)?, Timestamp::from_millis(r.get(1)?)))
@@ -187,7 +189,7 @@ fn states(
             tallies: counts,
             oldest_since: since.map(|s| queue.resumed_at.map_or(s, |r| r.max(s))),
             oldest_jobs: jobs.into_iter().map(|(id, _)| id).collect(),
-            queue_running: running.get(&key.0).cloned().unwrap_or_default(),
+            queue_running: queue_running.clone(),
         });
     }
     Ok(states)

@@ -25,26 +25,34 @@ fn describe(out: &mut String, metric: &Metric) {
     }
     let _ = writeln!(out, "\n- **Scope:** {}", metric.scope.as_str());
     for label in metric.labels {
-        let _ = writeln!(out, "- **Label `{}`:** {}", label.name, values_markdown(label.values));
+        let _ = writeln!(out, "- **Label `{}`:** {}", label.name, label.values.describe());
     }
     if let Kind::Histogram(buckets) = metric.kind {
         let bounds: Vec<_> = buckets.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "- **Buckets:** {}", bounds.join(", "));
     }
     let _ = writeln!(out, "- **Read it:** {}", metric.read);
+    if let Some(reason) = metric.debug {
+        let _ = writeln!(out, "- **For a closer look only:** {reason}");
+    }
 }
 
-fn values_markdown(values: Values) -> String {
-    match values {
-        Values::Queue { none: false } => "the queue, or `_other` beyond the cap".to_owned(),
-        Values::Queue { none: true } => "the queue, or `_other` beyond the cap, or `_none` when \
-            the request was refused before its queue was known"
-            .to_owned(),
-        Values::Closed(values) => {
-            values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ")
+impl Values {
+    /// What a label can say, in Markdown.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Queue { none: false } => "the queue, or `_other` beyond the cap".to_owned(),
+            Self::Queue { none: true } => "the queue, or `_other` beyond the cap, or `_none` when \
+                the request was refused before its queue was known"
+                .to_owned(),
+            Self::Kind => "the kind, or `_other` beyond the cap".to_owned(),
+            Self::ErrorClass => "the class of the error, or `_other` beyond the cap".to_owned(),
+            Self::Closed(values) => {
+                values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ")
+            }
+            Self::StatusCode => "the status code, `100` to `599`".to_owned(),
+            Self::Fixed(what) => what.to_owned(),
         }
-        Values::StatusCode => "the status code, `100` to `599`".to_owned(),
-        Values::Fixed(what) => what.to_owned(),
     }
 }
 
@@ -71,8 +79,12 @@ samples. After three missed samples they are withheld until the next sample, and
 
 Series exist at 0 before they count: for every closed label value, and for every queue from the moment that it is declared in the
 configuration or first seen. The `queue` label is capped (100 by default): declared queues always have their label, further ones as
-long as there is room, and the rest are counted together as `_other`. An undeclared queue gives its label back after a day without
-use. A job id, a worker or an error text is never a label.
+long as there is room, and the rest are counted together as `_other`. `kind` (100 by default) and the `error_class` of attempts (100)
+are capped in the same way. What nobody declared gives its label back after a day without use; a queue is in use while it has jobs or
+workers or is paused. Under `_other` counts add up, and ages, thresholds and estimates are the largest. A job id, a worker or an error
+text is never a label.
+
+[metrics.json](metrics.json) says the same for programs, `punctual metrics` on the command line.
 
 In the expressions below `…` stands for the metric's name.
 ";

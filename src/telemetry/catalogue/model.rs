@@ -14,6 +14,8 @@ pub struct Metric {
     pub scope: Scope,
     /// How to read it: an expression or a warning, in one line.
     pub read: &'static str,
+    /// Why no panel and no alert has it, if that is so: it is for whoever looks closer.
+    pub debug: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,12 +89,26 @@ pub struct Label {
 pub enum Values {
     /// Names of queues, capped; the rest are `_other`. With `none`, also `_none`.
     Queue { none: bool },
+    /// Kinds of jobs, capped; the rest are `_other`.
+    Kind,
+    /// Classes of attempts' errors (`labels::attempt_error_class`), capped; the rest are `_other`.
+    ErrorClass,
     /// Exactly these.
     Closed(&'static [&'static str]),
     /// An HTTP status code.
     StatusCode,
     /// One value for the life of the process.
     Fixed(&'static str),
+}
+
+impl Values {
+    /// Whether they come from outside, up to a cap.
+    pub const fn capped(self) -> bool {
+        match self {
+            Self::Queue { .. } | Self::Kind | Self::ErrorClass => true,
+            Self::Closed(_) | Self::StatusCode | Self::Fixed(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +118,7 @@ pub enum Group {
     Workers,
     Jobs,
     Queues,
+    Watchdog,
     Sampler,
     Tasks,
     Store,
@@ -109,12 +126,13 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Http,
         Self::Submissions,
         Self::Workers,
         Self::Jobs,
         Self::Queues,
+        Self::Watchdog,
         Self::Sampler,
         Self::Tasks,
         Self::Store,
@@ -128,6 +146,7 @@ impl Group {
             Self::Workers => "Claims, leases and attempts",
             Self::Jobs => "Jobs: waiting, running, ending",
             Self::Queues => "Queues now",
+            Self::Watchdog => "The watchdog",
             Self::Sampler => "The sampler",
             Self::Tasks => "Maintenance tasks",
             Self::Store => "The store",
@@ -146,13 +165,13 @@ impl Metric {
         self.labels.iter().any(|l| matches!(l.values, Values::Queue { .. }))
     }
 
-    /// Every combination of label values that is known beforehand, `queue` standing for the
-    /// queue; none when a label is open.
-    pub fn combinations<'a>(&self, queue: &'a str) -> Vec<Vec<&'a str>> {
+    /// Every combination of label values that is known beforehand, `name` standing for the capped
+    /// label's value; none when a label is open.
+    pub fn combinations<'a>(&self, name: &'a str) -> Vec<Vec<&'a str>> {
         let mut all = vec![Vec::new()];
         for label in self.labels {
             let values: Vec<&str> = match label.values {
-                Values::Queue { .. } => vec![queue],
+                Values::Queue { .. } | Values::Kind | Values::ErrorClass => vec![name],
                 Values::Closed(values) => values.to_vec(),
                 Values::StatusCode | Values::Fixed(_) => return Vec::new(),
             };
