@@ -5,7 +5,7 @@
 //! that a scrape reads ([`exposition`]) and the set-up of logs ([`logging`]).
 //!
 //! Invariants:
-//! - a metric is declared once, in the catalogue; instruments, `docs/METRICS.md` and tests follow
+//! - a metric is declared once, in the catalogue; instruments, documentation and tests follow
 //!   from the declaration, and no metric is created outside this module;
 //! - every app instance has a registry of its own, never the process-wide one;
 //! - a scrape reads memory and never the store: facts about the store come from the sampler's

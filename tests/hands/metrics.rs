@@ -3,6 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::place::{DONE, NO, Place, USAGE};
+use crate::server::until;
+
+async fn scrape(place: &Place) -> String {
+    let answer = reqwest::get(format!("{}/metrics", place.url())).await.expect("an answer");
+    answer.text().await.expect("text")
+}
 
 #[tokio::test]
 async fn the_catalogue_lists_what_the_server_serves() {
@@ -16,14 +22,49 @@ async fn the_catalogue_lists_what_the_server_serves() {
     let described: BTreeSet<_> = metrics.iter().filter_map(|m| m["name"].as_str()).collect();
     assert_eq!(listed, described);
 
-    let scrape = reqwest::get(format!("{}/metrics", place.url())).await.expect("an answer");
-    let scrape = scrape.text().await.expect("text");
+    let scrape = scrape(&place).await;
     let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     for (name, kind) in types {
         let metric = metrics.iter().find(|m| m["name"] == name);
         assert_eq!(metric.unwrap_or_else(|| panic!("{name} is not listed"))["type"], kind);
     }
-    assert!(!scrape.contains("revision=\"\""), "{scrape}");
+    let build = format!("store=\"sqlite\",version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
+    assert!(scrape.contains(&build) && !scrape.contains("revision=\"\""), "{scrape}");
+}
+
+#[tokio::test]
+async fn attempts_are_counted_by_kind_and_their_errors_by_class() {
+    let place = Place::new();
+    let good = place.submit(&["report", "--queue", "a"]).await;
+    let bad = place.submit(&["resize", "--queue", "b", "--max-attempts", "1"]).await;
+    let _works = place.worker(&["--queue", "a"], "cat\n");
+    let _fails = place.worker(&["--queue", "b"], "exit 3\n");
+    place.until_status(&good, "completed").await;
+    place.until_status(&bad, "failed").await;
+    // An attempt is counted just after its job's end can be seen.
+    let scrape = until("the counts", || async {
+        let scrape = scrape(&place).await;
+        let ended = |kind: &str| {
+            let ended = format!("_by_kind_total{{kind=\"{kind}\",");
+            scrape.lines().any(|l| l.contains(&ended) && l.ends_with(" 1"))
+        };
+        (ended("report") && ended("resize") && scrape.contains("exit-3")).then_some(scrape)
+    })
+    .await;
+    let by_kind = "punctual_attempts_finished_by_kind_total{kind=";
+    for line in [
+        format!("{by_kind}\"report\",outcome=\"completed\"}} 1"),
+        format!("{by_kind}\"report\",outcome=\"failed\"}} 0"),
+        format!("{by_kind}\"resize\",outcome=\"completed\"}} 0"),
+        format!("{by_kind}\"resize\",outcome=\"failed\"}} 1"),
+        "punctual_attempt_errors_total{error_class=\"exit-3\"} 1".to_owned(),
+        "punctual_attempt_errors_total{error_class=\"lease-expired\"} 0".to_owned(),
+        "punctual_log_events_total{level=\"error\"} 0".to_owned(),
+    ] {
+        assert!(scrape.lines().any(|l| l == line), "{line} is not in {scrape}");
+    }
+    // It said at least that it listens.
+    assert!(!scrape.contains("punctual_log_events_total{level=\"info\"} 0"), "{scrape}");
 }
 
 #[tokio::test]

@@ -46,7 +46,10 @@ impl Values {
                 the request was refused before its queue was known"
                 .to_owned(),
             Self::Kind => "the kind, or `_other` beyond the cap".to_owned(),
-            Self::ErrorClass => "the class of the error, or `_other` beyond the cap".to_owned(),
+            Self::ErrorClass => {
+                "the class of the error, `unknown` without a type, or `_other` beyond the cap"
+                    .to_owned()
+            }
             Self::Closed(values) => {
                 values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ")
             }
