@@ -619,7 +619,7 @@ catalogue! {
         name: "punctual_label_overflow_total",
         kind: Kind::Counter,
         unit: Unit::None,
-        help: "Events and samples counted under _other because their label had reached its cap.",
+        help: "Events counted under _other because their label had reached its cap.",
         labels: &[closed("label", &labels::CappedLabel::VALUES)],
         scope: Scope::Process,
         read: "`sum by (label) (increase(…[10m])) > 0` means that there are more names than the cap: declare the queues that matter, raise the cap, or take what varies out of the names.",

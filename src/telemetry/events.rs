@@ -153,7 +153,7 @@ impl Events {
     /// A lease was given, `wait` after the job became eligible.
     pub fn attempt_started(&self, queue: &Name, kind: &Name, wait: Duration) {
         // What is counted when it ends must be there before.
-        self.0.kinds.foresee(kind.as_str(), |label| self.0.by_kind.resolve(label));
+        self.0.kinds.admit(kind.as_str(), |label| self.0.by_kind.resolve(label));
         self.queue(queue, |q| {
             q.started.inc();
             q.wait.observe(wait.as_secs_f64());
