@@ -232,7 +232,8 @@ async fn the_story_of_ten_jobs_in_numbers() {
         metrics.sum("punctual_store_operation_duration_seconds_count", &["operation=\"submit\""])
             >= 12.0
     );
-    for task in ["sampler", "reaper", "scheduler", "retention", "reconcile", "presence", "watchdog"] {
+    for task in ["sampler", "reaper", "scheduler", "retention", "reconcile", "presence", "watchdog"]
+    {
         let label = format!("task=\"{task}\"");
         let ok = metrics.sum("punctual_task_runs_total", &[&label, "outcome=\"ok\""]);
         assert!(ok > 0.5, "{task} never ran well");

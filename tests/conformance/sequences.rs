@@ -16,7 +16,8 @@ use punctual::domain::names::Name;
 use punctual::domain::state::{Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, Submitted, Transition,
+    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, StuckAfter, Submitted,
+    Transition,
 };
 
 use crate::stores::{DAY, START, STORES, Settings, World, key, name, secs, worker};
@@ -98,6 +99,7 @@ struct Run {
     leases: Vec<(JobId, LeaseToken, u64)>,
     /// By queue: since when, and until when.
     paused: BTreeMap<Name, Option<Timestamp>>,
+    resumed: BTreeMap<Name, Timestamp>,
     reached: BTreeSet<String>,
 }
 
@@ -121,6 +123,7 @@ impl Run {
             keys: BTreeMap::new(),
             leases: Vec::new(),
             paused: BTreeMap::new(),
+            resumed: BTreeMap::new(),
             reached: BTreeSet::new(),
         }
     }
@@ -241,14 +244,40 @@ impl Run {
             }
             Step::Resume(n) => {
                 self.w.store().resume(queue(n), now).await.unwrap();
-                self.paused.remove(&queue(n));
+                if self.paused.remove(&queue(n)).is_some() {
+                    self.resumed.insert(queue(n), now);
+                }
             }
+            Step::Scan(threshold) => self.scan(threshold).await,
             Step::Advance(seconds) => self.now = now.plus(secs(seconds)),
             Step::Crash => {
                 self.w.crash(now);
                 self.compare().await;
             }
         }
+    }
+
+    /// Every pending job counts that has been eligible, in a queue that is not paused, for the
+    /// threshold or longer.
+    async fn scan(&mut self, threshold: u64) {
+        let now = self.now;
+        let default = (threshold > 0).then(|| secs(threshold));
+        let rules = StuckAfter { default, ..StuckAfter::default() };
+        let mut wanted: BTreeMap<(Name, Name), u64> = BTreeMap::new();
+        for known in self.jobs.values().filter(|k| k.gone.is_none()) {
+            let spec = &known.new.spec;
+            let resumed = self.resumed.get(&spec.queue).copied().unwrap_or(Timestamp::EPOCH);
+            let since = known.job.eligible_at.max(resumed);
+            let long = default.is_some_and(|d| since <= now.minus(d));
+            let waits = matches!(known.job.phase, Phase::Pending(_));
+            if waits && long && !self.paused.contains_key(&spec.queue) {
+                *wanted.entry((spec.queue.clone(), spec.kind.clone())).or_default() += 1;
+            }
+        }
+        let found = self.w.store().scan(rules, now).await.unwrap();
+        let found: BTreeMap<(Name, Name), u64> =
+            found.into_iter().map(|k| ((k.queue.name, k.kind), k.stuck)).collect();
+        assert_eq!(found, wanted);
     }
 
     async fn submit(&mut self, batch: Vec<Submission>) {
@@ -433,6 +462,7 @@ impl Run {
             .collect();
         for name in &over {
             self.paused.remove(name);
+            self.resumed.insert(name.clone(), now);
         }
         // A queue that is resumed is named too; how many that makes claimable is not counted.
         let mut named: BTreeMap<Name, u64> = got.into_iter().collect();

@@ -7,19 +7,35 @@ use proptest::prelude::*;
 pub(crate) enum Step {
     Submit(Vec<Submission>),
     Claim(Asking),
-    Heartbeat { lease: usize, extend: Option<u64> },
-    Settle { reports: Vec<(usize, Saying)>, claim: Option<Asking> },
+    Heartbeat {
+        lease: usize,
+        extend: Option<u64>,
+    },
+    Settle {
+        reports: Vec<(usize, Saying)>,
+        claim: Option<Asking>,
+    },
     Withdraw(usize),
     Goodbye(u8),
-    Cancel { job: usize, force: bool },
+    Cancel {
+        job: usize,
+        force: bool,
+    },
     Delete(usize),
-    TakeBack { limit: u32 },
+    TakeBack {
+        limit: u32,
+    },
     Promote,
     ExtendLeases,
     Expire,
-    Pause { queue: u8, until: Option<u64> },
+    Pause {
+        queue: u8,
+        until: Option<u64>,
+    },
     Resume(u8),
     Advance(u64),
+    /// By a threshold in seconds; 0: the watchdog is off.
+    Scan(u64),
     Crash,
 }
 
@@ -110,6 +126,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(queue, until)| Step::Pause { queue, until }),
         1 => (0u8..2).prop_map(Step::Resume),
         4 => prop_oneof![Just(1u64), 1u64..40, Just(1_500)].prop_map(Step::Advance),
+        3 => prop_oneof![3 => Just(30u64), 1 => Just(5), 1 => Just(0)].prop_map(Step::Scan),
         1 => Just(Step::Crash),
     ]
 }
