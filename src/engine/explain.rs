@@ -95,7 +95,11 @@ impl Engine {
         }
         let paused = state.queue.paused_at.is_some();
         let stuck = if paused { 0 } else { state.stuck };
-        let verdict = (stuck > 0).then(|| open.as_ref().map_or(evidence.judge(), |e| e.verdict));
+        let verdict = (stuck > 0).then(|| match &open {
+            // While the store cannot be written, the episode is not what the watchdog would say.
+            Some(episode) if !evidence.store_degraded => episode.verdict,
+            Some(_) | None => evidence.judge(),
+        });
         let names = (queue.as_str(), state.kind.as_str());
         KindExplanation {
             kind: state.kind.clone(),
