@@ -13,6 +13,8 @@
 
 pub mod bench;
 pub mod check_config;
+mod episodes;
+mod explain;
 mod jobs;
 mod metrics;
 mod output;
@@ -58,6 +60,8 @@ enum Command {
     Jobs(jobs::JobsArgs),
     Queues(queues::QueuesArgs),
     Workers(workers::WorkersArgs),
+    Explain(explain::ExplainArgs),
+    Episodes(episodes::EpisodesArgs),
     CheckConfig(CheckConfigArgs),
     Metrics(metrics::MetricsArgs),
     Bench(bench::BenchArgs),
@@ -226,6 +230,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Jobs(args) => block_on(jobs::run(args)),
         Command::Queues(args) => block_on(queues::run(args)),
         Command::Workers(args) => block_on(workers::run(args)),
+        Command::Explain(args) => block_on(explain::run(args)),
+        Command::Episodes(args) => block_on(episodes::run(args)),
     };
     done.unwrap_or_else(|failure| {
         output::complain(&failure.message);

@@ -122,6 +122,32 @@ impl ListQuery {
     }
 }
 
+/// Filters of `GET /v1/episodes`; all that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EpisodesQuery {
+    pub queue: Option<String>,
+    pub kind: Option<String>,
+    /// Only those that go on, or only those that have ended.
+    pub open: Option<bool>,
+    /// RFC 3339: only those that go on, or ended later.
+    pub since: Option<String>,
+    /// 1 to 1000; the server's default when absent.
+    pub limit: Option<u32>,
+}
+
+impl EpisodesQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let pairs = [
+            ("queue", self.queue.clone()),
+            ("kind", self.kind.clone()),
+            ("open", self.open.map(|open| open.to_string())),
+            ("since", self.since.clone()),
+            ("limit", self.limit.map(|n| n.to_string())),
+        ];
+        pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
 /// One request, before it is sent.
 struct Call {
     method: Method,
@@ -410,6 +436,21 @@ impl Client {
         self.post(&["queues", name, "resume"], &serde_json::Map::new()).await
     }
 
+    /// `GET /v1/queues/{queue}/explain`: why its jobs are not moving.
+    pub async fn explain_queue(&self, name: &str) -> Result<wire::QueueExplanation> {
+        self.get(&["queues", name, "explain"]).await
+    }
+
+    /// `GET /v1/jobs/{id}/explain`: why this job is not moving.
+    pub async fn explain_job(&self, id: &str) -> Result<wire::JobExplanation> {
+        self.get(&["jobs", id, "explain"]).await
+    }
+
+    /// `GET /v1/episodes`: those that go on, then those that ended, latest first.
+    pub async fn episodes(&self, query: &EpisodesQuery) -> Result<wire::EpisodeList> {
+        self.send(self.call(Method::GET, &["episodes"]).query(&query.pairs())).await?.read()
+    }
+
     /// `GET /v1/workers`.
     pub async fn workers(&self) -> Result<wire::WorkerList> {
         self.get(&["workers"]).await
@@ -535,6 +576,9 @@ mod tests {
         let query = ListQuery { limit: Some(5), tag: Some("a b".into()), ..ListQuery::default() };
         let url = plain.call(Method::GET, &["jobs"]).query(&query.pairs()).url;
         assert_eq!(url.as_str(), "http://h:1/v1/jobs?tag=a+b&limit=5");
+        let query = EpisodesQuery { open: Some(true), limit: Some(5), ..EpisodesQuery::default() };
+        let url = plain.call(Method::GET, &["episodes"]).query(&query.pairs()).url;
+        assert_eq!(url.as_str(), "http://h:1/v1/episodes?open=true&limit=5");
     }
 
     #[test]

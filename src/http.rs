@@ -33,6 +33,7 @@ mod show;
 mod strict;
 mod submission;
 mod values;
+mod watch;
 mod work;
 
 use std::sync::Arc;
@@ -133,6 +134,7 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(jobs::result))
         .route("/v1/jobs/{id}/timeline", get(jobs::timeline))
+        .route("/v1/jobs/{id}/explain", get(watch::explain_job))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/heartbeat", post(work::heartbeat))
         .route("/v1/jobs/{id}/complete", post(settle::complete))
@@ -146,8 +148,10 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/workers/{id}/goodbye", post(work::goodbye))
         .route("/v1/queues", get(operators::queues))
         .route("/v1/queues/{q}", get(operators::queue))
+        .route("/v1/queues/{q}/explain", get(watch::explain_queue))
         .route("/v1/queues/{q}/pause", post(operators::pause))
         .route("/v1/queues/{q}/resume", post(operators::resume))
+        .route("/v1/episodes", get(watch::episodes))
         .route("/v1/tasks", get(operators::tasks))
         .fallback(ops::no_such_route)
         .layer(from_fn_with_state(api.clone(), observe::observe))

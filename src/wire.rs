@@ -11,9 +11,11 @@
 mod jobs;
 mod operate;
 mod problem;
+mod watch;
 mod work;
 
 pub use jobs::*;
 pub use operate::*;
 pub use problem::*;
+pub use watch::*;
 pub use work::*;

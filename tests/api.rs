@@ -35,5 +35,7 @@ mod status;
 mod submit;
 #[path = "api/trouble.rs"]
 mod trouble;
+#[path = "api/watch.rs"]
+mod watch;
 #[path = "api/wrong.rs"]
 mod wrong;

@@ -60,6 +60,8 @@ pub enum Scenario {
     Pickup,
     /// What a claim and /metrics cost with few jobs and with many
     Flat,
+    /// Submissions while many pending jobs become stuck in one moment
+    Crossing,
     /// Fill a server with finished and pending jobs, measuring nothing else
     Preload,
     /// All of these but preload
@@ -67,7 +69,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const MEASURED: [Self; 7] = [
+    const MEASURED: [Self; 8] = [
         Self::Baseline,
         Self::Accept,
         Self::Cycle,
@@ -75,6 +77,7 @@ impl Scenario {
         Self::Solo,
         Self::Pickup,
         Self::Flat,
+        Self::Crossing,
     ];
 }
 
@@ -135,7 +138,7 @@ pub struct BenchArgs {
     #[arg(long, visible_alias = "finished", value_name = "N", default_value_t = 100_000,
           value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     pub preload_finished: u64,
-    /// Pending jobs of flat and preload
+    /// Pending jobs of flat, crossing and preload
     #[arg(long, visible_alias = "pending", value_name = "N", default_value_t = 10_000,
           value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     pub preload_pending: u64,
@@ -258,7 +261,19 @@ async fn measure_one(
         return measure_on(args, scenario, report, &target, args.server_pid).await;
     }
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    let mut ours = Spawned::start(&dir).await?;
+    let settings = match scenario {
+        Scenario::Crossing => scenarios::crossing::settings(args.duration),
+        Scenario::Baseline
+        | Scenario::Accept
+        | Scenario::Cycle
+        | Scenario::Drain
+        | Scenario::Solo
+        | Scenario::Pickup
+        | Scenario::Flat
+        | Scenario::Preload
+        | Scenario::All => Vec::new(),
+    };
+    let mut ours = Spawned::start(&dir, settings).await?;
     let target = Arc::clone(&ours.target);
     match measure_on(args, scenario, report, &target, Some(ours.pid)).await {
         Ok(()) => {

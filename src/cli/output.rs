@@ -156,6 +156,10 @@ impl Facts {
         }
     }
 
+    pub(super) fn extend(&mut self, facts: Self) {
+        self.0.extend(facts.0);
+    }
+
     pub(super) fn render(&self) -> String {
         let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let mut out = String::new();
@@ -184,6 +188,11 @@ impl Now {
     /// The moment that is so far ahead.
     pub(super) fn plus(self, span: std::time::Duration) -> Timestamp {
         self.0.plus(span)
+    }
+
+    /// The moment that is so far back.
+    pub(super) fn minus(self, span: std::time::Duration) -> Timestamp {
+        self.0.minus(span)
     }
 
     /// How long ago a moment was, or how far ahead it is: `5m`, `in 20s`. What cannot be read is
@@ -232,6 +241,16 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
+/// Events a second, short: `0.25/s`, `12/s`.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        r if r >= 10.0 => format!("{r:.0}/s"),
+        r if r >= 0.1 => format!("{r:.2}/s"),
+        r if r > 0.0 => format!("{r:.3}/s"),
+        _ => "0/s".to_owned(),
+    }
+}
+
 /// A cell for what may be absent.
 pub(super) fn dash(value: Option<&str>) -> String {
     value.filter(|v| !v.is_empty()).unwrap_or("-").to_owned()
@@ -270,6 +289,14 @@ mod tests {
         assert_eq!(
             shown,
             ["20ms", "1s", "59s", "1m5s", "2m", "59m", "1h1m", "25h", "2d", "-"].map(String::from)
+        );
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(
+            [0.0, 0.004, 0.25, 3.0, 1234.5].map(rate),
+            ["0/s", "0.004/s", "0.25/s", "3.00/s", "1234/s"]
         );
     }
 

@@ -62,6 +62,9 @@ enum QueuesCommand {
     },
 }
 
+/// The longest wait that the server tells: a day or more.
+const DAY_SECONDS: f64 = 86_400.0;
+
 fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse_rfc3339(text)
         .ok_or_else(|| "not an RFC 3339 moment; write it like 2027-01-01T08:00:00Z".to_owned())
@@ -97,10 +100,14 @@ fn table(queues: &[wire::Queue]) -> String {
         "QUEUE",
         ">ELIGIBLE",
         ">OLDEST",
+        ">STUCK",
         ">RUNNING",
         ">RETRYING",
         ">SCHEDULED",
         ">WORKERS",
+        ">SLOTS",
+        ">RATE",
+        ">WAIT",
         "STATE",
     ]);
     for queue in queues {
@@ -108,10 +115,14 @@ fn table(queues: &[wire::Queue]) -> String {
             queue.name.clone(),
             queue.jobs.eligible.to_string(),
             oldest(queue),
-            queue.jobs.running.to_string(),
+            queue.stuck.to_string(),
+            running(queue, "/"),
             queue.jobs.retry_backoff.to_string(),
             queue.jobs.scheduled.to_string(),
             queue.workers.to_string(),
+            queue.slots.to_string(),
+            output::rate(queue.start_rate_per_second),
+            wait(queue),
             if queue.paused { "paused".into() } else { "open".into() },
         ]);
     }
@@ -126,6 +137,21 @@ fn oldest(queue: &wire::Queue) -> String {
     }
 }
 
+/// And as many as may.
+fn running(queue: &wire::Queue, of: &str) -> String {
+    let most = queue.limits.max_running.map(|max| format!("{of}{max}"));
+    format!("{}{}", queue.jobs.running, most.unwrap_or_default())
+}
+
+/// Until what is eligible now has started.
+fn wait(queue: &wire::Queue) -> String {
+    match queue.estimated_wait_seconds {
+        s if s <= 0.0 => "-".to_owned(),
+        s if s >= DAY_SECONDS => ">1d".to_owned(),
+        s => output::span(s),
+    }
+}
+
 fn describe(queue: &wire::Queue, now: Now) -> String {
     let mut facts = Facts::default();
     facts.add("queue", &*queue.name);
@@ -135,10 +161,16 @@ fn describe(queue: &wire::Queue, now: Now) -> String {
     facts.maybe("paused until", queue.paused_until.as_ref().map(|at| now.moment(at)));
     facts.add("eligible", queue.jobs.eligible.to_string());
     facts.add("oldest waits", oldest(queue));
-    facts.add("running", queue.jobs.running.to_string());
+    facts.add("stuck", queue.stuck.to_string());
+    let after = queue.limits.stuck_after_seconds;
+    facts.add("stuck after", after.map_or_else(|| "never".to_owned(), output::span));
+    facts.add("running", running(queue, " of at most "));
     facts.add("retrying", queue.jobs.retry_backoff.to_string());
     facts.add("scheduled", queue.jobs.scheduled.to_string());
     facts.add("workers", queue.workers.to_string());
+    facts.add("slots", queue.slots.to_string());
+    facts.add("start rate", output::rate(queue.start_rate_per_second));
+    facts.add("estimated wait", wait(queue));
     facts.render()
 }
 
@@ -154,15 +186,25 @@ mod tests {
             paused_reason: Some("printer".into()),
             jobs: wire::QueueJobs { eligible: 12, running: 3, ..wire::QueueJobs::default() },
             oldest_pending_age_seconds: 75.0,
+            stuck: 5,
             workers: 2,
+            slots: 8,
+            start_rate_per_second: 0.1,
+            estimated_wait_seconds: 120.0,
+            limits: wire::QueueLimits { max_running: Some(3), stuck_after_seconds: Some(60.0) },
             ..wire::Queue::default()
         };
         assert_eq!(
             table(std::slice::from_ref(&queue)),
-            "QUEUE    ELIGIBLE  OLDEST  RUNNING  RETRYING  SCHEDULED  WORKERS  STATE\n\
-             reports        12   1m15s        3         0          0        2  paused\n"
+            "QUEUE    ELIGIBLE  OLDEST  STUCK  RUNNING  RETRYING  SCHEDULED  WORKERS  SLOTS    RATE  WAIT  STATE\n\
+             reports        12   1m15s      5      3/3         0          0        2      8  0.10/s    2m  paused\n"
         );
-        assert!(describe(&queue, Now::read()).contains("paused because  printer\n"));
+        let text = describe(&queue, Now::read());
+        assert!(text.contains("paused because  printer\n"), "{text}");
+        assert!(text.contains("running         3 of at most 3\n"), "{text}");
+        assert!(text.contains("stuck after     1m\n"), "{text}");
+        let idle = wire::Queue { estimated_wait_seconds: 86_400.0, ..wire::Queue::default() };
+        assert_eq!((wait(&idle), wait(&wire::Queue::default())), (">1d".into(), "-".into()));
     }
 
     #[test]

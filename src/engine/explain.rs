@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::watch::{Evidence, Verdict, next_step, outlook};
 use crate::store::{Episode, EpisodeFilter, KindState};
 
+use super::watchdog::{NEVER, keep_oldest};
 use super::{Caller, Engine, Failure};
 
 /// Episodes in one answer.
@@ -49,6 +50,8 @@ pub struct JobExplanation {
     pub queue: Name,
     pub kind: Name,
     pub status: Status,
+    /// Whether it has been eligible for longer than its queue's threshold.
+    pub stuck: bool,
     /// The watchdog's when the job is stuck, else why it is pending, else its status.
     pub verdict: &'static str,
     pub since: Option<Timestamp>,
@@ -85,10 +88,17 @@ impl Engine {
     fn explain_kind(&self, state: &KindState, now: Timestamp) -> KindExplanation {
         let queue = &state.queue.name;
         let open = self.0.watchdog.open_in(queue).into_iter().find(|e| e.kind == state.kind);
-        let evidence = self.evidence(state, &self.leases(), self.0.watchdog.last_scan(), now);
+        let mut evidence = self.evidence(state, &self.leases(), self.0.watchdog.last_scan(), now);
+        if let Some(episode) = &open {
+            keep_oldest(episode, state, &mut evidence);
+        }
         let paused = state.queue.paused_at.is_some();
         let stuck = if paused { 0 } else { state.stuck };
-        let verdict = (stuck > 0).then(|| open.as_ref().map_or(evidence.judge(), |e| e.verdict));
+        let verdict = (stuck > 0).then(|| match &open {
+            // While the store cannot be written, the episode is not what the watchdog would say.
+            Some(episode) if !evidence.store_degraded => episode.verdict,
+            Some(_) | None => evidence.judge(),
+        });
         let names = (queue.as_str(), state.kind.as_str());
         KindExplanation {
             kind: state.kind.clone(),
@@ -148,6 +158,7 @@ impl Engine {
             queue: queue.clone(),
             kind: kind.clone(),
             status: record.job.status(),
+            stuck: false,
             verdict,
             since: None,
             evidence: None,
@@ -183,6 +194,7 @@ impl Engine {
                     None => (reason.as_str(), None, of_kind.next_step),
                 };
                 Ok(JobExplanation {
+                    stuck: verdict.is_some(),
                     since,
                     evidence: Some(Evidence {
                         last_error: record.job.error.as_ref().map(|e| e.kind.clone()),
@@ -231,13 +243,44 @@ impl Engine {
         }
     }
 
-    /// Episodes that go on, then those that ended, latest first.
+    /// Episodes that go on, then those that ended, latest first; `open`: only the former, or only
+    /// the latter.
     pub async fn episodes(
+        &self,
+        filter: EpisodeFilter,
+        open: Option<bool>,
+        limit: u32,
+    ) -> Result<Vec<Episode>, Failure> {
+        let limit = limit.min(EPISODES_SHOWN);
+        match open {
+            None => Ok(self.0.store.episodes(filter, limit).await?),
+            Some(true) => {
+                let filter = EpisodeFilter { ended_after: Some(NEVER), ..filter };
+                Ok(self.0.store.episodes(filter, limit).await?)
+            }
+            Some(false) => self.ended_episodes(filter, limit).await,
+        }
+    }
+
+    /// The store tells those that go on first, so there must be room for them too.
+    async fn ended_episodes(
         &self,
         filter: EpisodeFilter,
         limit: u32,
     ) -> Result<Vec<Episode>, Failure> {
-        Ok(self.0.store.episodes(filter, limit.min(EPISODES_SHOWN)).await?)
+        let mut room: u32 = 0;
+        loop {
+            let asked = limit.saturating_add(room);
+            let mut episodes = self.0.store.episodes(filter.clone(), asked).await?;
+            let open = episodes.iter().filter(|e| e.ended_at.is_none()).count();
+            let open = u32::try_from(open).unwrap_or(u32::MAX);
+            if open <= room || asked == u32::MAX {
+                episodes.retain(|e| e.ended_at.is_some());
+                episodes.truncate(limit as usize);
+                return Ok(episodes);
+            }
+            room = open;
+        }
     }
 }
 

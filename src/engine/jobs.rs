@@ -192,7 +192,9 @@ impl Engine {
         id: JobId,
     ) -> Result<Vec<TimelineEvent>, Failure> {
         self.verify(caller, id)?;
-        Ok(timeline::of(&self.record(id, false).await?))
+        let record = self.record(id, false).await?;
+        let episodes = self.episodes_of(&record).await;
+        Ok(timeline::of(&record, &episodes, self.now()))
     }
 
     async fn conclude(&self, id: JobId, ruling: Ruling) -> Result<(), Failure> {

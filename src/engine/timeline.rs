@@ -1,9 +1,13 @@
-//! A job's story, told from what it remembers: nothing is stored for it alone.
+//! A job's story, told from what it remembers and from the episodes of its queue and kind: nothing
+//! is stored for it alone.
 
 use std::time::Duration;
 
-use crate::domain::job::{Attempt, AttemptOutcome, Record, Status};
+use crate::domain::job::{Attempt, AttemptOutcome, Job, Phase, Record, Status};
 use crate::domain::time::Timestamp;
+use crate::store::{Episode, EpisodeFilter};
+
+use super::Engine;
 
 /// The most events that a timeline shows.
 const LIMIT: usize = 200;
@@ -21,7 +25,23 @@ pub struct TimelineEvent {
     pub run: Option<Duration>,
 }
 
-pub(super) fn of(record: &Record) -> Vec<TimelineEvent> {
+impl Engine {
+    /// The episodes during which the job may have been stuck. A story without them is a story too.
+    pub(super) async fn episodes_of(&self, record: &Record) -> Vec<Episode> {
+        let filter = EpisodeFilter {
+            queue: Some(record.spec.queue.clone()),
+            kind: Some(record.spec.kind.clone()),
+            ended_after: Some(record.job.eligible_at),
+        };
+        self.0.store.episodes(filter, LIMIT as u32).await.unwrap_or_else(|error| {
+            let job_id = record.spec.id;
+            tracing::warn!(%error, %job_id, "a timeline was told without when its job was stuck");
+            Vec::new()
+        })
+    }
+}
+
+pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<TimelineEvent> {
     let job = &record.job;
     let mut story = vec![event("submitted", job.created_at)];
     for (at, attempt) in job.history.iter().enumerate() {
@@ -51,6 +71,7 @@ pub(super) fn of(record: &Record) -> Vec<TimelineEvent> {
             ..event(job.status().as_str(), at)
         });
     }
+    stuck(&mut story, &Wait::latest(job), episodes, now);
     // Stable: what happened in one millisecond keeps the order in which it was told.
     story.sort_by_key(|e| e.at);
     if story.len() > LIMIT {
@@ -60,6 +81,51 @@ pub(super) fn of(record: &Record) -> Vec<TimelineEvent> {
         event.seq = at as u32 + 1;
     }
     story
+}
+
+/// A time during which a job could have been claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    from: Timestamp,
+    /// `None`: it goes on.
+    until: Option<Timestamp>,
+}
+
+impl Wait {
+    /// Of earlier waits it is not remembered when they began.
+    fn latest(job: &Job) -> Self {
+        let from = job.eligible_at;
+        let until = match &job.phase {
+            Phase::Pending(_) => None,
+            Phase::Running(lease) => Some(lease.claimed_at),
+            Phase::Completed | Phase::Failed | Phase::Cancelled => {
+                job.started_at.filter(|started| *started >= from).or(job.finished_at)
+            }
+        };
+        Self { from, until }
+    }
+}
+
+/// When the job became stuck in each episode, and when it was so no more: with the end of its wait
+/// or of the episode.
+fn stuck(story: &mut Vec<TimelineEvent>, wait: &Wait, episodes: &[Episode], now: Timestamp) {
+    for episode in episodes {
+        let Some(threshold) = episode.evidence.stuck_after_ms else { continue };
+        let from = episode.since.max(wait.from.plus(Duration::from_millis(threshold)));
+        let until = match (wait.until, episode.ended_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if from >= until.unwrap_or(now.plus(Duration::from_millis(1))) {
+            continue;
+        }
+        let told = |kind, at| TimelineEvent {
+            reason: Some(episode.verdict.as_str().to_owned()),
+            ..event(kind, at)
+        };
+        story.push(told("stuck", from));
+        story.extend(until.map(|until| told("unstuck", until)));
+    }
 }
 
 fn event(kind: &'static str, at: Timestamp) -> TimelineEvent {
@@ -105,5 +171,69 @@ fn ended(story: &mut Vec<TimelineEvent>, attempt: &Attempt, final_one: bool) {
             attempt: Some(attempt.attempt),
             ..event("retry_scheduled", attempt.ended_at)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::names::Name;
+    use crate::domain::watch::{Evidence, Verdict};
+
+    const NOW: Timestamp = at(1_000);
+
+    const fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    fn episode(since: i64, ended: Option<i64>) -> Episode {
+        Episode {
+            queue: Name::trusted("q"),
+            kind: Name::trusted("k"),
+            verdict: Verdict::NoWorkers,
+            since: at(since),
+            jobs: 1,
+            peak_jobs: 1,
+            oldest_jobs: Vec::new(),
+            evidence: Evidence { stuck_after_ms: Some(10_000), ..Evidence::default() },
+            ended_at: ended.map(at),
+        }
+    }
+
+    /// Kinds and seconds of what is told of a wait.
+    fn told(from: i64, until: Option<i64>, episodes: &[Episode]) -> Vec<(&'static str, i64)> {
+        let mut story = Vec::new();
+        let wait = Wait { from: at(from), until: until.map(at) };
+        stuck(&mut story, &wait, episodes, NOW);
+        assert!(story.iter().all(|e| e.reason.as_deref() == Some("no_workers")));
+        story.iter().map(|e| (e.kind, e.at.as_millis() / 1_000)).collect()
+    }
+
+    #[test]
+    fn stuck_from_the_later_of_episode_and_threshold() {
+        assert_eq!(told(100, None, &[episode(115, None)]), [("stuck", 115)]);
+        assert_eq!(told(200, None, &[episode(115, None)]), [("stuck", 210)], "a later job");
+        assert_eq!(told(990, None, &[episode(115, None)]), [("stuck", 1_000)], "just now");
+        assert_eq!(told(991, None, &[episode(115, None)]), [], "not yet");
+    }
+
+    #[test]
+    fn unstuck_with_the_end_of_the_wait_or_of_the_episode() {
+        let both = |until, ended| told(100, until, &[episode(115, ended)]);
+        assert_eq!(both(Some(130), Some(140)), [("stuck", 115), ("unstuck", 130)]);
+        assert_eq!(both(Some(150), Some(140)), [("stuck", 115), ("unstuck", 140)]);
+        assert_eq!(both(None, Some(140)), [("stuck", 115), ("unstuck", 140)]);
+        assert_eq!(both(Some(130), None), [("stuck", 115), ("unstuck", 130)]);
+        assert_eq!(both(Some(115), Some(140)), [], "it was claimed before anybody knew");
+        assert_eq!(both(Some(105), None), [], "it never waited so long");
+        let two = [episode(300, None), episode(115, Some(140))];
+        assert_eq!(told(100, None, &two), [("stuck", 300), ("stuck", 115), ("unstuck", 140)]);
+    }
+
+    #[test]
+    fn without_a_threshold_nothing_is_stuck() {
+        let mut off = episode(115, None);
+        off.evidence.stuck_after_ms = None;
+        assert_eq!(told(100, None, &[off]), []);
     }
 }

@@ -27,6 +27,9 @@ const STEP: usize = 200;
 /// Lines in the log for what opened, changed or ended in one scan; the rest is one line together.
 const LINES: usize = 50;
 
+/// Nothing has ended later than this: a filter that leaves only what goes on.
+pub(super) const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
 /// How many times its usual longest run a job may take before its worker counts as stalled.
 const RUN_FACTOR: u32 = 3;
 
@@ -102,6 +105,15 @@ struct Step {
     before: Watched,
 }
 
+impl Step {
+    /// Whether its oldest job is one that nobody has looked at.
+    fn has_another_oldest(&self) -> bool {
+        let Some(episode) = &self.episode else { return false };
+        matches!(self.turn, Turn::Open(_))
+            || episode.oldest_jobs.first() != self.before.episode.oldest_jobs.first()
+    }
+}
+
 impl Engine {
     /// One scan.
     pub async fn watch(&self) -> StepResult {
@@ -144,8 +156,7 @@ impl Engine {
         if self.0.watchdog.lock().loaded {
             return Ok(());
         }
-        let ended_after = Some(Timestamp::from_millis(i64::MAX));
-        let filter = EpisodeFilter { ended_after, ..EpisodeFilter::default() };
+        let filter = EpisodeFilter { ended_after: Some(NEVER), ..EpisodeFilter::default() };
         let open =
             self.0.store.episodes(filter, u32::MAX).await.map_err(|error| error.to_string())?;
         let mut memory = self.0.watchdog.lock();
@@ -167,7 +178,7 @@ impl Engine {
         previous: Option<Timestamp>,
         now: Timestamp,
     ) -> Step {
-        let evidence = self.evidence(state, leases, previous, now);
+        let mut evidence = self.evidence(state, leases, previous, now);
         let found = evidence.judge();
         let mut watched = watched.unwrap_or_else(|| Watched {
             watching: Watching::default(),
@@ -188,6 +199,7 @@ impl Engine {
         before.uncounted += state.newly;
         let turn = watched.watching.see(Some(found));
         let episode = &mut watched.episode;
+        keep_oldest(episode, state, &mut evidence);
         episode.jobs = state.stuck;
         episode.peak_jobs = episode.peak_jobs.max(state.stuck);
         episode.oldest_jobs.clone_from(&state.oldest_jobs);
@@ -264,9 +276,11 @@ impl Engine {
     }
 
     async fn write_episodes(&self, steps: &mut [Step]) -> Result<(), String> {
-        for step in steps.iter_mut().filter(|s| matches!(s.turn, Turn::Open(_))).take(LINES) {
-            if let Some(episode) = &mut step.episode {
-                self.look_at_oldest(episode).await;
+        for step in steps.iter_mut().filter(|s| s.has_another_oldest()).take(LINES) {
+            let Some(episode) = &mut step.episode else { continue };
+            self.look_at_oldest(episode).await;
+            if let Some(watched) = &mut step.watched {
+                watched.episode.evidence.clone_from(&episode.evidence);
             }
         }
         let all: Vec<Episode> = steps.iter().filter_map(|s| s.episode.clone()).collect();
@@ -303,6 +317,14 @@ impl Engine {
     /// Leases by worker, as the sample last saw them.
     pub(super) fn leases(&self) -> Arc<Leases> {
         self.latest().map(|latest| Arc::clone(&latest.leases)).unwrap_or_default()
+    }
+}
+
+/// What was learned of the oldest job is true for as long as it is the oldest.
+pub(super) fn keep_oldest(known: &Episode, state: &KindState, evidence: &mut Evidence) {
+    if known.oldest_jobs.first() == state.oldest_jobs.first() {
+        evidence.last_error.clone_from(&known.evidence.last_error);
+        evidence.trace_id.clone_from(&known.evidence.trace_id);
     }
 }
 

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Api;
 use super::links::Base;
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{MOMENT, Query};
 use super::show::{self, With};
 use super::{limits, respond};
 use crate::domain::job::{PendingReason, Status};
@@ -46,7 +46,6 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Res
 }
 
 fn asked(uri: &Uri) -> Result<Asked, Problem> {
-    const MOMENT: &str = "an RFC 3339 moment; mind that + is written %2B";
     let mut query = Query::read(uri)?;
     let name = |text: &str| Name::parse(text);
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());

@@ -13,7 +13,7 @@ use crate::domain::names::Name;
 use crate::wire;
 
 /// The queue in the path. One that cannot be called so does not exist.
-pub(super) struct Queue(Name);
+pub(super) struct Queue(pub(super) Name);
 
 impl<S: Send + Sync> FromRequestParts<S> for Queue {
     type Rejection = Problem;

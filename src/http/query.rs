@@ -5,6 +5,9 @@ use axum::http::Uri;
 
 use super::problem::{Code, Problem};
 
+/// What a parameter that is a moment must be.
+pub(super) const MOMENT: &str = "an RFC 3339 moment; mind that + is written %2B";
+
 /// The parameters, until each has been taken.
 pub(super) struct Query {
     pairs: Vec<(String, String)>,
@@ -54,8 +57,11 @@ impl Query {
         match self.pairs.first() {
             None => Ok(()),
             Some((name, _)) => {
-                let known = self.known.join(", ");
-                Err(invalid(&format!("has the unknown parameter {name:?}; known are {known}")))
+                let known = match self.known.join(", ") {
+                    none if none.is_empty() => "there are none here".to_owned(),
+                    known => format!("known are {known}"),
+                };
+                Err(invalid(&format!("has the unknown parameter {name:?}; {known}")))
             }
         }
     }
@@ -97,6 +103,11 @@ mod tests {
         for uri in ["/x", "/x?"] {
             assert!(Query::read(&uri.parse().unwrap()).unwrap().finish().is_ok());
         }
+        let problem = query("a=1").finish().unwrap_err();
+        assert_eq!(
+            problem.detail(),
+            "the query has the unknown parameter \"a\"; there are none here"
+        );
     }
 
     #[test]

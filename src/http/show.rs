@@ -3,6 +3,7 @@
 use super::links::Base;
 use crate::domain::job::{Job, JobError, PendingReason, Phase, RawJson, Record, Status, Wait};
 use crate::domain::time::Timestamp;
+use crate::domain::watch::Rate;
 use crate::engine::{
     Beaten, Grant, Leased, Presence, QueueView, TimelineEvent, View, WorkerView, tasks,
 };
@@ -199,7 +200,15 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
         paused_at: state.paused_at.map(Timestamp::to_rfc3339),
         jobs: wire::QueueJobs { eligible, scheduled, retry_backoff, running },
         oldest_pending_age_seconds: view.oldest_pending_age.as_secs_f64(),
+        stuck: view.stuck,
         workers: view.workers,
+        slots: view.slots,
+        start_rate_per_second: Rate::per_second(view.start_rate).as_per_second(),
+        estimated_wait_seconds: view.drain_estimate.as_secs_f64(),
+        limits: wire::QueueLimits {
+            max_running: state.max_running,
+            stuck_after_seconds: view.stuck_after.map(|d| d.as_secs_f64()),
+        },
     }
 }
 

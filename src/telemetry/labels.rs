@@ -279,12 +279,13 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 27] = [
+pub const ROUTES: [&str; 30] = [
     "/",
     "/livez",
     "/metrics",
     "/readyz",
     "/v1/claims",
+    "/v1/episodes",
     "/v1/heartbeats",
     "/v1/jobs",
     "/v1/jobs/batch",
@@ -292,6 +293,7 @@ pub const ROUTES: [&str; 27] = [
     "/v1/jobs/{id}/cancel",
     "/v1/jobs/{id}/cancelled",
     "/v1/jobs/{id}/complete",
+    "/v1/jobs/{id}/explain",
     "/v1/jobs/{id}/fail",
     "/v1/jobs/{id}/heartbeat",
     "/v1/jobs/{id}/release",
@@ -300,6 +302,7 @@ pub const ROUTES: [&str; 27] = [
     "/v1/meta",
     "/v1/queues",
     "/v1/queues/{q}",
+    "/v1/queues/{q}/explain",
     "/v1/queues/{q}/pause",
     "/v1/queues/{q}/resume",
     "/v1/settlements",

@@ -207,7 +207,8 @@ pub struct TimelineEvent {
     pub seq: u32,
     pub at: String,
     /// `submitted`, `claimed`, `progress`, `released`, `failed_attempt`, `taken_back`,
-    /// `retry_scheduled`, `cancel_requested`, `completed`, `failed`, `cancelled`.
+    /// `retry_scheduled`, `cancel_requested`, `completed`, `failed`, `cancelled`, `stuck`,
+    /// `unstuck`.
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,8 +16,30 @@ pub struct Queue {
     pub jobs: QueueJobs,
     /// Since eligible, by the server's clock; 0 when nothing waits or the queue is paused.
     pub oldest_pending_age_seconds: f64,
+    /// Jobs that have been eligible for longer than the queue's threshold, as the watchdog found.
+    pub stuck: u64,
     /// Workers seen in the last 90 s that accept this queue.
     pub workers: u64,
+    /// Jobs that they run at once, by their own word.
+    pub slots: u64,
+    /// Over about a minute.
+    pub start_rate_per_second: f64,
+    /// Until what is eligible now has started, at that rate; at most a day, which means a day or
+    /// more.
+    pub estimated_wait_seconds: f64,
+    pub limits: QueueLimits,
+}
+
+/// What is in force in a queue; absent when there is no limit or the watchdog is off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueLimits {
+    /// Jobs that may run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// How long an eligible job may wait before it counts as stuck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stuck_after_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

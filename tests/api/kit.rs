@@ -36,7 +36,13 @@ impl Server {
 
     /// With configuration: `("TASKS__REAPER", "100ms")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::configured(settings, "")
+    }
+
+    /// With a configuration file as well.
+    pub fn configured(settings: &[(&str, &str)], toml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("punctual.toml"), toml).expect("the configuration");
         let launch = Launch::new(dir.path().join("jobs.db"));
         let launch = settings.iter().fold(launch, |l, (key, value)| l.set(key, value));
         let process = launch.start();

@@ -46,7 +46,7 @@ impl World {
     }
 
     async fn episodes(&self) -> Vec<Episode> {
-        self.engine.episodes(EpisodeFilter::default(), 100).await.expect("episodes")
+        self.engine.episodes(EpisodeFilter::default(), None, 100).await.expect("episodes")
     }
 
     /// The verdict of the one episode that goes on.

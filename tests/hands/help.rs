@@ -21,6 +21,8 @@ const COMMANDS: &[&[&str]] = &[
     &["queues", "resume"],
     &["workers"],
     &["workers", "list"],
+    &["explain"],
+    &["episodes"],
     &["check-config"],
     &["metrics"],
     &["bench"],

@@ -1,6 +1,7 @@
 //! The scenarios, and what they share: queues of their own, progress, bounds, rows.
 
 mod accept;
+pub(super) mod crossing;
 mod crowd;
 mod flat;
 mod pickup;
@@ -40,6 +41,7 @@ pub(crate) async fn run(scenario: Scenario, bench: &mut Bench<'_>) -> Result<(),
         Scenario::Solo => crowd::solo(bench).await,
         Scenario::Pickup => pickup::pickup(bench).await,
         Scenario::Flat => flat::flat(bench).await,
+        Scenario::Crossing => crossing::crossing(bench).await,
         Scenario::Preload => flat::preload(bench).await.map(|_| ()),
         Scenario::All => Err(Failure::usage("all is a list of scenarios, not one of them")),
     }

@@ -114,8 +114,12 @@ pub(crate) struct Spawned {
 
 impl Spawned {
     /// This very program, `serve`, on a free loopback port and an empty store below `dir`. The
-    /// environment is passed on, so `PUNCTUAL_*` settings apply; a `punctual.toml` does not.
-    pub(crate) async fn start(dir: &Path) -> Result<Self, Failure> {
+    /// environment is passed on, so `PUNCTUAL_*` settings apply, with `settings` over them; a
+    /// `punctual.toml` does not.
+    pub(crate) async fn start(
+        dir: &Path,
+        settings: Vec<(String, String)>,
+    ) -> Result<Self, Failure> {
         let scratch = Scratch::new(dir)?;
         let log = scratch.0.join("server.log");
         let cannot = |what: &str, e: std::io::Error| {
@@ -129,6 +133,7 @@ impl Spawned {
             .args(["serve", "--listen", "127.0.0.1:0", "--store", &store])
             .current_dir(&scratch.0)
             .env_remove("RUST_LOG")
+            .envs(settings)
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(err)
