@@ -307,7 +307,8 @@ pub struct Recount {
     /// By [`Tally::code`].
     pub counted: [u64; 7],
     pub maintained: [u64; 7],
-    /// (queue, kind, tally) triples whose counter differs.
+    /// (queue, kind, tally) triples whose counter differs, and (queue, kind) pairs whose stuck
+    /// count does.
     pub differing: u64,
 }
 

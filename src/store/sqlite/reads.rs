@@ -288,7 +288,16 @@ pub(super) fn recount(conn: &Connection) -> Result<Recount> {
         )
         .and_then(|mut s| s.query_row([], |r| r.get(0)))
         .map_err(fault)?;
-    recount.differing = u64::try_from(differing).unwrap_or(0);
+    let wrong_marks: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM stuck_marks m WHERE m.counting_to IS NULL AND m.jobs <> (\
+               SELECT count(*) FROM live_jobs l INDEXED BY live_pending WHERE l.tally < 3 \
+               AND l.queue_id = m.queue_id AND l.kind_id = m.kind_id \
+               AND l.eligible_at <= m.watermark)",
+        )
+        .and_then(|mut s| s.query_row([], |r| r.get(0)))
+        .map_err(fault)?;
+    recount.differing = u64::try_from(differing + wrong_marks).unwrap_or(0);
     snapshot.finish().map_err(fault)?;
     Ok(recount)
 }
