@@ -9,10 +9,12 @@
 //! - 3: the server could not be reached.
 //!
 //! Answers go to stdout, everything else to stderr; an error is one line with the next step. A
-//! reader that closes stdout early ends the command quietly. Must not know: stores, the engine.
+//! reader that closes stdout early ends the command quietly. Must not know: stores, the engine
+//! ([`demo`] alone looks into the server that it starts).
 
 pub mod bench;
 pub mod check_config;
+mod demo;
 mod episodes;
 mod explain;
 mod jobs;
@@ -39,6 +41,7 @@ use crate::client::{Client, ClientError};
     long_about = "An observability-first job server: an honest 202, leases with fencing, and a \
                   watchdog that says why work is late.\n\n\
                   Start here:\n  \
+                  punctual demo\n  \
                   punctual serve\n  \
                   punctual work --queue default --exec sh -c 'cat; echo done >&2'\n  \
                   punctual submit hello --payload '{\"name\":\"you\"}' --wait",
@@ -55,6 +58,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(ServeArgs),
+    Demo(demo::DemoArgs),
     Work(work::WorkArgs),
     Submit(submit::SubmitArgs),
     Jobs(jobs::JobsArgs),
@@ -224,6 +228,7 @@ pub fn run(cli: Cli) -> ExitCode {
             return check_config::run(args.file.as_deref(), args.format.json);
         }
         Command::Bench(args) => return bench::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Work(args) => work::run(args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Submit(args) => block_on(submit::run(args)),

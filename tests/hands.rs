@@ -10,6 +10,8 @@ mod server;
 mod bench;
 #[path = "hands/config.rs"]
 mod config;
+#[path = "hands/demo.rs"]
+mod demo;
 #[path = "hands/examples.rs"]
 mod examples;
 #[path = "hands/help.rs"]

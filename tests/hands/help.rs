@@ -5,6 +5,7 @@ use crate::place::{DONE, Place, USAGE, run};
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["serve"],
+    &["demo"],
     &["work"],
     &["submit"],
     &["jobs"],

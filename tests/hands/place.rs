@@ -240,6 +240,15 @@ impl Hand {
         self.err.so_far()
     }
 
+    /// Everything on stdout until now.
+    pub(crate) fn answer(&self) -> String {
+        self.out.so_far()
+    }
+
+    pub(crate) async fn until_answers(&self, what: &str) {
+        until(what, || async { self.answer().contains(what).then_some(()) }).await;
+    }
+
     pub(crate) async fn until_says(&self, what: &str) {
         until(what, || async { self.log().contains(what).then_some(()) }).await;
     }
