@@ -12,6 +12,8 @@ mod bench;
 mod config;
 #[path = "hands/examples.rs"]
 mod examples;
+#[path = "hands/explain.rs"]
+mod explain;
 #[path = "hands/help.rs"]
 mod help;
 #[path = "hands/jobs.rs"]
