@@ -143,7 +143,7 @@ fn of_all(queues: &[wire::QueueExplanation], known: u64, now: Now) -> String {
 fn of_queue(queue: &wire::QueueExplanation, now: Now) -> String {
     let mut text = format!("queue {}: {}", queue.queue, queue.verdict);
     if queue.age_seconds > 0.0 {
-        text.push_str(&format!(", as it was {} ago", output::span(queue.age_seconds)));
+        text = format!("{text}, as it was {} ago", output::span(queue.age_seconds));
     }
     if queue.kinds.is_empty() {
         text.push_str(if queue.verdict == FLOWING {
@@ -158,7 +158,9 @@ fn of_queue(queue: &wire::QueueExplanation, now: Now) -> String {
         let head = format!("kind {}: {}", kind.kind, kind.verdict);
         let stuck = (kind.verdict != FLOWING)
             .then(|| format!(", {} stuck{}", count(kind.stuck, "job"), since(kind, now)));
-        text.push_str(&format!("\n{}\n", output::printable(&(head + &stuck.unwrap_or_default()))));
+        text.push('\n');
+        text.push_str(&output::printable(&(head + &stuck.unwrap_or_default())));
+        text.push('\n');
         let mut facts = of_evidence(&kind.evidence, now);
         facts.maybe("oldest jobs", some_of(&kind.oldest_jobs));
         facts.add("next step", &*kind.next_step);
@@ -241,7 +243,7 @@ fn some_of(ids: &[String]) -> Option<String> {
 }
 
 fn indented(facts: &Facts) -> String {
-    facts.render().lines().map(|line| format!("  {line}\n")).collect()
+    facts.render().lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 fn count(n: u64, what: &str) -> String {

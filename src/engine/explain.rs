@@ -63,9 +63,8 @@ pub struct JobExplanation {
 impl Engine {
     pub async fn explain_queue(&self, queue: &Name) -> Result<QueueExplanation, Failure> {
         let now = self.now();
-        let states = match self.0.store.inspect(queue.clone(), now).await {
-            Ok(states) => states,
-            Err(_) => return self.explain_from_memory(queue, now),
+        let Ok(states) = self.0.store.inspect(queue.clone(), now).await else {
+            return self.explain_from_memory(queue, now);
         };
         if states.is_empty() {
             // Also a queue without jobs is a queue.

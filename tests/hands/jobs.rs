@@ -102,7 +102,6 @@ async fn a_reader_that_leaves_early_ends_a_command_quietly() {
         &["jobs", "timeline", &id],
         &["queues", "list"],
         &["explain"],
-        &["episodes"],
         &["check-config"],
         &["--help"],
         &["submit", "--help"],
