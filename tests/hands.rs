@@ -14,6 +14,8 @@ mod config;
 mod demo;
 #[path = "hands/examples.rs"]
 mod examples;
+#[path = "hands/explain.rs"]
+mod explain;
 #[path = "hands/help.rs"]
 mod help;
 #[path = "hands/jobs.rs"]

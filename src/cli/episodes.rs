@@ -15,7 +15,7 @@ use crate::wire;
     about = "List when jobs were stuck, and why",
     long_about = "List when jobs were stuck, and why: those episodes that go on, then those that \
                   have ended, latest first.\n\nAn episode begins when jobs of one queue and kind \
-                  are stuck, and ends when none is any more. It is kept for a while after its \
+                  are stuck, and ends when none is any more. It is kept for 7 days after its \
                   end.",
     after_long_help = "Examples:\n  punctual episodes --open\n  \
                        punctual episodes --queue reports --since 1h\n  \

@@ -72,7 +72,7 @@ struct Overview {
 
 async fn overview(client: &Client, json: bool) -> Done {
     let all = client.queues().await.map_err(no_overview)?.queues;
-    let known = all.len();
+    let known = all.len() as u64;
     let mut waiting: Vec<wire::Queue> =
         all.into_iter().filter(|q| q.stuck > 0 || q.jobs.eligible > 0).collect();
     waiting.sort_by_key(|q| Reverse((q.stuck, q.jobs.eligible)));
@@ -98,7 +98,7 @@ fn no_overview(error: ClientError) -> Failure {
     failure
 }
 
-fn of_all(queues: &[wire::QueueExplanation], known: usize, now: Now) -> String {
+fn of_all(queues: &[wire::QueueExplanation], known: u64, now: Now) -> String {
     let kinds = queues.iter().flat_map(|q| q.kinds.iter().map(move |k| (q, k)));
     let kinds: Vec<_> =
         kinds.filter(|(_, k)| k.verdict != FLOWING || k.evidence.eligible > 0).collect();
@@ -143,18 +143,24 @@ fn of_all(queues: &[wire::QueueExplanation], known: usize, now: Now) -> String {
 fn of_queue(queue: &wire::QueueExplanation, now: Now) -> String {
     let mut text = format!("queue {}: {}", queue.queue, queue.verdict);
     if queue.age_seconds > 0.0 {
-        text.push_str(&format!(", as it was {} ago", output::span(queue.age_seconds)));
+        text = format!("{text}, as it was {} ago", output::span(queue.age_seconds));
     }
     if queue.kinds.is_empty() {
-        text.push_str("; nothing waits or runs");
+        text.push_str(if queue.verdict == FLOWING {
+            "; nothing waits or runs"
+        } else {
+            "; nothing of it was stuck when the store last answered"
+        });
     }
     text = output::printable(&text);
     text.push('\n');
     for kind in &queue.kinds {
         let head = format!("kind {}: {}", kind.kind, kind.verdict);
         let stuck = (kind.verdict != FLOWING)
-            .then(|| format!(", {} stuck{}", count(kind.stuck as usize, "job"), since(kind, now)));
-        text.push_str(&format!("\n{}\n", output::printable(&(head + &stuck.unwrap_or_default()))));
+            .then(|| format!(", {} stuck{}", count(kind.stuck, "job"), since(kind, now)));
+        text.push('\n');
+        text.push_str(&output::printable(&(head + &stuck.unwrap_or_default())));
+        text.push('\n');
         let mut facts = of_evidence(&kind.evidence, now);
         facts.maybe("oldest jobs", some_of(&kind.oldest_jobs));
         facts.add("next step", &*kind.next_step);
@@ -199,20 +205,26 @@ fn of_evidence(e: &wire::Evidence, now: Now) -> Facts {
     );
     let most = e.max_running.map(|max| format!(", at most {max}"));
     let most = most.unwrap_or_default();
-    facts
-        .add("running", format!("{}, and {} in the whole queue{most}", e.running, e.queue_running));
-    let seen = moment(&e.last_seen).map(|at| format!(", last seen {at}"));
-    let seen = seen.unwrap_or_default();
-    facts.add("workers", format!("{} of {} present{seen}", e.workers_present, e.workers));
-    let (leases, claims) = (count(e.leases as usize, "lease"), e.parked_claims as usize);
     facts.add(
-        "capacity",
-        format!(
-            "{}, {leases}, {} waiting",
-            count(e.slots as usize, "slot"),
-            count(claims, "claim")
-        ),
+        "running",
+        format!("{} of this kind, {} in the queue{most}", e.running, e.queue_running),
     );
+    if e.workers == 0 {
+        facts.add("workers", "none");
+    } else {
+        let seen = moment(&e.last_seen).map(|at| format!(", last seen {at}"));
+        let seen = seen.unwrap_or_default();
+        facts.add("workers", format!("{} of {} present{seen}", e.workers_present, e.workers));
+        facts.add(
+            "capacity",
+            format!(
+                "{}, {}, {} waiting",
+                count(e.slots, "slot"),
+                count(e.leases, "lease"),
+                count(e.parked_claims, "claim")
+            ),
+        );
+    }
     facts.maybe("last empty claim", moment(&e.last_empty_claim));
     facts.maybe("last start", moment(&e.last_start));
     facts.maybe("last settlement", moment(&e.last_settlement));
@@ -231,10 +243,10 @@ fn some_of(ids: &[String]) -> Option<String> {
 }
 
 fn indented(facts: &Facts) -> String {
-    facts.render().lines().map(|line| format!("  {line}\n")).collect()
+    facts.render().lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
-fn count(n: usize, what: &str) -> String {
+fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
@@ -276,13 +288,19 @@ mod tests {
              kind render: no_workers, 1 job stuck since ?\n  \
                eligible     12, the oldest for 6m12s\n  \
                stuck after  5m\n  \
-               running      0, and 3 in the whole queue, at most 8\n  \
-               workers      0 of 0 present\n  \
-               capacity     0 slots, 0 leases, 0 claims waiting\n  \
-               start rate   0/s\n  \
+               running      0 of this kind, 3 in the queue, at most 8\n  \
+             workers      none\n  \
+             start rate   0/s\n  \
                oldest jobs  a b c and 2 more\n  \
                next step    start a worker\n"
         );
+        let mut silent = stuck();
+        silent.kinds[0].evidence.workers = 2;
+        silent.kinds[0].evidence.parked_claims = 1;
+        silent.kinds[0].evidence.last_seen = Some("?".into());
+        let text = of_queue(&silent, Now::read());
+        assert!(text.contains("workers      0 of 2 present, last seen ?\n"), "{text}");
+        assert!(text.contains("capacity     0 slots, 0 leases, 1 claim waiting\n"), "{text}");
         let empty = wire::QueueExplanation {
             queue: "q".into(),
             verdict: FLOWING.into(),
@@ -293,6 +311,9 @@ mod tests {
             of_queue(&empty, Now::read()),
             "queue q: flowing, as it was 12s ago; nothing waits or runs\n"
         );
+        let unknown = wire::QueueExplanation { verdict: "store_degraded".into(), ..empty };
+        let text = of_queue(&unknown, Now::read());
+        assert!(text.ends_with("nothing of it was stuck when the store last answered\n"), "{text}");
     }
 
     #[test]

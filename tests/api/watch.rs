@@ -259,9 +259,14 @@ async fn what_waits_on_purpose_is_explained_and_never_stuck() {
     let running = server.submit(&json!({"kind": "a", "queue": "busy"})).await;
     let claim = json!({"worker_id": "w", "queues": ["busy"], "lease_seconds": 600});
     server.lease_by(&claim).await;
-    // Once this one is stuck, everything above has waited for longer.
-    server.submit(&json!({"kind": "a", "queue": "control"})).await;
-    explained(&server, "control", "no_workers").await;
+    // Once this one is stuck, everything above has waited for longer. Its worker fails and goes.
+    let control = server.submit(&json!({"kind": "a", "queue": "control"})).await;
+    let lease = server.lease("x", "control").await;
+    server.fail(&lease, json!({"retry_after_seconds": 0})).await;
+    server.post_nothing("/v1/workers/x/goodbye").await.is(204);
+    let stuck = explained(&server, "control", "no_workers").await;
+    assert_eq!(stuck["kinds"][0]["evidence"]["last_error"], "boom", "{stuck}");
+    assert_eq!(explain_job(&server, &control).await["evidence"]["last_error"], "boom");
 
     for (id, queue, verdict, parts) in [
         (&paused, "paused", "queue_paused", &["punctual queues resume paused"][..]),
@@ -297,6 +302,12 @@ async fn what_waits_on_purpose_is_explained_and_never_stuck() {
             .then_some(())
     })
     .await;
+    // Also one that goes on leaves room for those that have ended.
+    let of = |episodes: Vec<Value>| episodes.iter().map(|e| e["queue"].clone()).collect::<Vec<_>>();
+    assert_eq!(of(episodes(&server, "").await), ["control", "paused"]);
+    assert_eq!(of(episodes(&server, "limit=1").await), ["control"]);
+    assert_eq!(of(episodes(&server, "open=true").await), ["control"]);
+    assert_eq!(of(episodes(&server, "open=false&limit=1").await), ["paused"]);
 
     // A job that is gone or was never there is not explained.
     server.post_nothing(&format!("/v1/jobs/{scheduled}/cancel")).await.is(200);

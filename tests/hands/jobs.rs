@@ -101,6 +101,7 @@ async fn a_reader_that_leaves_early_ends_a_command_quietly() {
         &["jobs", "show", &id],
         &["jobs", "timeline", &id],
         &["queues", "list"],
+        &["explain"],
         &["check-config"],
         &["--help"],
         &["submit", "--help"],

@@ -25,7 +25,7 @@ async fn a_paused_queue_keeps_its_jobs_until_it_is_resumed() {
     assert_eq!((&shown["name"], &shown["paused"]), (&"mail".into(), &true.into()));
 
     let resumed = place.run(&["queues", "resume", "mail"]).await.ended(DONE).out;
-    assert!(resumed.contains("state         open"), "{resumed}");
+    assert!(resumed.contains("state           open"), "{resumed}");
     assert_eq!(place.until_status(&id, "completed").await["result"], 7);
     let json = place.run(&["queues", "list", "--json"]).await.ended(DONE).json();
     assert_eq!(json["queues"][0]["name"], "mail");
