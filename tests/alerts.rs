@@ -441,19 +441,10 @@ fn every_verdict_is_in_the_runbook() {
     let text = read("docs/RUNBOOKS.md");
     let tables = text.split("\n## PunctualJobsStuckPending").nth(1).unwrap_or_default();
     let section = tables.split("\n## ").next().unwrap_or_default();
-    for verdict in [
-        "store_degraded",
-        "concurrency_limited",
-        "no_workers",
-        "workers_silent",
-        "dispatch_stalled",
-        "workers_stalled",
-        "workers_saturated",
-        "unknown",
-    ] {
+    for verdict in punctual::domain::watch::Verdict::ALL.map(|v| v.as_str()) {
         assert!(section.contains(&format!("| `{verdict}` |")), "{verdict}: what does it mean?");
     }
-    assert!(section.contains("<!-- worked example -->"));
+    assert!(section.contains("$ punctual explain "), "a worked example with real output");
 }
 
 #[test]
