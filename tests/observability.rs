@@ -38,7 +38,9 @@
 //! # Completeness
 //!
 //! Every metric is in a panel or an alert, or says in the catalogue why it is in neither; each
-//! store-scope gauge has its recording rule. Dashboards are complete panel by panel.
+//! store-scope gauge has its recording rule. Dashboards are complete panel by panel. The names that
+//! others rely on (alerts, recordings, dashboards, panels) are kept in a snapshot, so that none goes
+//! unnoticed.
 //!
 //! Every check is itself tested on a small sin that it must catch, with a message that says where
 //! and what to do.
@@ -77,6 +79,8 @@ mod live;
 mod matching;
 #[path = "observability/panels.rs"]
 mod panels;
+#[path = "observability/public_names.rs"]
+mod public_names;
 #[path = "observability/query.rs"]
 mod query;
 #[path = "observability/recorded.rs"]
