@@ -66,6 +66,7 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
             max_bytes: 16 << 20,
             held: None,
             received_at: now,
+            stamp: None,
         };
         let began = Instant::now();
         let claimed = store.claim(request, now).await.expect("claim");

@@ -22,4 +22,5 @@ pub mod names;
 pub mod retry;
 pub mod state;
 pub mod time;
+pub mod trace;
 pub mod watch;

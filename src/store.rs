@@ -21,6 +21,7 @@ pub mod sqlite;
 mod watch;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +34,7 @@ use crate::domain::lease::{LeaseToken, TokenHash};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::{Change, Rejected};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::AttemptTrace;
 
 pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
@@ -191,6 +193,31 @@ pub struct ClaimRequest {
     pub held: Option<Vec<JobId>>,
     /// When the request came in: leases granted since are not "other" (see `held`).
     pub received_at: Timestamp,
+    /// Gives each attempt its place in a trace, committed with the lease; `None`: nobody traces.
+    pub stamp: Option<Stamp>,
+}
+
+/// Makes the trace of an attempt from the job, as it is before the lease, and the moment since
+/// when it could have been claimed. Called within the commit: it must be quick and ask no store.
+#[derive(Clone)]
+pub struct Stamp(Arc<dyn Fn(&Spec, &Job, Timestamp) -> AttemptTrace + Send + Sync>);
+
+impl Stamp {
+    pub fn new(
+        make: impl Fn(&Spec, &Job, Timestamp) -> AttemptTrace + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub fn of(&self, spec: &Spec, job: &Job, eligible_since: Timestamp) -> AttemptTrace {
+        (self.0)(spec, job, eligible_since)
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stamp(…)")
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -228,6 +255,8 @@ pub struct Transition {
     pub job: Job,
     /// Whether it ended an attempt: the last one of `job.history`.
     pub attempt_ended: bool,
+    /// That attempt's trace.
+    pub trace: Option<Box<AttemptTrace>>,
 }
 
 #[derive(Debug, Clone)]

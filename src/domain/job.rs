@@ -292,6 +292,9 @@ pub struct Attempt {
     pub error_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trace_id: Option<String>,
+    /// Its span, for the next attempt to refer to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub span_id: Option<String>,
 }
 
 /// Ended attempts that a job remembers, newest last; older ones are dropped.

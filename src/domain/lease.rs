@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::names::WorkerId;
 use super::time::Timestamp;
+use super::trace::AttemptTrace;
 
 /// The secret that a worker presents with every write: 128 random bits, base64url. Only its hash
 /// is stored.
@@ -87,6 +88,8 @@ pub struct Lease {
     pub expires_at: Timestamp,
     /// The hard limit of the attempt, whatever the heartbeats say.
     pub timeout_at: Timestamp,
+    /// `None`: nobody traces the attempt.
+    pub trace: Option<Box<AttemptTrace>>,
 }
 
 /// Why the reaper took a lease back.

@@ -20,6 +20,7 @@ use super::job::{
 use super::lease::{Lease, TakeBackCause, TokenHash};
 use super::names::WorkerId;
 use super::time::Timestamp;
+use super::trace::AttemptTrace;
 
 /// Something that happens to a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,7 @@ pub enum Event {
         worker: WorkerId,
         token: TokenHash,
         lease: Duration,
+        trace: Option<Box<AttemptTrace>>,
     },
     /// The holder is alive; the lease is extended to `now + extend` (its own length by default).
     Heartbeat {
@@ -158,7 +160,9 @@ pub struct Applied {
 /// The one transition function: pure and total.
 pub fn apply(job: &Job, event: &Event, now: Timestamp) -> Result<Applied, Rejected> {
     match event {
-        Event::Claim { worker, token, lease } => claim(job, worker, *token, *lease, now),
+        Event::Claim { worker, token, lease, trace } => {
+            claim(job, worker, *token, *lease, trace.as_ref(), now)
+        }
         Event::Heartbeat { token, extend, progress } => {
             heartbeat(job, *token, *extend, progress.as_ref(), now)
         }
@@ -266,6 +270,7 @@ fn claim(
     worker: &WorkerId,
     token: TokenHash,
     length: Duration,
+    trace: Option<&Box<AttemptTrace>>,
     now: Timestamp,
 ) -> Result<Applied, Rejected> {
     let eligible = job.phase == Phase::Pending(Wait::Queued) && job.eligible_at <= now;
@@ -279,6 +284,7 @@ fn claim(
         claimed_at: now,
         expires_at: now.plus(length),
         timeout_at: now.plus(job.policy.timeout),
+        trace: trace.cloned(),
     };
     let next = Job {
         phase: Phase::Running(lease),
@@ -429,7 +435,8 @@ fn end_attempt(
         ended_at: now,
         outcome,
         error_type,
-        trace_id: None,
+        trace_id: lease.trace.as_ref().map(|t| t.trace.to_string()),
+        span_id: lease.trace.as_ref().map(|t| t.attempt.to_string()),
     });
     next
 }

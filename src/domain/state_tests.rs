@@ -50,7 +50,7 @@ fn fresh() -> Job {
 }
 
 fn claim_by(n: u8) -> Event {
-    Event::Claim { worker: WorkerId::trusted("w"), token: token(n), lease: LEASE }
+    Event::Claim { worker: WorkerId::trusted("w"), token: token(n), lease: LEASE, trace: None }
 }
 
 fn beat(n: u8) -> Event {

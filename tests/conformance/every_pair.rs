@@ -123,6 +123,7 @@ async fn place(
             worker: crate::oracle::worker(),
             token: world.token().hash(),
             lease: crate::oracle::LEASE,
+            trace: None,
         },
         now,
     );
@@ -230,7 +231,7 @@ async fn claim(
     event: &Event,
     now: Timestamp,
 ) -> Result<Result<Applied, Rejected>, String> {
-    let Event::Claim { worker, token, lease } = event else { unreachable!("a claim") };
+    let Event::Claim { worker, token, lease, .. } = event else { unreachable!("a claim") };
     let request = ClaimRequest {
         worker: worker.clone(),
         kinds: vec![name("k")],

@@ -64,7 +64,7 @@ pub(crate) fn worker() -> WorkerId {
 }
 
 fn claim(n: u8) -> Event {
-    Event::Claim { worker: worker(), token: lease_token(n).hash(), lease: LEASE }
+    Event::Claim { worker: worker(), token: lease_token(n).hash(), lease: LEASE, trace: None }
 }
 
 fn fail(n: u8, retryable: bool, retry_after: Option<Duration>) -> Event {

@@ -219,6 +219,7 @@ impl World {
             max_bytes: 8 << 20,
             held: None,
             received_at: now,
+            stamp: None,
         }
     }
 

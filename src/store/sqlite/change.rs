@@ -69,6 +69,7 @@ pub(super) fn fire(
             change: applied.change,
             job: applied.job,
             attempt_ended: false,
+            trace: None,
         }),
         Err(rejected) => Err(Some(rejected)),
     })
@@ -112,6 +113,7 @@ fn save(
         tx.waits((before.queue, before.kind), waiting_since(&before.job), waiting_since(&job));
     }
     let attempt_ended = before.job.lease().is_some() && job.lease().is_none();
+    let lease = before.job.lease().filter(|_| attempt_ended);
     Ok(Transition {
         id: before.id,
         queue: tx.book.queues.name(before.queue),
@@ -119,6 +121,7 @@ fn save(
         change,
         job,
         attempt_ended,
+        trace: lease.and_then(|l| l.trace.clone()),
     })
 }
 
@@ -180,8 +183,8 @@ fn move_on(tx: &Tx<'_>, before: &Live, job: &Job, sequence: i64) -> Result<()> {
              fence = ?5, version = ?6, updated_at = ?7, started_at = ?8, reap_at = ?9, \
              lease_worker = ?10, lease_token = ?11, lease_ms = ?12, lease_claimed_at = ?13, \
              lease_expires_at = ?14, timeout_at = ?15, settled_token = ?16, settled_report = ?17, \
-             cancel = ?18, progress = ?19, error = ?20, history = ?21 \
-             WHERE job_row = ?22 AND version = ?23 AND fence = ?24",
+             cancel = ?18, progress = ?19, error = ?20, history = ?21, attempt_trace = ?22 \
+             WHERE job_row = ?23 AND version = ?24 AND fence = ?25",
         )
         .map_err(fault)?
         .execute(rusqlite::params![
@@ -206,6 +209,7 @@ fn move_on(tx: &Tx<'_>, before: &Live, job: &Job, sequence: i64) -> Result<()> {
             maybe_json(job.progress.as_ref())?,
             maybe_json(job.error.as_ref())?,
             maybe_json(history)?,
+            lease.and_then(|l| l.trace.as_ref()).map(|t| t.encode()),
             before.row,
             before.job.version as i64,
             before.job.fence as i64,

@@ -9,7 +9,8 @@ use crate::domain::names::WorkerId;
 use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Leased, Outcome, Result, ResultValue, Ruling, Settle, Transition,
+    Beat, ClaimRequest, Claimed, Leased, Outcome, Result, ResultValue, Ruling, Settle, Stamp,
+    Transition,
 };
 
 use super::change::{fire, fire_live, load_live};
@@ -63,12 +64,15 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                 if !claimed.jobs.is_empty() && bytes + size > request.max_bytes {
                     return finish_claim(tx, request, claimed);
                 }
+                let eligible_at = before.job.eligible_at;
+                let eligible_since = resumed_at.map_or(eligible_at, |r| r.max(eligible_at));
+                let stamped = |stamp: &Stamp| stamp.of(&spec, &before.job, eligible_since);
                 let event = Event::Claim {
                     worker: request.worker.clone(),
                     token: token.hash(),
                     lease: length,
+                    trace: request.stamp.as_ref().map(stamped).map(Box::new),
                 };
-                let eligible_at = before.job.eligible_at;
                 // A job that was accepted after this claim's `now` was read is eligible all the same.
                 let now = now.max(eligible_at);
                 match fire_live(tx, &before, &event, now)? {
@@ -79,7 +83,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                             job: t.job,
                             token: token.clone(),
                             checkpoint,
-                            eligible_since: resumed_at.map_or(eligible_at, |r| r.max(eligible_at)),
+                            eligible_since,
                         });
                         tokens.next();
                         room -= 1;

@@ -16,6 +16,7 @@ use crate::domain::lease::{Lease, TokenHash};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::retry::Backoff;
 use crate::domain::time::{Timestamp, millis};
+use crate::domain::trace::AttemptTrace;
 use crate::store::{Result, StoreError};
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
@@ -147,10 +148,11 @@ pub(super) const LIVE_COLUMNS: &str = "l.job_row, s.job_id, l.queue_id, l.kind_i
      l.sequence, l.tally, l.eligible_at, l.attempt, l.max_attempts, l.fence, l.version, \
      l.created_at, l.updated_at, l.started_at, l.start_by, l.lease_worker, l.lease_token, \
      l.lease_ms, l.lease_claimed_at, l.lease_expires_at, l.timeout_at, l.settled_token, \
-     l.settled_report, l.policy, l.cancel, l.progress, l.error, l.history";
+     l.settled_report, l.policy, l.cancel, l.progress, l.error, l.history, \
+     l.attempt_trace";
 
 /// How many columns [`LIVE_COLUMNS`] names; further ones follow.
-pub(super) const LIVE_WIDTH: usize = 29;
+pub(super) const LIVE_WIDTH: usize = 30;
 
 /// A job that can still change, with its place.
 #[derive(Debug, Clone)]
@@ -189,6 +191,11 @@ pub(super) fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
             claimed_at: moment(row, 19)?,
             expires_at: moment(row, 20)?,
             timeout_at: moment(row, 21)?,
+            trace: row
+                .get_ref(29)?
+                .as_blob_or_null()?
+                .and_then(AttemptTrace::decode)
+                .map(Box::new),
         }),
         done @ (Tally::Completed | Tally::Failed | Tally::Cancelled) => {
             return Err(rusqlite::Error::IntegralValueOutOfRange(6, done.code()));

@@ -253,6 +253,7 @@ pub(super) fn delete(
                 change: applied.change,
                 job: applied.job,
                 attempt_ended: false,
+                trace: None,
             }))
         }
     }

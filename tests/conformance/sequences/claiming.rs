@@ -77,6 +77,7 @@ impl Run {
                     worker: request.worker.clone(),
                     token: token.hash(),
                     lease: length,
+                    trace: None,
                 };
                 if let Ok(t) = self.fire(id, &event) {
                     self.leases.push((id, token.clone(), t.job.fence));
