@@ -201,10 +201,31 @@ pub enum AuthMode {
 }
 
 /// `[telemetry]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TelemetryConfig {
     /// Default text.
     pub log_format: LogFormat,
+    /// `None`: OpenTelemetry's own variables say where traces go, if anywhere.
+    pub otlp_endpoint: Option<String>,
+    /// 0 to 1, default 1.
+    pub sample_ratio: f64,
+    /// Default 100.
+    pub max_forced_samples_per_second: u32,
+    /// Default true.
+    pub keep_failed: bool,
+    /// `None`: off. Default 10 s.
+    pub keep_slow: Option<Duration>,
+    /// Default link.
+    pub job_relation: JobRelation,
+}
+
+/// How an attempt's trace relates to that of its submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobRelation {
+    /// Its own, with a link.
+    Link,
+    /// The same.
+    Child,
 }
 
 /// How log events are written.

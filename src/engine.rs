@@ -3,7 +3,7 @@
 //!
 //! The engine owns time (one clock that never runs backwards), randomness, the people who wait
 //! (parked claims and long-polls are woken by commits, with a slow poll as a fallback), presence,
-//! and the periodic tasks. It asks the [`Store`] for transitions, tells [`Events`] what happened,
+//! and the periodic tasks. It asks the [`Store`] for transitions, tells [`Events`] and [`Spans`] what happened,
 //! and answers in the domain's terms.
 //!
 //! Invariants:
@@ -34,6 +34,7 @@ mod sampler;
 mod submit;
 pub mod tasks;
 mod timeline;
+mod traces;
 mod upkeep;
 mod waiters;
 mod watchdog;
@@ -53,8 +54,10 @@ use crate::domain::lease::LeaseToken;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::Rejected;
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::trace::TraceContext;
 use crate::store::Store;
 use crate::telemetry::events::Events;
+use crate::telemetry::spans::Spans;
 
 pub use crate::store::{
     Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue,
@@ -122,6 +125,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Entropy,
     events: Events,
+    spans: Spans,
     settings: Settings,
     mint: IdMint,
     medians: Mutex<Medians>,
@@ -183,7 +187,8 @@ pub struct Submission {
     pub expected_duration: Option<Duration>,
     pub metadata: Option<RawJson>,
     pub tags: Vec<String>,
-    pub traceparent: Option<String>,
+    /// Of the request.
+    pub trace: Option<TraceContext>,
     pub tracestate: Option<String>,
     pub key: Option<IdempotencyKey>,
 }
@@ -282,6 +287,8 @@ pub struct ClaimOrder {
     /// How many jobs the worker says that it runs at once.
     pub concurrency: Option<u32>,
     pub held: Option<Vec<JobId>>,
+    /// Of the request.
+    pub trace: Option<TraceContext>,
 }
 
 #[derive(Debug, Clone)]
@@ -376,6 +383,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         entropy: Entropy,
         events: Events,
+        spans: Spans,
         settings: Settings,
     ) -> Self {
         let mint = IdMint::new(store.identity().id_secret.clone());
@@ -388,6 +396,7 @@ impl Engine {
             clock,
             entropy,
             events,
+            spans,
             settings,
             mint,
             medians: Mutex::new(Medians::default()),
@@ -418,6 +427,10 @@ impl Engine {
 
     pub fn events(&self) -> &Events {
         &self.0.events
+    }
+
+    pub fn spans(&self) -> &Spans {
+        &self.0.spans
     }
 
     pub fn tasks(&self) -> &tasks::Board {

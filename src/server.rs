@@ -5,6 +5,8 @@
 //! extended before one can be taken back; on the way out the listener stays open while what is in
 //! flight is answered, and the store is closed last.
 
+mod traces;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -26,9 +28,14 @@ use crate::store::sqlite::{Durability, OpenError, Options, SqliteStore};
 use crate::store::{QueueLimits, StuckAfter};
 use crate::telemetry::events::{Events, Settings as TelemetrySettings};
 use crate::telemetry::logging::{self, LogFormat};
+use crate::telemetry::spans::ExportError;
 
 /// Payload bytes in one claim's answer.
 const CLAIM_BYTES: usize = 16 << 20;
+
+/// How long the last spans may take on their way out, if the grace leaves it: a collector that is
+/// away must not hold up a restart.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Parked requests look for themselves this often, should a wake-up ever be lost.
 const POLL_FALLBACK: Duration = Duration::from_secs(5);
@@ -43,6 +50,8 @@ pub enum StartError {
         "cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen"
     )]
     Listen { addr: SocketAddr, reason: String },
+    #[error("cannot export traces: {0}; correct it, or leave telemetry.otlp_endpoint empty")]
+    Traces(#[from] ExportError),
     #[error("cannot start: {0}")]
     Runtime(#[from] std::io::Error),
 }
@@ -50,7 +59,7 @@ pub enum StartError {
 impl StartError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Traces(_) => ExitCode::from(2),
             Self::Store(_) | Self::Listen { .. } | Self::Runtime(_) => ExitCode::from(1),
         }
     }
@@ -168,6 +177,7 @@ impl Server {
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) {
         tracing::info!(grace = ?self.grace, "draining: no new work; again to end at once");
         self.engine.drain();
+        let began = tokio::time::Instant::now();
         let (all_answered, hurried) = tokio::select! {
             () = self.in_flight.wait_for_zero() => (true, false),
             () = tokio::time::sleep(self.grace) => (false, false),
@@ -184,6 +194,13 @@ impl Server {
         drop(self.serving.await);
         self.engine.tasks().stop().await;
         self.engine.close().await;
+        let left = self.grace.saturating_sub(began.elapsed());
+        let spans = self.engine.spans().clone();
+        let patience = if hurried { Duration::ZERO } else { left.min(FLUSH) };
+        let flushed = tokio::task::spawn_blocking(move || spans.shut_down(patience)).await;
+        if let Err(error) = flushed {
+            tracing::error!(%error, "the last spans were not exported");
+        }
         tracing::info!("stopped");
     }
 }
@@ -243,7 +260,8 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
         drill: drill(),
         poll_fallback: POLL_FALLBACK,
     };
-    let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, settings);
+    let spans = traces::start(config, &entropy, events.clone()).await?;
+    let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, spans, settings);
     Ok((engine, shown(path)))
 }
 

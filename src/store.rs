@@ -200,16 +200,18 @@ pub struct ClaimRequest {
 /// Makes the trace of an attempt from the job, as it is before the lease, and the moment since
 /// when it could have been claimed. Called within the commit: it must be quick and ask no store.
 #[derive(Clone)]
-pub struct Stamp(Arc<dyn Fn(&Spec, &Job, Timestamp) -> AttemptTrace + Send + Sync>);
+pub struct Stamp(Arc<Stamping>);
+
+type Stamping = dyn Fn(&Spec, &Job, Timestamp) -> Option<AttemptTrace> + Send + Sync;
 
 impl Stamp {
     pub fn new(
-        make: impl Fn(&Spec, &Job, Timestamp) -> AttemptTrace + Send + Sync + 'static,
+        make: impl Fn(&Spec, &Job, Timestamp) -> Option<AttemptTrace> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(make))
     }
 
-    pub fn of(&self, spec: &Spec, job: &Job, eligible_since: Timestamp) -> AttemptTrace {
+    pub fn of(&self, spec: &Spec, job: &Job, eligible_since: Timestamp) -> Option<AttemptTrace> {
         (self.0)(spec, job, eligible_since)
     }
 }

@@ -25,3 +25,4 @@ pub mod labels;
 pub mod logging;
 mod sample;
 mod slots;
+pub mod spans;

@@ -24,6 +24,7 @@ use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
 use punctual::telemetry::events::{Events, Settings as TelemetrySettings};
 use punctual::telemetry::labels::TaskOutcome;
+use punctual::telemetry::spans::Spans;
 
 #[path = "engine/watch.rs"]
 mod watch;
@@ -107,6 +108,7 @@ fn world_with(watch: WatchSettings) -> World {
         Arc::clone(&clock) as Arc<dyn Clock>,
         Entropy::seeded(7),
         events,
+        Spans::off(),
         Settings {
             default_jobs: Arc::new(JobDefaults {
                 sync_window: Duration::from_millis(100),
@@ -145,7 +147,7 @@ impl World {
             expected_duration: None,
             metadata: None,
             tags: Vec::new(),
-            traceparent: None,
+            trace: None,
             tracestate: None,
             key: None,
         }
@@ -183,6 +185,7 @@ impl World {
             version: None,
             concurrency: None,
             held: None,
+            trace: None,
         }
     }
 

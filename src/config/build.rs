@@ -10,8 +10,8 @@ use super::keys::{JOBS, Target, WATCHDOG, jobs};
 use super::read::{Reader, Values};
 use super::value::{Value, format_duration};
 use super::{
-    AuthConfig, AuthMode, Config, Durability, JobDefaults, JobsConfig, LimitsConfig, LogFormat,
-    QueueWatch, RetryAfterConfig, ServerConfig, StoreConfig, StoreUrl, TasksConfig,
+    AuthConfig, AuthMode, Config, Durability, JobDefaults, JobRelation, JobsConfig, LimitsConfig,
+    LogFormat, QueueWatch, RetryAfterConfig, ServerConfig, StoreConfig, StoreUrl, TasksConfig,
     TelemetryConfig, WatchdogConfig,
 };
 use crate::domain::job::Retention;
@@ -168,6 +168,19 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         "json" => LogFormat::Json,
         _ => LogFormat::Text,
     };
+    let endpoint = word(base("telemetry", "otlp_endpoint"));
+    let telemetry = TelemetryConfig {
+        log_format,
+        otlp_endpoint: Some(endpoint.to_owned()).filter(|url| !url.is_empty()),
+        sample_ratio: real(base("telemetry", "sample_ratio")),
+        max_forced_samples_per_second: small(base("telemetry", "max_forced_samples_per_second")),
+        keep_failed: word(base("telemetry", "keep_failed")) == "on",
+        keep_slow: span_or_off(base("telemetry", "keep_slow")),
+        job_relation: match word(base("telemetry", "job_relation")) {
+            "child" => JobRelation::Child,
+            _ => JobRelation::Link,
+        },
+    };
     let limits = LimitsConfig {
         queues: count(base("limits", "queues")),
         kinds: count(base("limits", "kinds")),
@@ -183,7 +196,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         watchdog,
         tasks,
         auth: AuthConfig { mode },
-        telemetry: TelemetryConfig { log_format },
+        telemetry,
         limits,
         queues,
         values,

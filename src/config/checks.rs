@@ -39,6 +39,28 @@ pub(super) fn public_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) fn collector_url(text: &str) -> Result<(), String> {
+    const NEXT: &str = "write for example \"http://127.0.0.1:4318\"";
+    if text.is_empty() {
+        return Ok(());
+    }
+    let Ok(uri) = text.parse::<hyper::Uri>() else {
+        return Err(format!("{} is not a URL; {NEXT}", show(text)));
+    };
+    let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(format!("{} is not an absolute http or https URL; {NEXT}", show(text)));
+    };
+    if host.host().is_empty() {
+        return Err(format!("{} names no host; {NEXT}", show(text)));
+    }
+    if host.as_str().contains('@') {
+        return Err(format!(
+            "a user name is not sent; take it out, and set OTEL_EXPORTER_OTLP_HEADERS; {NEXT}"
+        ));
+    }
+    Ok(())
+}
+
 pub(super) fn store_url(text: &str) -> Result<(), String> {
     // Never echo other databases' URLs: they may hold a password.
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {

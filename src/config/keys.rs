@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::checks::{host, listen, public_url, store_url};
+use super::checks::{collector_url, host, listen, public_url, store_url};
 use super::value::{Check, Kind, show};
 
 /// A section of the file.
@@ -342,12 +342,57 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         name: "telemetry",
         doc: "What the server says about itself. `RUST_LOG` filters the log.",
-        keys: &[Key::new(
-            "log_format",
-            Kind::Choice(&["text", "json"]),
-            "text",
-            "One line for people, or one JSON object, for each event.",
-        )],
+        keys: &[
+            Key::new(
+                "log_format",
+                Kind::Choice(&["text", "json"]),
+                "text",
+                "One line for people, or one JSON object, for each event.",
+            ),
+            Key::new(
+                "otlp_endpoint",
+                text("an http(s) URL, or empty", collector_url),
+                "",
+                "The OpenTelemetry collector that gets traces, by OTLP over HTTP; `/v1/traces` is \
+                 added when the URL has no path. Empty: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else \
+                 `OTEL_EXPORTER_OTLP_ENDPOINT`, else no tracing. See [TRACING.md](TRACING.md).",
+            ),
+            Key::new(
+                "sample_ratio",
+                Kind::Float { min: 0.0, max: 1.0 },
+                "1.0",
+                "The share of traces that are recorded. Decided once for a job, by the trace of \
+                 its submission.",
+            ),
+            Key::new(
+                "max_forced_samples_per_second",
+                integer(0, 1_000_000),
+                "100",
+                "Traces beyond that share that are recorded because their caller records them \
+                 (the `sampled` flag of `traceparent`).",
+            ),
+            Key::new(
+                "keep_failed",
+                Kind::Choice(&["on", "off"]),
+                "on",
+                "`on`: attempts that failed, timed out or lost their lease are recorded, whatever \
+                 the share.",
+            ),
+            Key::new(
+                "keep_slow",
+                ms_or_off(1, 7 * DAY),
+                "10s",
+                "Attempts that ran for longer are recorded, whatever the share. `\"off\"`: none \
+                 for that.",
+            ),
+            Key::new(
+                "job_relation",
+                Kind::Choice(&["link", "child"]),
+                "link",
+                "`link`: each attempt is a trace of its own, linked to the submission. `child`: it \
+                 is part of the submission's trace; for jobs that end soon.",
+            ),
+        ],
     },
     Section {
         name: "limits",

@@ -161,7 +161,7 @@ pub struct Applied {
 pub fn apply(job: &Job, event: &Event, now: Timestamp) -> Result<Applied, Rejected> {
     match event {
         Event::Claim { worker, token, lease, trace } => {
-            claim(job, worker, *token, *lease, trace.as_ref(), now)
+            claim(job, worker, *token, *lease, trace.as_deref(), now)
         }
         Event::Heartbeat { token, extend, progress } => {
             heartbeat(job, *token, *extend, progress.as_ref(), now)
@@ -270,7 +270,7 @@ fn claim(
     worker: &WorkerId,
     token: TokenHash,
     length: Duration,
-    trace: Option<&Box<AttemptTrace>>,
+    trace: Option<&AttemptTrace>,
     now: Timestamp,
 ) -> Result<Applied, Rejected> {
     let eligible = job.phase == Phase::Pending(Wait::Queued) && job.eligible_at <= now;
@@ -284,7 +284,7 @@ fn claim(
         claimed_at: now,
         expires_at: now.plus(length),
         timeout_at: now.plus(job.policy.timeout),
-        trace: trace.cloned(),
+        trace: trace.cloned().map(Box::new),
     };
     let next = Job {
         phase: Phase::Running(lease),

@@ -28,6 +28,7 @@ impl Engine {
                 tracing::warn!(
                     job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt = t.job.attempt,
                     cause = cause.as_str(), status = t.job.status().as_str(),
+                    trace_id = t.trace.as_ref().map(|trace| tracing::field::display(trace.trace)),
                     "lease taken back"
                 );
             }
@@ -61,6 +62,7 @@ impl Engine {
 
     fn attempt_ended(&self, t: &Transition) {
         let Some(attempt) = t.job.history.last() else { return };
+        self.trace_attempt(t);
         let run = attempt.ended_at.since(attempt.started_at);
         self.0.events.attempt_finished(&t.queue, &t.kind, attempt.outcome, run);
         if let Some(error_type) = &attempt.error_type {
@@ -108,6 +110,7 @@ fn tell_end(t: &Transition) {
     tracing::info!(
         job_id = %t.id, queue = %t.queue, kind = %t.kind, attempt, status,
         error_type = t.job.error.as_ref().map(|e| e.kind.as_str()),
+        trace_id = t.trace.as_ref().map(|trace| tracing::field::display(trace.trace)),
         "job finished"
     );
 }

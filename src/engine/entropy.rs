@@ -31,6 +31,11 @@ impl Entropy {
         self.lock().random()
     }
 
+    /// A random UUID, for what must differ among processes.
+    pub fn uuid(&self) -> String {
+        uuid::Builder::from_random_bytes(self.lock().random()).into_uuid().to_string()
+    }
+
     pub(super) fn bits(&self) -> u32 {
         self.lock().random()
     }

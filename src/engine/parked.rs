@@ -313,6 +313,7 @@ mod tests {
             hostname: None,
             version: None,
             concurrency: None,
+            trace: None,
             held: None,
         }
     }

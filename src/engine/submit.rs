@@ -12,6 +12,7 @@ use crate::store::{Absence, Found, NewJob, Submitted};
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
 
+use super::traces::Publishing;
 use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission, lock};
 
 impl Engine {
@@ -42,7 +43,7 @@ impl Engine {
         counted: &Arc<Counted>,
     ) -> Result<Accepted, Failure> {
         let now = self.now();
-        let new = self.new_job(caller, submission, now);
+        let (new, publishing) = self.new_job(caller, submission, now);
         // Registered before the commit, so that a worker's quickest answer is not missed.
         let early = self.0.jobs.register(new.spec.id);
         let change = early.change();
@@ -50,7 +51,8 @@ impl Engine {
         self.look_at_standing(&mut fresh, now);
         // Decided while the worker that may get the job is still seen to wait for it.
         let window = self.window(&fresh, hold);
-        let (submitted, leased) = self.commit_one(new, now, Arc::clone(counted)).await?;
+        let (submitted, leased) =
+            self.commit_one(new, publishing, now, Arc::clone(counted)).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
                 if let Some(job) = leased {
@@ -117,8 +119,8 @@ impl Engine {
         counted: &Arc<Counted>,
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
         let now = self.now();
-        let new: Vec<NewJob> =
-            submissions.into_iter().map(|s| self.new_job(caller, s, now)).collect();
+        let (new, publishing): (Vec<NewJob>, Vec<Option<Publishing>>) =
+            submissions.into_iter().map(|s| self.new_job(caller, s, now)).unzip();
         let fresh: Vec<(Record, usize)> =
             new.iter().map(|job| (record_of(job), payload_size(job))).collect();
         let engine = self.clone();
@@ -134,6 +136,7 @@ impl Engine {
                 if *answer == Submitted::Created {
                     engine.0.events.payload(*size);
                     engine.announce(record);
+                    engine.published(publishing[at].as_ref());
                 }
             }
             Ok(answers)
@@ -165,6 +168,7 @@ impl Engine {
     async fn commit_one(
         &self,
         new: NewJob,
+        publishing: Option<Publishing>,
         now: Timestamp,
         counted: Arc<Counted>,
     ) -> Result<(Option<Submitted>, Option<Job>), Failure> {
@@ -202,6 +206,7 @@ impl Engine {
             }
             if submitted == Some(Submitted::Created) {
                 engine.0.events.payload(size);
+                engine.published(publishing.as_ref());
                 if leased.is_none() {
                     engine.announce(&record);
                 }
@@ -251,7 +256,12 @@ impl Engine {
         tracing::debug!(job_id = %spec.id, queue = %spec.queue, kind = %spec.kind, "job accepted");
     }
 
-    fn new_job(&self, caller: &Caller, s: Submission, now: Timestamp) -> NewJob {
+    fn new_job(
+        &self,
+        caller: &Caller,
+        s: Submission,
+        now: Timestamp,
+    ) -> (NewJob, Option<Publishing>) {
         let id = self.0.mint.mint(now, caller.namespace.as_str(), self.0.entropy.bits());
         let defaults = self.defaults(s.queue.as_str());
         let b = &defaults.backoff;
@@ -285,10 +295,12 @@ impl Engine {
             root: id,
             retry_of: None,
             expected_duration: s.expected_duration,
-            traceparent: s.traceparent,
+            traceparent: None,
             tracestate: s.tracestate,
         };
-        NewJob { spec, job, key: s.key }
+        let mut new = NewJob { spec, job, key: s.key };
+        let publishing = self.publishing(s.trace, &mut new);
+        (new, publishing)
     }
 
     /// What to say of a job whose key is still known.

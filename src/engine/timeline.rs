@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::job::{Attempt, AttemptOutcome, Job, Phase, Record, Status};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::store::{Episode, EpisodeFilter};
 
 use super::Engine;
@@ -22,6 +23,7 @@ pub struct TimelineEvent {
     pub fence: Option<u64>,
     pub worker: Option<String>,
     pub reason: Option<String>,
+    pub trace_id: Option<String>,
     pub run: Option<Duration>,
 }
 
@@ -43,14 +45,24 @@ impl Engine {
 
 pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<TimelineEvent> {
     let job = &record.job;
-    let mut story = vec![event("submitted", job.created_at)];
+    let submit = record.spec.traceparent.as_deref().and_then(TraceContext::parse);
+    let mut story = vec![TimelineEvent {
+        trace_id: submit.map(|context| context.trace.to_string()),
+        ..event("submitted", job.created_at)
+    }];
     for (at, attempt) in job.history.iter().enumerate() {
-        story.push(claimed(attempt.attempt, attempt.fence, &attempt.worker, attempt.started_at));
+        story.push(TimelineEvent {
+            trace_id: attempt.trace_id.clone(),
+            ..claimed(attempt.attempt, attempt.fence, &attempt.worker, attempt.started_at)
+        });
         let last = at + 1 == job.history.len();
         ended(&mut story, attempt, last && job.status().is_done());
     }
     if let Some(lease) = job.lease() {
-        story.push(claimed(job.attempt, job.fence, lease.worker.as_str(), lease.claimed_at));
+        story.push(TimelineEvent {
+            trace_id: lease.trace.as_ref().map(|t| t.trace.to_string()),
+            ..claimed(job.attempt, job.fence, lease.worker.as_str(), lease.claimed_at)
+        });
     }
     if let Some(progress) = &job.progress {
         story.push(TimelineEvent {
@@ -137,6 +149,7 @@ fn event(kind: &'static str, at: Timestamp) -> TimelineEvent {
         fence: None,
         worker: None,
         reason: None,
+        trace_id: None,
         run: None,
     }
 }
@@ -163,6 +176,7 @@ fn ended(story: &mut Vec<TimelineEvent>, attempt: &Attempt, final_one: bool) {
         fence: Some(attempt.fence),
         worker: Some(attempt.worker.clone()),
         reason: attempt.error_type.clone(),
+        trace_id: attempt.trace_id.clone(),
         run: Some(attempt.ended_at.since(attempt.started_at)),
         ..event(kind, attempt.ended_at)
     });

@@ -117,6 +117,16 @@ impl Step {
 impl Engine {
     /// One scan.
     pub async fn watch(&self) -> StepResult {
+        let began = self.0.spans.begin();
+        let mut told = Vec::new();
+        let looked = self.look(&mut told).await;
+        let stuck = *looked.as_ref().map_or(&0, |(jobs, _)| jobs);
+        self.trace_scan(began, &told, stuck, looked.as_ref().err()).await;
+        looked.map(|(jobs, kinds)| format!("{jobs} jobs of {kinds} kinds are stuck"))
+    }
+
+    /// How many jobs of how many kinds are stuck; `told` gets what has opened, changed or ended.
+    async fn look(&self, told: &mut Vec<(Turn, Episode)>) -> Result<(u64, usize), String> {
         self.remember_workers().await?;
         self.remember_episodes().await?;
         let now = self.now();
@@ -138,6 +148,10 @@ impl Engine {
         }
         let written = self.write_episodes(&mut steps).await;
         self.report(&steps, written.is_ok());
+        if written.is_ok() && self.0.spans.is_on() {
+            let news = steps.iter().filter(|step| tells(step.turn));
+            told.extend(news.filter_map(|s| s.episode.clone().map(|episode| (s.turn, episode))));
+        }
         {
             let mut memory = self.0.watchdog.lock();
             memory.last_scan = Some(now);
@@ -148,7 +162,7 @@ impl Engine {
             memory.kinds = after.collect();
         }
         written?;
-        Ok(format!("{jobs} jobs of {kinds} kinds are stuck"))
+        Ok((jobs, kinds))
     }
 
     /// The episodes that an earlier process left open.

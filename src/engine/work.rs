@@ -113,6 +113,7 @@ impl Engine {
             max_bytes: self.0.settings.claim_bytes,
             held,
             received_at,
+            stamp: self.stamp(order.trace),
         }
     }
 

@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn says_what_would_do() {
-        let refused = media_type_is_json(&HeaderMap::new()).unwrap_err().render("r");
+        let refused = media_type_is_json(&HeaderMap::new()).unwrap_err().render("r", None);
         assert_eq!(refused.status(), 415);
         assert_eq!(refused.headers()[ACCEPT], "application/json");
         let mut headers = HeaderMap::new();
@@ -339,7 +339,7 @@ mod tests {
             let soon = Duration::from_millis(20);
             let second = bytes(&headers, large(), soon, room).await.unwrap_err();
             assert_eq!(second.code(), Code::Overloaded);
-            let answer = second.render("r");
+            let answer = second.render("r", None);
             assert_eq!(answer.status(), 503);
             assert!(answer.headers().contains_key(axum::http::header::RETRY_AFTER));
             // Or it gets what the first one leaves.

@@ -17,6 +17,7 @@ use super::Api;
 use super::fields::{At, Errors, object};
 use super::headers::{self, IDEMPOTENT_REPLAYED, Known, PREFERENCE_APPLIED, Prefer, SUNSET};
 use super::links::Base;
+use super::observe::Traced;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::show::{self, With};
@@ -68,12 +69,11 @@ impl Refused {
 }
 
 fn setting(api: &Api, parts: &Parts) -> Setting {
-    let (traceparent, tracestate) = headers::trace_context(&parts.headers);
     Setting {
         now: api.engine().now(),
         max_payload_bytes: api.settings().max_payload_bytes,
-        traceparent,
-        tracestate,
+        trace: Traced::of(&parts.extensions),
+        tracestate: headers::tracestate(&parts.headers),
     }
 }
 

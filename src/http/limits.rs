@@ -38,7 +38,6 @@ pub(super) const URL_BYTES: usize = 2_048;
 pub(super) const MEDIA_TYPE_BYTES: usize = 255;
 pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 255;
 pub(super) const REQUEST_ID_BYTES: usize = 128;
-pub(super) const TRACESTATE_BYTES: usize = 512;
 pub(super) const LIST: RangeInclusive<u32> = 1..=1_000;
 pub(super) const LIST_DEFAULT: u32 = 100;
 /// Wrong members that one answer names.

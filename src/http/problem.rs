@@ -15,6 +15,7 @@ use super::show;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
 use crate::domain::state::Rejected;
+use crate::domain::trace::TraceId;
 use crate::engine::{Failure, Gone, StoreError, View};
 use crate::wire;
 
@@ -273,6 +274,7 @@ impl Problem {
             detail: Some(self.0.detail),
             code: code.slug().to_owned(),
             request_id: request_id.map(str::to_owned),
+            trace_id: None,
             job_id: self.0.job.map(|id| id.to_string()),
             created_at: self.0.created_at,
             max_bytes: self.0.max_bytes,
@@ -282,7 +284,7 @@ impl Problem {
     }
 
     /// The answer itself.
-    pub(super) fn render(mut self, request_id: &str) -> Response {
+    pub(super) fn render(mut self, request_id: &str, trace: Option<TraceId>) -> Response {
         let status =
             StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let extra = std::mem::take(&mut self.0.headers);
@@ -294,7 +296,9 @@ impl Problem {
             Retry::Seconds(n) => n,
         });
         let draining = self.0.code == Code::ServerDraining;
-        let document = Document { problem: self.wire(Some(request_id)), checks };
+        let mut problem = self.wire(Some(request_id));
+        problem.trace_id = trace.map(|id| id.to_string());
+        let document = Document { problem, checks };
         let mut response = respond::json(status, &document);
         let headers = response.headers_mut();
         headers.insert(
@@ -429,7 +433,7 @@ mod tests {
             assert!(!problem.detail().contains("secret"));
             let mut seen = BTreeSet::new();
             for i in 0..50 {
-                let response = problem.clone().render(&format!("id-{i}"));
+                let response = problem.clone().render(&format!("id-{i}"), None);
                 let after: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
                 assert!((1..=5).contains(&after));
                 seen.insert(after);

@@ -12,7 +12,7 @@ use super::links::Base;
 use super::problem::Problem;
 use super::show::{self, With};
 use super::work::{Item, claim_order, held, item, merge, unreadable};
-use super::{Settings, body, limits, respond, strict, values};
+use super::{Settings, body, headers, limits, respond, strict, values};
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, RawJson, Report};
 use crate::domain::time::Timestamp;
@@ -231,7 +231,10 @@ pub(super) async fn settlements(
         Some((items?, claim))
     });
     errors.check()?;
-    let (items, claim) = read.flatten().ok_or_else(unreadable)?;
+    let (items, mut claim) = read.flatten().ok_or_else(unreadable)?;
+    if let Some(claim) = &mut claim {
+        claim.trace = headers::traceparent(&parts.headers);
+    }
     let orders: Vec<SettleOrder> =
         items.iter().filter_map(|(_, order)| order.as_ref().ok().cloned()).collect();
     let (settled, grant) = api.engine().settle(&caller, orders, claim).await?;

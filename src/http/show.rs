@@ -3,6 +3,7 @@
 use super::links::Base;
 use crate::domain::job::{Job, JobError, PendingReason, Phase, RawJson, Record, Status, Wait};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::domain::watch::Rate;
 use crate::engine::{
     Beaten, Grant, Leased, Presence, QueueView, TimelineEvent, View, WorkerView, tasks,
@@ -82,6 +83,11 @@ pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
         tags: spec.tags.clone(),
         payload: (with == With::ResultAndPayload)
             .then(|| spec.payload.clone().unwrap_or_else(null)),
+        trace: spec
+            .traceparent
+            .as_deref()
+            .and_then(TraceContext::parse)
+            .map(|submit| wire::JobTrace { submit: submit.trace.to_string() }),
         attempts: attempts(job),
         links: Some(wire::JobLinks {
             cancel: format!("{url}/cancel"),
@@ -112,6 +118,7 @@ fn attempts(job: &Job) -> Vec<wire::JobAttempt> {
         fence: job.fence,
         worker_id: lease.worker.as_str().to_owned(),
         started_at: lease.claimed_at.to_rfc3339(),
+        trace_id: lease.trace.as_ref().map(|t| t.trace.to_string()),
         ..wire::JobAttempt::default()
     });
     ended.chain(running).collect()
@@ -137,6 +144,7 @@ pub(super) fn timeline(event: TimelineEvent) -> wire::TimelineEvent {
         fence: event.fence,
         worker_id: event.worker,
         reason: event.reason,
+        trace_id: event.trace_id,
         run_ms: event.run.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
     }
 }
@@ -145,6 +153,7 @@ pub(super) fn leased(leased: &Leased) -> wire::LeasedJob {
     let Leased { spec, job, token, checkpoint, .. } = leased;
     // A job that was just leased has a lease; without one nothing of it can be promised.
     let lease = job.lease();
+    let trace = lease.and_then(|l| l.trace.as_deref());
     wire::LeasedJob {
         job_id: spec.id.to_string(),
         lease_token: token.reveal(),
@@ -159,8 +168,12 @@ pub(super) fn leased(leased: &Leased) -> wire::LeasedJob {
         timeout_at: lease.map(|l| l.timeout_at.to_rfc3339()).unwrap_or_default(),
         root_job_id: spec.root.to_string(),
         checkpoint: checkpoint.clone(),
-        traceparent: spec.traceparent.clone(),
-        tracestate: spec.tracestate.clone(),
+        traceparent: match trace {
+            Some(trace) => Some(trace.worker_context().to_string()),
+            None => spec.traceparent.clone(),
+        },
+        // It belongs to the trace of the submission.
+        tracestate: spec.tracestate.clone().filter(|_| trace.is_none_or(|t| t.child)),
         metadata: spec.metadata.clone(),
     }
 }

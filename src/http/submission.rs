@@ -6,6 +6,7 @@ use super::fields::Fields;
 use super::{canonical, limits, values};
 use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::engine::{BackoffOverrides, IdempotencyKey, Submission};
 
 /// What a submission is read with, beside its own members.
@@ -13,7 +14,7 @@ use crate::engine::{BackoffOverrides, IdempotencyKey, Submission};
 pub(super) struct Setting {
     pub(super) now: Timestamp,
     pub(super) max_payload_bytes: usize,
-    pub(super) traceparent: Option<String>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) tracestate: Option<String>,
 }
 
@@ -58,7 +59,7 @@ pub(super) fn read(f: &mut Fields<'_, '_>, setting: &Setting) -> Option<Submissi
         expected_duration,
         metadata,
         tags: distinct(tags.unwrap_or_default()),
-        traceparent: setting.traceparent.clone(),
+        trace: setting.trace,
         tracestate: setting.tracestate.clone(),
         key: None,
     })
@@ -129,7 +130,7 @@ mod tests {
         Setting {
             now: Timestamp::parse_rfc3339("2030-01-01T00:00:00Z").unwrap(),
             max_payload_bytes: 64,
-            traceparent: None,
+            trace: None,
             tracestate: None,
         }
     }

@@ -12,7 +12,7 @@ use super::fields::{At, Errors, Fields, Wrong, object};
 use super::jobs::Id;
 use super::problem::{Code, Problem};
 use super::show;
-use super::{body, limits, respond, strict, values};
+use super::{body, headers, limits, respond, strict, values};
 use crate::domain::id::JobId;
 use crate::domain::job::Progress;
 use crate::domain::names::{Name, WorkerId};
@@ -28,7 +28,8 @@ pub(super) async fn claim(State(api): State<Api>, request: Request) -> Result<Re
     let mut errors = Errors::default();
     let order = object(strict::check(&bytes)?, At::Root, &mut errors, claim_order);
     errors.check()?;
-    let order = order.flatten().ok_or_else(unreadable)?;
+    let mut order = order.flatten().ok_or_else(unreadable)?;
+    order.trace = headers::traceparent(&parts.headers);
     let grant = api.engine().claim(&caller, order).await?;
     Ok(respond::json_sized(StatusCode::OK, &show::claimed(&grant), show::size_of(&grant)))
 }
@@ -63,6 +64,7 @@ pub(super) fn claim_order(f: &mut Fields<'_, '_>) -> Option<ClaimOrder> {
         version,
         concurrency,
         held,
+        trace: None,
     })
 }
 

@@ -625,6 +625,39 @@ catalogue! {
         read: "`sum by (label) (increase(…[10m])) > 0` means that there are more names than the cap: declare the queues that matter, raise the cap, or take what varies out of the names.",
         debug: None,
     };
+    SPANS_ENDED = Metric {
+        group: Group::Server,
+        name: "punctual_spans_ended_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Spans that were sampled and ended; 0 without telemetry.otlp_endpoint.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(rate(…[5m]))` is what the collector must take; less `punctual_spans_exported_total{outcome=\"ok\"}` it is lost or waits.",
+        debug: Some("The base of the two below; what matters of it is what is lost, and that has a panel and an alert."),
+    };
+    SPANS_EXPORTED = Metric {
+        group: Group::Server,
+        name: "punctual_spans_exported_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Spans that were sent to the collector, by outcome: ok, rejected (it took the batch without these) or failed.",
+        labels: &[closed("outcome", &labels::SpanExport::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (outcome) (rate(…[5m]))`; `failed` with none `ok` means that the collector is away.",
+        debug: Some("For who sets up tracing; what is lost has a panel and an alert."),
+    };
+    SPANS_DROPPED = Metric {
+        group: Group::Server,
+        name: "punctual_spans_dropped_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Spans that were lost, by reason. Jobs are not touched by it.",
+        labels: &[closed("reason", &labels::SpanLoss::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (reason) (increase(…[5m]))` should be 0: `queue_full` means a collector that is too slow, `export_failed` one that does not answer, `rejected` one that refuses.",
+        debug: None,
+    };
     LOG_EVENTS = Metric {
         group: Group::Server,
         name: "punctual_log_events_total",

@@ -17,7 +17,9 @@ use super::instruments::{
     ErrorFamily, KindFamily, KindInstruments, NoQueueInstruments, Process, QueueFamilies,
     QueueInstruments,
 };
-use super::labels::{self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, Task};
+use super::labels::{
+    self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, SpanExport, SpanLoss, Task,
+};
 use super::sample::{Latest, Monotonic, Row};
 use super::slots::Slots;
 use super::{exposition, logging};
@@ -355,6 +357,19 @@ impl Events {
     /// What a recount found: the kept counter of `status` minus the exact number.
     pub fn drift(&self, status: Status, jobs: i64) {
         self.0.latest.set_drift(status, jobs);
+    }
+
+    pub fn span_ended(&self) {
+        self.0.process.spans_ended.inc();
+    }
+
+    /// Spans were sent, and this became of them.
+    pub fn spans_exported(&self, outcome: SpanExport, spans: u64) {
+        self.0.process.spans_exported[outcome as usize].inc_by(spans);
+    }
+
+    pub fn spans_dropped(&self, reason: SpanLoss, spans: u64) {
+        self.0.process.spans_dropped[reason as usize].inc_by(spans);
     }
 
     /// Everything, as [`exposition::TEXT_CONTENT_TYPE`]. Never touches the store.

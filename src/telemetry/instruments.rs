@@ -16,7 +16,7 @@ use prometheus::{
 use super::catalogue::{self as c, Kind, Metric};
 use super::labels::{
     self, ClaimOutcome, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method, Operation, Run,
-    Submission, Task, TaskOutcome,
+    SpanExport, SpanLoss, Submission, Task, TaskOutcome,
 };
 use crate::domain::job::AttemptOutcome;
 use crate::domain::lease::TakeBackCause;
@@ -343,6 +343,9 @@ pub(super) struct Process {
     pub(super) store_durations: [Histogram; Operation::ALL.len()],
     pub(super) store_errors: [[IntCounter; ErrorClass::ALL.len()]; Operation::ALL.len()],
     pub(super) commit_batch: Histogram,
+    pub(super) spans_ended: IntCounter,
+    pub(super) spans_exported: [IntCounter; SpanExport::ALL.len()],
+    pub(super) spans_dropped: [IntCounter; SpanLoss::ALL.len()],
     pub(super) overflow: [IntCounter; labels::CappedLabel::ALL.len()],
 }
 
@@ -384,6 +387,9 @@ impl Process {
             store_errors: Operation::VALUES
                 .map(|operation| store_errors.each(&[operation], &ErrorClass::VALUES)),
             commit_batch: histograms(registry, &c::COMMIT_BATCH).one(&[]),
+            spans_ended: counters(registry, &c::SPANS_ENDED).one(&[]),
+            spans_exported: counters(registry, &c::SPANS_EXPORTED).each(&[], &SpanExport::VALUES),
+            spans_dropped: counters(registry, &c::SPANS_DROPPED).each(&[], &SpanLoss::VALUES),
             overflow: counters(registry, &c::LABEL_OVERFLOW)
                 .each(&[], &labels::CappedLabel::VALUES),
         }

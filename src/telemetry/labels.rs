@@ -74,6 +74,28 @@ closed! {
 }
 
 closed! {
+    /// What became of spans that were sent to the collector.
+    SpanExport {
+        Ok => "ok",
+        /// It took the batch, and refused these.
+        Rejected => "rejected",
+        Failed => "failed",
+    }
+}
+
+closed! {
+    /// Why a span did not arrive.
+    SpanLoss {
+        /// More ended than the collector took.
+        QueueFull => "queue_full",
+        ExportFailed => "export_failed",
+        Rejected => "rejected",
+        /// The process ended first.
+        Shutdown => "shutdown",
+    }
+}
+
+closed! {
     /// The store's verbs.
     Operation {
         Submit => "submit",

@@ -117,10 +117,20 @@ pub struct Job {
     /// Only with `?include=payload`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_json")]
     pub payload: Option<RawJson>,
+    /// The trace of the submission; each attempt has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<JobTrace>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<JobAttempt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<JobLinks>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobTrace {
+    /// A trace id.
+    pub submit: String,
 }
 
 /// An explicit `null` is a value here, not an absence.
@@ -219,6 +229,8 @@ pub struct TimelineEvent {
     pub worker_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_ms: Option<u64>,
 }

@@ -180,7 +180,15 @@ impl Run {
         }
         let change = format!("{:?}", applied.change);
         self.reached.extend(change.split('(').next().map(str::to_owned));
-        Ok(Transition { id, queue, kind, change: applied.change, job: applied.job, attempt_ended, trace: None })
+        Ok(Transition {
+            id,
+            queue,
+            kind,
+            change: applied.change,
+            job: applied.job,
+            attempt_ended,
+            trace: None,
+        })
     }
 
     async fn step(&mut self, step: Step) {

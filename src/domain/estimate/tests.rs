@@ -34,7 +34,8 @@ fn fresh(run_at: Option<i64>) -> Job {
 /// Claimed at second 0 with a lease of 30 s.
 fn running(percent: Option<f64>) -> Job {
     let token = TokenHash::from_bytes([1; 16]);
-    let claim = Event::Claim { worker: WorkerId::trusted("w"), token, lease: secs(30), trace: None };
+    let claim =
+        Event::Claim { worker: WorkerId::trusted("w"), token, lease: secs(30), trace: None };
     let mut job = apply(&fresh(None), &claim, at(0)).unwrap().job;
     if percent.is_some() {
         let progress = crate::domain::job::Progress { percent, message: None, updated_at: at(0) };

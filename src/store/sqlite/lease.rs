@@ -71,7 +71,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                     worker: request.worker.clone(),
                     token: token.hash(),
                     lease: length,
-                    trace: request.stamp.as_ref().map(stamped).map(Box::new),
+                    trace: request.stamp.as_ref().and_then(stamped).map(Box::new),
                 };
                 // A job that was accepted after this claim's `now` was read is eligible all the same.
                 let now = now.max(eligible_at);

@@ -191,11 +191,7 @@ pub(super) fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
             claimed_at: moment(row, 19)?,
             expires_at: moment(row, 20)?,
             timeout_at: moment(row, 21)?,
-            trace: row
-                .get_ref(29)?
-                .as_blob_or_null()?
-                .and_then(AttemptTrace::decode)
-                .map(Box::new),
+            trace: row.get_ref(29)?.as_blob_or_null()?.and_then(AttemptTrace::decode).map(Box::new),
         }),
         done @ (Tally::Completed | Tally::Failed | Tally::Cancelled) => {
             return Err(rusqlite::Error::IntegralValueOutOfRange(6, done.code()));
