@@ -55,6 +55,7 @@ impl ExportError {
 pub(super) struct Pipeline {
     processor: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
+    sending: Arc<AtomicUsize>,
     queue: usize,
     closed: AtomicBool,
     events: Events,
@@ -73,10 +74,11 @@ impl Pipeline {
             .build()
             .map_err(|error| ExportError(error.to_string()))?;
         exporter.set_resource(&resource(target));
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (waiting, sending) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counting = Counting {
             exporter,
             waiting: Arc::clone(&waiting),
+            sending: Arc::clone(&sending),
             rejected,
             events: events.clone(),
             failing: AtomicBool::new(false),
@@ -84,7 +86,7 @@ impl Pipeline {
         let batches = BatchConfigBuilder::default().with_max_queue_size(target.queue).build();
         let processor = BatchSpanProcessor::new(counting, batches);
         let closed = AtomicBool::new(false);
-        Ok(Self { processor, waiting, queue: target.queue, closed, events })
+        Ok(Self { processor, waiting, sending, queue: target.queue, closed, events })
     }
 
     pub(super) fn emit(&self, span: SpanData) {
@@ -105,7 +107,7 @@ impl Pipeline {
         }
         // Whether it went well shows in what is left.
         let _ = self.processor.shutdown_with_timeout(patience);
-        let left = self.waiting.swap(0, Ordering::AcqRel);
+        let left = self.waiting.swap(0, Ordering::AcqRel) + self.sending.swap(0, Ordering::AcqRel);
         if left > 0 {
             self.events.spans_dropped(SpanLoss::Shutdown, left as u64);
             tracing::warn!(spans = left, "the collector did not take the last spans in time");
@@ -151,6 +153,8 @@ fn resource(target: &Target) -> Resource {
 struct Counting<E> {
     exporter: E,
     waiting: Arc<AtomicUsize>,
+    /// The batch that is on its way.
+    sending: Arc<AtomicUsize>,
     rejected: Arc<AtomicU64>,
     events: Events,
     failing: AtomicBool,
@@ -159,12 +163,14 @@ struct Counting<E> {
 impl<E: SpanExporter> SpanExporter for Counting<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
+        self.sending.store(spans, Ordering::Release);
         // Saturating: a shutdown that lost patience has counted them already.
         let give_back = |n: usize| Some(n.saturating_sub(spans));
         let _ = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, give_back);
         self.rejected.store(0, Ordering::Relaxed);
         let outcome = self.exporter.export(batch).await;
-        let spans = spans as u64;
+        // 0 after a shutdown that lost patience.
+        let spans = self.sending.swap(0, Ordering::AcqRel) as u64;
         match &outcome {
             Ok(()) => {
                 let rejected = self.rejected.load(Ordering::Relaxed).min(spans);
