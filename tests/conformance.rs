@@ -27,5 +27,7 @@ mod sequences;
 mod settle;
 #[path = "conformance/submit.rs"]
 mod submit;
+#[path = "conformance/traces.rs"]
+mod traces;
 #[path = "conformance/watch.rs"]
 mod watch;

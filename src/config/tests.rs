@@ -146,6 +146,21 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn a_collector_s_address_is_a_url() {
+    for good in ["http://127.0.0.1:4318", "https://otlp.example.com/own/path"] {
+        let config =
+            Config::from_toml(&format!("[telemetry]\notlp_endpoint = \"{good}\"")).unwrap();
+        assert_eq!(config.telemetry.otlp_endpoint.as_deref(), Some(good));
+    }
+    for bad in ["127.0.0.1:4318", "grpc://a:4317", "http://", "a b", "http://me:secret@a"] {
+        let said = errors(&format!("[telemetry]\notlp_endpoint = \"{bad}\""));
+        assert!(said.contains("; write") && !said.contains("secret"), "{bad}: {said}");
+    }
+    let none = Config::from_toml("[telemetry]\notlp_endpoint = \"\"").unwrap();
+    assert_eq!(none.telemetry.otlp_endpoint, None);
+}
+
+#[test]
 fn wrong_types_are_named() {
     for (text, says) in [
         ("[jobs]\nlease = [\"1s\"]", "found an array; write a duration"),

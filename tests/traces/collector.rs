@@ -177,8 +177,9 @@ fn read(batch: ExportTraceServiceRequest) -> Vec<Span> {
         for of_scope in of_resource.scope_spans {
             let scope = of_scope.scope.expect("a scope").name;
             for span in of_scope.spans {
-                let hex =
-                    |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+                let hex = |bytes: &[u8]| {
+                    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
+                };
                 let status = span.status.filter(|status| status.code == 2);
                 spans.push(Span {
                     name: span.name,
@@ -212,6 +213,7 @@ fn read(batch: ExportTraceServiceRequest) -> Vec<Span> {
     spans
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "anything else is a failure")]
 fn attributes(all: Vec<KeyValue>) -> Attributes {
     let value = |value: Any| match value {
         Any::StringValue(text) => json!(text),
