@@ -178,10 +178,11 @@ impl Server {
         tracing::info!(grace = ?self.grace, "draining: no new work; again to end at once");
         self.engine.drain();
         let began = tokio::time::Instant::now();
+        tokio::pin!(hurry);
         let (all_answered, hurried) = tokio::select! {
             () = self.in_flight.wait_for_zero() => (true, false),
             () = tokio::time::sleep(self.grace) => (false, false),
-            () = hurry => (false, true),
+            () = &mut hurry => (false, true),
         };
         if !all_answered {
             tracing::warn!("ending with requests in flight");
@@ -195,11 +196,11 @@ impl Server {
         self.engine.tasks().stop().await;
         self.engine.close().await;
         let left = self.grace.saturating_sub(began.elapsed());
-        let spans = self.engine.spans().clone();
         let patience = if hurried { Duration::ZERO } else { left.min(FLUSH) };
-        let flushed = tokio::task::spawn_blocking(move || spans.shut_down(patience)).await;
-        if let Err(error) = flushed {
-            tracing::error!(%error, "the last spans were not exported");
+        let flushed = traces::flush(self.engine.spans().clone(), patience);
+        tokio::select! {
+            () = flushed => {}
+            () = &mut hurry, if !hurried => tracing::warn!("ending before the last spans are sent"),
         }
         tracing::info!("stopped");
     }

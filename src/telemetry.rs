@@ -1,8 +1,9 @@
-//! What the server says about itself: metrics and logs.
+//! What the server says about itself: metrics, traces and logs.
 //!
 //! Owns the metric catalogue ([`catalogue`]), the only place where events become numbers
 //! ([`events`]), the closed sets of label values ([`labels`]), the text
-//! that a scrape reads ([`exposition`]) and the set-up of logs ([`logging`]).
+//! that a scrape reads ([`exposition`]) the set-up of logs ([`logging`]), and the
+//! only place where events become spans ([`spans`]).
 //!
 //! Invariants:
 //! - a metric is declared once, in the catalogue; instruments, documentation and tests follow

@@ -240,6 +240,7 @@ pub(super) fn describe(job: &wire::Job, now: Now) -> String {
     facts.maybe("retried as", job.retried_as.clone());
     facts.maybe("metadata", job.metadata.as_ref().map(|m| m.as_str().to_owned()));
     facts.maybe("tags", (!job.tags.is_empty()).then(|| job.tags.join(" ")));
+    facts.maybe("trace", job.trace.as_ref().map(|t| t.submit.clone()));
     facts.maybe("payload", job.payload.as_ref().map(|p| p.as_str().to_owned()));
     let mut text = facts.render();
     if !job.attempts.is_empty() {

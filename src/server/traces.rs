@@ -40,6 +40,24 @@ pub(super) async fn start(
     Ok(started.await.map_err(std::io::Error::other)??)
 }
 
+/// Sends what is left, in a thread that nothing waits for: the runtime would wait, at its end, for
+/// one of its own, also when there is no more time.
+pub(super) async fn flush(spans: Spans, patience: Duration) {
+    if !spans.is_on() {
+        return;
+    }
+    let (done, flushed) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
+        spans.shut_down(patience);
+        // Whoever waited may have been told to hurry.
+        let _ = done.send(());
+    });
+    match thread {
+        Ok(_) => drop(flushed.await),
+        Err(error) => tracing::error!(%error, "the last spans were not sent"),
+    }
+}
+
 /// `None`: no tracing.
 fn target(
     configured: Option<&str>,

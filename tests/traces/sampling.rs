@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::collector::Collector;
 use crate::scene::{CALLER, accounted, ended, parts, server_of, submit, submit_from, told};
+use crate::server::until;
 
 const UNRECORDED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 const NONE: (&str, &str) = ("TELEMETRY__SAMPLE_RATIO", "0");
@@ -84,10 +85,16 @@ async fn slow_attempts_are_kept_and_failures_not_when_so_wished() {
     let collector = Collector::start().await;
     let keep = [NONE, ("TELEMETRY__KEEP_FAILED", "off"), ("TELEMETRY__KEEP_SLOW", "1ms")];
     let server = server_of(&collector, &keep);
-    submit(&server).await;
+    let id = submit(&server).await;
     let lease = server.lease("w", "q").await;
-    // A commit takes longer than a millisecond only mostly: this takes longer always.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let started = server.job(&id).await["started_at"].as_str().expect("a moment").to_owned();
+    until("some milliseconds of the server's time", || async {
+        let answer = server.claims(&json!({"worker_id": "clock", "queues": ["none"]})).await;
+        let now = answer["server_time"].as_str().expect("a moment");
+        let at = |text: &str| text.parse::<jiff::Timestamp>().expect("a moment");
+        (at(now).duration_since(at(&started)).as_millis() > 2).then_some(())
+    })
+    .await;
     server.complete(&lease, json!(1)).await;
     assert_eq!(collector.one("attempt q").await.trace, parts(&told(&lease)).0);
 
