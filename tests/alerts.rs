@@ -441,7 +441,9 @@ fn every_verdict_is_in_the_runbook() {
     let text = read("docs/RUNBOOKS.md");
     let tables = text.split("\n## PunctualJobsStuckPending").nth(1).unwrap_or_default();
     let section = tables.split("\n## ").next().unwrap_or_default();
-    for verdict in punctual::domain::watch::Verdict::ALL.map(|v| v.as_str()) {
+    for verdict in
+        punctual::domain::watch::Verdict::ALL.map(punctual::domain::watch::Verdict::as_str)
+    {
         assert!(section.contains(&format!("| `{verdict}` |")), "{verdict}: what does it mean?");
     }
     assert!(section.contains("$ punctual explain "), "a worked example with real output");
