@@ -87,7 +87,7 @@ impl Verdict {
 ///
 /// *Workers* are those who accept this queue and kind and were seen within a day. *Present* are
 /// those of them who showed themselves (by a claim, a heartbeat or a settlement) within
-/// [`SILENT_AFTER`], and since the oldest job became eligible.
+/// [`SILENT_AFTER`], since the oldest job became eligible, and since a lease of theirs ran out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {

@@ -42,6 +42,8 @@ struct Entry {
     presence: Presence,
     first_seen: Timestamp,
     asked: Vec<Asked>,
+    /// A lease of its ran out, and it has not shown itself since.
+    missed: bool,
     written_at: Option<Timestamp>,
     /// Cancels that a claim of this worker has already carried.
     told: HashSet<JobId>,
@@ -75,10 +77,11 @@ impl Entry {
             empty: vec![None; presence.queues.len()],
         };
         let asked = if presence.queues.is_empty() { Vec::new() } else { vec![asked] };
-        Self { presence, first_seen, asked, written_at: None, told: HashSet::new() }
+        Self { presence, first_seen, asked, missed: false, written_at: None, told: HashSet::new() }
     }
 
     fn saw(&mut self, sign: Sign, now: Timestamp) {
+        self.missed = false;
         let p = &mut self.presence;
         p.last_seen = now;
         *match sign {
@@ -123,8 +126,9 @@ impl Entry {
         }
     }
 
+    /// Who let a lease run out is known to be silent before [`SILENT_AFTER`] has passed.
     fn is_silent(&self, now: Timestamp) -> bool {
-        now.since(self.presence.last_seen) > SILENT_AFTER
+        self.missed || now.since(self.presence.last_seen) > SILENT_AFTER
     }
 }
 
@@ -194,6 +198,13 @@ impl Roll {
     fn saw(&mut self, worker: &WorkerId, sign: Sign, now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(worker) {
             entry.saw(sign, now);
+        }
+    }
+
+    /// A lease ran out because its holder was silent.
+    fn missed(&mut self, worker: &WorkerId) {
+        if let Some(entry) = self.entries.get_mut(worker) {
+            entry.missed = true;
         }
     }
 
@@ -339,6 +350,10 @@ impl Engine {
     pub(super) fn saw_worker(&self, worker: &WorkerId, sign: Sign) {
         let now = self.now();
         self.roll().saw(worker, sign, now);
+    }
+
+    pub(super) fn missed_worker(&self, worker: &WorkerId) {
+        self.roll().missed(worker);
     }
 
     pub(super) fn found_nothing(&self, order: &ClaimOrder, claimed: &Claimed) {

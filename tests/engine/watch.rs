@@ -7,6 +7,7 @@ use punctual::domain::id::JobId;
 use punctual::domain::job::{JobError, PendingReason};
 use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::watch::Verdict;
+use punctual::engine::reaper::Reaper;
 use punctual::engine::{
     BackoffOverrides, ClaimOrder, Episode, EpisodeFilter, Grant, Hold, ReportOrder, SettleOrder,
     Submission, WatchSettings,
@@ -360,4 +361,39 @@ async fn a_worker_that_asks_for_several_queues_in_turn_is_there_for_each() {
     assert_eq!(w.verdict().await, Some(Verdict::NoWorkers));
     let queues = w.engine.queues().await.expect("queues");
     assert!(queues.iter().all(|q| q.workers == 1), "{queues:?}");
+}
+
+#[tokio::test]
+async fn who_let_a_lease_run_out_is_silent_at_once() {
+    let half_minute = Duration::from_secs(30);
+    let w = world_with(WatchSettings {
+        stuck_after: StuckAfter { default: Some(half_minute), queues: HashMap::new() },
+        limits: Vec::new(),
+    });
+    let reaper = Reaper::default();
+    w.practised("w").await;
+    w.submit().await;
+    w.submit().await;
+    let order = ClaimOrder {
+        worker: WorkerId::trusted("w"),
+        lease: Some(half_minute),
+        ..World::order(Duration::ZERO)
+    };
+    w.engine.claim(&w.everyone, order.clone()).await.expect("a claim");
+    let mut verdicts = Vec::new();
+    // Long before a minute and a half is over: the lease tells.
+    for _ in 0..5 {
+        w.engine.reap(&reaper, SCAN).await.expect("the store");
+        w.scan().await;
+        verdicts.extend(w.verdict().await);
+        w.clock.advance(SCAN);
+    }
+    assert_eq!(verdicts.first(), Some(&Verdict::WorkersSilent), "{verdicts:?}");
+    let queue = w.engine.explain_queue(&Name::trusted("default")).await.expect("explained");
+    assert_eq!(queue.kinds[0].evidence.workers_present, 0);
+
+    // A sign of life, and it is back.
+    w.engine.claim(&w.everyone, order).await.expect("a claim");
+    let queue = w.engine.explain_queue(&Name::trusted("default")).await.expect("explained");
+    assert_eq!(queue.kinds[0].evidence.workers_present, 1);
 }
