@@ -96,7 +96,8 @@ impl Engine {
                 .started_at
                 .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
             self.0.events.attempt_started(&spec.queue, &spec.kind, wait);
-            self.0.flow.started(&spec.queue, &spec.kind, now);
+            let timeout = leased.job.policy.timeout;
+            self.0.flow.started(&spec.queue, &spec.kind, timeout, now);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);
             self.0.jobs.changed(spec.id);
             tracing::debug!(
