@@ -38,8 +38,8 @@ pub(crate) async fn too_few(case: &mut Case) {
 
 pub(crate) async fn limited(case: &mut Case) {
     // Its end is a restart, from which workers come back within seconds. As by default that is
-    // less than two looks take: no other verdict comes of it.
-    case.set("WATCHDOG__INTERVAL", "10s");
+    // less than the grace of three looks: no other verdict comes of it.
+    case.set("WATCHDOG__INTERVAL", "3s");
     case.start(&limit(1)).await;
     let hands = Hands::start(case, QUEUE, MOST, SLOWLY);
     case.healthy().await;
