@@ -95,9 +95,10 @@ fn run(args: &ServeArgs) -> Result<(), StartError> {
     logging::init(format).map_err(|e| std::io::Error::other(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::start(&config).await?;
+        // First, so that no signal finds a server that listens and cannot drain.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let server = Server::start(&config).await?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

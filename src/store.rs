@@ -313,8 +313,8 @@ pub struct Sample {
     pub leases: Vec<(WorkerId, u64)>,
     pub episodes: Vec<OpenEpisode>,
     pub size_bytes: u64,
-    /// What is left on the disk for the store to grow.
-    pub free_bytes: u64,
+    /// What is left on the disk for the store to grow; `None` when the disk does not tell.
+    pub free_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -479,8 +479,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// what waits; no commit waits for the counting. Never touches a job. One scan at a time.
     async fn scan(&self, stuck_after: StuckAfter, now: Timestamp) -> Result<Vec<KindState>>;
 
-    /// The queue's jobs that are not finished, by kind; empty when there are none.
-    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>>;
+    /// The queue's jobs that are not finished, by kind, or those of one kind; empty when there are
+    /// none. Of many kinds, the 200 with the most stuck jobs, then the most jobs.
+    async fn inspect(
+        &self,
+        queue: Name,
+        kind: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<KindState>>;
 
     /// Writes episodes: of each queue and kind one goes on at most, and that one is rewritten.
     async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()>;
@@ -491,7 +497,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Records who was seen; one row a worker.
     async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()>;
 
-    /// Workers seen within a day, with the number of leases each holds.
+    /// Workers seen within a day, with the number of leases each holds; of many, the 10 000 seen
+    /// last.
     async fn workers(&self) -> Result<Vec<(Presence, u64)>>;
 
     /// Commits what is under way and closes; later verbs answer [`StoreError::Closed`].

@@ -87,7 +87,8 @@ impl Verdict {
 ///
 /// *Workers* are those who accept this queue and kind and were seen within a day. *Present* are
 /// those of them who showed themselves (by a claim, a heartbeat or a settlement) within
-/// [`SILENT_AFTER`], and since the oldest job became eligible.
+/// [`SILENT_AFTER`], since the oldest job became eligible, and since a lease of theirs ran out; and
+/// whoever holds a lease that goes on: how often it must show itself is what the lease says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
@@ -123,9 +124,12 @@ pub struct Evidence {
     /// Of this queue and kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_start: Option<Timestamp>,
+    /// Of any kind in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_last_start: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_settlement: Option<Timestamp>,
-    /// When the newest of the present workers was first seen.
+    /// When the newest of those who hold leases was first seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_worker: Option<Timestamp>,
     /// Jobs started a second in this queue, over about a minute.
@@ -160,9 +164,12 @@ impl Evidence {
             .last_settlement
             .max(self.newest_worker)
             .is_some_and(|t| self.at.since(t) <= run_limit);
+        // Where a limit holds claims back, one that waits may be waiting for another kind's turn.
+        let last_start =
+            if self.max_running.is_some() { self.queue_last_start } else { self.last_start };
         // Without an earlier scan nothing can have gone on over two of them.
         let nothing_started =
-            self.previous_scan.is_some() && !after(self.last_start, self.previous_scan);
+            self.previous_scan.is_some() && !after(last_start, self.previous_scan);
         let asked_in_vain = self.parked_claims > 0
             || after(self.last_empty_claim, self.previous_scan.max(self.oldest_since));
         if self.store_degraded {
@@ -175,7 +182,8 @@ impl Evidence {
             Verdict::WorkersSilent
         } else if nothing_started && asked_in_vain {
             Verdict::DispatchStalled
-        } else if self.leases > 0 && !settled_lately {
+        } else if self.leases > 0 && self.queue_running > 0 && !settled_lately {
+            // Leases of other queues alone are other work, however long it takes.
             Verdict::WorkersStalled
         } else if self.leases > 0 || after(self.last_settlement, self.previous_scan) {
             Verdict::WorkersSaturated

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use crate::domain::job::{AttemptOutcome, Phase, Status, Wait};
+use crate::domain::lease::TakeBackCause;
+use crate::domain::names::WorkerId;
 use crate::domain::state::Change;
 use crate::store::{Claimed, Transition};
 
@@ -22,6 +24,7 @@ impl Engine {
             Change::Retrying(_) => events.retry_scheduled(&t.queue),
             Change::TakenBack(cause) => {
                 events.lease_taken_back(&t.queue, cause);
+                self.missed_holder(t, cause);
                 if t.job.status() == Status::Pending {
                     events.retry_scheduled(&t.queue);
                 }
@@ -60,6 +63,15 @@ impl Engine {
         self.0.jobs.changed(t.id);
     }
 
+    /// Whoever let the lease run out is silent, until they show themselves again.
+    fn missed_holder(&self, t: &Transition, cause: TakeBackCause) {
+        let holder = t.job.history.last().and_then(|a| WorkerId::parse(&a.worker));
+        match (cause, holder) {
+            (TakeBackCause::WorkerSilent, Some(worker)) => self.missed_worker(&worker),
+            (TakeBackCause::WorkerSilent, None) | (TakeBackCause::HardTimeout, _) => {}
+        }
+    }
+
     fn attempt_ended(&self, t: &Transition) {
         let Some(attempt) = t.job.history.last() else { return };
         self.trace_attempt(t);
@@ -86,7 +98,8 @@ impl Engine {
                 .started_at
                 .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
             self.0.events.attempt_started(&spec.queue, &spec.kind, wait);
-            self.0.flow.started(&spec.queue, &spec.kind, now);
+            let timeout = leased.job.policy.timeout;
+            self.0.flow.started(&spec.queue, &spec.kind, timeout, now);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);
             self.0.jobs.changed(spec.id);
             tracing::debug!(

@@ -4,6 +4,7 @@
 //! A queue is explained by its kinds, a job by its queue and kind. While the store does not answer,
 //! what the watchdog and the sampler remember is told instead, with its age.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::domain::id::JobId;
@@ -15,6 +16,12 @@ use crate::store::{Episode, EpisodeFilter, KindState};
 
 use super::watchdog::{NEVER, keep_oldest};
 use super::{Caller, Engine, Failure};
+
+/// How long the store may take over one explanation.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Kinds in one answer from memory; the store shows as many.
+const KINDS_SHOWN: usize = 200;
 
 /// Episodes in one answer.
 pub const EPISODES_SHOWN: u32 = 1_000;
@@ -63,15 +70,16 @@ pub struct JobExplanation {
 impl Engine {
     pub async fn explain_queue(&self, queue: &Name) -> Result<QueueExplanation, Failure> {
         let now = self.now();
-        let Ok(states) = self.0.store.inspect(queue.clone(), now).await else {
+        let Ok(states) = self.inspect(queue, None, now).await else {
             return self.explain_from_memory(queue, now);
         };
         if states.is_empty() {
             // Also a queue without jobs is a queue.
             self.queue(queue).await?;
         }
+        let open = self.0.watchdog.open_in(queue);
         let mut kinds: Vec<KindExplanation> =
-            states.iter().map(|state| self.explain_kind(state, now)).collect();
+            states.iter().map(|state| self.explain_kind(state, &open, now)).collect();
         kinds.sort_by(|a, b| {
             let order = |k: &KindExplanation| (k.verdict.is_none(), k.verdict);
             order(a).cmp(&order(b)).then_with(|| a.kind.cmp(&b.kind))
@@ -85,16 +93,36 @@ impl Engine {
         })
     }
 
-    fn explain_kind(&self, state: &KindState, now: Timestamp) -> KindExplanation {
+    /// Whoever asks is not kept waiting: memory tells what was so a moment ago. That the store
+    /// takes long over one question is no fault of the store's.
+    async fn inspect(
+        &self,
+        queue: &Name,
+        kind: Option<&Name>,
+        now: Timestamp,
+    ) -> Result<Vec<KindState>, Failure> {
+        let asked = self.0.store.inspect(queue.clone(), kind.cloned(), now);
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        Ok(answered.map_err(|_| super::outlive::out_of_patience())??)
+    }
+
+    fn explain_kind(
+        &self,
+        state: &KindState,
+        open: &HashMap<Name, Episode>,
+        now: Timestamp,
+    ) -> KindExplanation {
         let queue = &state.queue.name;
-        let open = self.0.watchdog.open_in(queue).into_iter().find(|e| e.kind == state.kind);
-        let mut evidence = self.evidence(state, &self.leases(), self.0.watchdog.last_scan(), now);
-        if let Some(episode) = &open {
+        let open = open.get(&state.kind);
+        let queue_limit = self.queue_run_limit(state);
+        let previous = self.0.watchdog.last_scan();
+        let mut evidence = self.evidence(state, queue_limit, &self.leases(), previous, now);
+        if let Some(episode) = open {
             keep_oldest(episode, state, &mut evidence);
         }
         let paused = state.queue.paused_at.is_some();
         let stuck = if paused { 0 } else { state.stuck };
-        let verdict = (stuck > 0).then(|| match &open {
+        let verdict = (stuck > 0).then(|| match open {
             // While the store cannot be written, the episode is not what the watchdog would say.
             Some(episode) if !evidence.store_degraded => episode.verdict,
             Some(_) | None => evidence.judge(),
@@ -114,39 +142,55 @@ impl Engine {
         }
     }
 
-    /// The store does not answer: that is the verdict, and what was known last is the evidence.
+    /// The store does not answer: what was known last is told, and if the store is not well, that
+    /// is the verdict.
     fn explain_from_memory(
         &self,
         queue: &Name,
         now: Timestamp,
     ) -> Result<QueueExplanation, Failure> {
-        let verdict = Verdict::StoreDegraded;
+        let degraded = self.0.health.is_degraded();
         let latest = self.latest();
         let known =
             latest.as_ref().is_some_and(|l| l.sample.queues.iter().any(|q| q.state.name == *queue));
         if latest.is_some() && !known {
             return Err(Failure::NoSuchQueue);
         }
-        let explain = |episode: Episode| {
-            let evidence = Evidence { store_degraded: true, ..episode.evidence };
+        let explain = |(kind, episode): (Name, Episode)| {
+            let verdict = if degraded { Verdict::StoreDegraded } else { episode.verdict };
+            let evidence = Evidence { store_degraded: degraded, ..episode.evidence };
             KindExplanation {
                 verdict: Some(verdict),
                 since: Some(episode.since),
                 stuck: episode.jobs,
                 oldest_jobs: episode.oldest_jobs,
-                next_step: next_step(verdict, queue.as_str(), episode.kind.as_str(), &evidence),
+                next_step: next_step(verdict, queue.as_str(), kind.as_str(), &evidence),
                 evidence,
-                kind: episode.kind,
+                kind,
             }
         };
+        let open = self.0.watchdog.open_in(queue).into_iter();
+        let kinds: Vec<KindExplanation> = open.map(explain).take(KINDS_SHOWN).collect();
+        let worst = kinds.iter().filter_map(|k| k.verdict).min();
         let sampled_at = latest.map_or(now, |l| l.at);
         Ok(QueueExplanation {
             queue: queue.clone(),
-            verdict: Some(verdict),
+            verdict: if degraded { Some(Verdict::StoreDegraded) } else { worst },
             sampled_at,
             age: now.since(sampled_at),
-            kinds: self.0.watchdog.open_in(queue).into_iter().map(explain).collect(),
+            kinds,
         })
+    }
+
+    /// One kind alone, however many there are.
+    async fn explain_one(&self, queue: &Name, kind: &Name) -> Option<KindExplanation> {
+        let now = self.now();
+        if let Ok(states) = self.inspect(queue, Some(kind), now).await {
+            let open = self.0.watchdog.open_in(queue);
+            return states.first().map(|state| self.explain_kind(state, &open, now));
+        }
+        let remembered = self.explain_from_memory(queue, now).ok()?;
+        remembered.kinds.into_iter().find(|k| k.kind == *kind)
     }
 
     pub async fn explain_job(&self, caller: &Caller, id: JobId) -> Result<JobExplanation, Failure> {
@@ -182,9 +226,7 @@ impl Engine {
                 | PendingReason::ConcurrencyLimited
                 | PendingReason::Queued),
             ) => {
-                let explained = self.explain_queue(&queue).await?;
-                let of_kind = explained.kinds.into_iter().find(|k| k.kind == kind);
-                let Some(of_kind) = of_kind else {
+                let Some(of_kind) = self.explain_one(&queue, &kind).await else {
                     return Ok(told(reason.as_str(), "ask again: it is moving".to_owned()));
                 };
                 let stuck = self.is_stuck(&record, &of_kind.evidence);

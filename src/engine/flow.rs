@@ -24,13 +24,21 @@ pub(super) struct Flow(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    kinds: HashMap<(Name, Name), Timestamp>,
+    kinds: HashMap<(Name, Name), Latest>,
     queues: HashMap<Name, Starts>,
     ticked_at: Option<Timestamp>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    at: Timestamp,
+    /// The longest hard limit that a job of the kind was started with.
+    timeout: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Starts {
+    latest: Option<Timestamp>,
     since_tick: u64,
     /// Jobs a second.
     rate: f64,
@@ -41,21 +49,38 @@ impl Flow {
         lock(&self.0)
     }
 
-    /// A job was leased.
-    pub(super) fn started(&self, queue: &Name, kind: &Name, now: Timestamp) {
+    /// A job was leased, for `timeout` at most.
+    pub(super) fn started(&self, queue: &Name, kind: &Name, timeout: Duration, now: Timestamp) {
         let mut known = self.lock();
         if known.kinds.len() >= LIMIT {
-            let mut starts: Vec<Timestamp> = known.kinds.values().copied().collect();
+            let mut starts: Vec<Timestamp> = known.kinds.values().map(|l| l.at).collect();
             let (_, oldest, _) = starts.select_nth_unstable(LIMIT / 10);
             let limit = *oldest;
-            known.kinds.retain(|_, at| *at > limit);
+            known.kinds.retain(|_, latest| latest.at > limit);
         }
-        known.kinds.insert((queue.clone(), kind.clone()), now);
-        known.queues.entry(queue.clone()).or_default().since_tick += 1;
+        let latest =
+            known.kinds.entry((queue.clone(), kind.clone())).or_insert(Latest { at: now, timeout });
+        *latest = Latest { at: now, timeout: latest.timeout.max(timeout) };
+        let starts = known.queues.entry(queue.clone()).or_default();
+        starts.since_tick += 1;
+        starts.latest = Some(now);
+    }
+
+    fn latest(&self, queue: &Name, kind: &Name) -> Option<Latest> {
+        self.lock().kinds.get(&(queue.clone(), kind.clone())).copied()
     }
 
     pub(super) fn last_start(&self, queue: &Name, kind: &Name) -> Option<Timestamp> {
-        self.lock().kinds.get(&(queue.clone(), kind.clone())).copied()
+        self.latest(queue, kind).map(|latest| latest.at)
+    }
+
+    /// Of any kind; forgotten some time after work has ceased, when it no longer matters.
+    pub(super) fn queue_last_start(&self, queue: &Name) -> Option<Timestamp> {
+        self.lock().queues.get(queue)?.latest
+    }
+
+    pub(super) fn longest_timeout(&self, queue: &Name, kind: &Name) -> Option<Duration> {
+        self.latest(queue, kind).map(|latest| latest.timeout)
     }
 
     /// Takes what has started since the last call into the rates; called with each sample.
@@ -108,7 +133,7 @@ mod tests {
         flow.tick(at(0));
         for second in 1..=300 {
             for _ in 0..4 {
-                flow.started(&queue, &kind, at(second));
+                flow.started(&queue, &kind, WINDOW, at(second));
             }
             if second % 5 == 0 {
                 flow.tick(at(second));
@@ -129,7 +154,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let flow = Flow::default();
         for n in 0..(LIMIT as i64 + 10) {
-            flow.started(&Name::trusted("q"), &Name::trusted(&format!("k{n}")), at(n));
+            flow.started(&Name::trusted("q"), &Name::trusted(&format!("k{n}")), WINDOW, at(n));
         }
         assert!(flow.lock().kinds.len() <= LIMIT);
         let last = Name::trusted(&format!("k{}", LIMIT + 9));

@@ -64,14 +64,15 @@ impl Health {
             (Nature::Read, Ok(_)) => self.read_failed.store(false, Ordering::Relaxed),
             (Nature::Commits, Ok(_)) => self.write_failed.store(false, Ordering::Relaxed),
             // A store that takes no more jobs is well for all that.
-            (Nature::Maybe, Ok(_)) | (_, Err(StoreError::LowSpace(_))) => {}
+            // A verb that failed for reasons of its own kept nobody's heartbeat away, and says
+            // nothing of the next one; it is counted and logged where it failed.
+            (Nature::Maybe, Ok(_))
+            | (_, Err(StoreError::LowSpace(_)))
+            | (Nature::Maybe | Nature::Commits, Err(StoreError::Other(_))) => {}
             (Nature::Read, Err(_)) => self.read_failed.store(true, Ordering::Relaxed),
-            (Nature::Maybe | Nature::Commits, Err(error)) => {
+            (Nature::Maybe | Nature::Commits, Err(_)) => {
                 self.write_failed.store(true, Ordering::Relaxed);
-                // A verb that failed for reasons of its own kept nobody's heartbeat away.
-                if !matches!(error, StoreError::Other(_)) {
-                    self.outage.store(true, Ordering::Relaxed);
-                }
+                self.outage.store(true, Ordering::Relaxed);
             }
         }
     }

@@ -119,8 +119,6 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Resume
         | Operation::Workers
         | Operation::Episodes => Some(Duration::from_secs(10)),
-        // Whoever asks why nothing moves is answered from memory instead.
-        Operation::Inspect => Some(Duration::from_secs(2)),
         Operation::Submit
         | Operation::Claim
         | Operation::Settle
@@ -134,6 +132,7 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Recount
         | Operation::SetLimits
         | Operation::Scan
+        | Operation::Inspect
         | Operation::RecordEpisodes
         | Operation::Presence => None,
     }
@@ -257,8 +256,13 @@ impl<S: Store> Store for Observed<S> {
         self.watch(Operation::Scan, self.inner.scan(stuck_after, now)).await
     }
 
-    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>> {
-        self.watch(Operation::Inspect, self.inner.inspect(queue, now)).await
+    async fn inspect(
+        &self,
+        queue: Name,
+        kind: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<KindState>> {
+        self.watch(Operation::Inspect, self.inner.inspect(queue, kind, now)).await
     }
 
     async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()> {

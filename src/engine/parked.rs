@@ -116,19 +116,21 @@ impl CarPark {
         Some(Enlisted { parked: Arc::clone(parked), delivered: false })
     }
 
-    /// `jobs` jobs of `kind` (any, when `None`) became claimable in `queue`.
+    /// `jobs` jobs of `kind` became claimable in `queue`. When `None`, it is not known which kinds
+    /// they are: of each set of kinds that is waited for, so many are woken.
     pub(super) fn wake(&self, queue: &Name, kind: Option<&Name>, jobs: u64) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
         if let Some(parked) = lock(&self.queues).get(queue) {
-            let mut left = jobs;
+            let mut woken: HashMap<&[Name], u64> = HashMap::new();
             for claim in parked.values() {
-                if left == 0 {
+                let kinds = if kind.is_some() { &[] } else { &claim.order.kinds[..] };
+                let woken = woken.entry(kinds).or_default();
+                if *woken < jobs && claim.accepts(kind) && claim.wake() {
+                    *woken += 1;
+                } else if *woken == jobs && kind.is_some() {
                     break;
-                }
-                if claim.accepts(kind) && claim.wake() {
-                    left -= 1;
                 }
             }
         }

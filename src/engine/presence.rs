@@ -28,6 +28,15 @@ const LIMIT: usize = 10_000;
 /// Different claims remembered of one worker: a process may ask for several queues in turn.
 const CLAIMS_KEPT: usize = 16;
 
+/// Names in all of them; a stranger can invent names too.
+const NAMES_KEPT: usize = 400;
+
+/// What was not asked for in this time, and of which no job is held, is not asked for any more.
+const ASKED_FOR: Duration = Duration::from_secs(600);
+
+/// Workers written in one commit.
+const STEP: usize = 500;
+
 /// How a worker shows itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sign {
@@ -42,6 +51,8 @@ struct Entry {
     presence: Presence,
     first_seen: Timestamp,
     asked: Vec<Asked>,
+    /// A lease of its ran out, and it has not shown itself since.
+    missed: bool,
     written_at: Option<Timestamp>,
     /// Cancels that a claim of this worker has already carried.
     told: HashSet<JobId>,
@@ -57,9 +68,20 @@ struct Asked {
     /// When a look for it last found nothing in the queue, by position; a pause or a limit is
     /// something.
     empty: Vec<Option<Timestamp>>,
+    /// Heard of, not heard: what the store remembers, or what a heartbeat lets one conclude.
+    presumed: bool,
 }
 
 impl Asked {
+    fn new(queues: Vec<Name>, kinds: Vec<Name>, at: Timestamp, presumed: bool) -> Self {
+        let empty = vec![None; queues.len()];
+        Self { queues, kinds, at, empty, presumed }
+    }
+
+    fn names(&self) -> usize {
+        self.queues.len() + self.kinds.len()
+    }
+
     fn accepts(&self, queue: &Name, kind: &Name) -> Option<usize> {
         let kind = self.kinds.is_empty() || self.kinds.contains(kind);
         self.queues.iter().position(|q| q == queue).filter(|_| kind)
@@ -68,17 +90,17 @@ impl Asked {
 
 impl Entry {
     fn new(presence: Presence, first_seen: Timestamp) -> Self {
-        let asked = Asked {
-            queues: presence.queues.clone(),
-            kinds: presence.kinds.clone(),
-            at: presence.last_claim.unwrap_or(presence.last_seen),
-            empty: vec![None; presence.queues.len()],
+        let asked = if presence.queues.is_empty() {
+            Vec::new()
+        } else {
+            let at = presence.last_claim.unwrap_or(presence.last_seen);
+            vec![Asked::new(presence.queues.clone(), presence.kinds.clone(), at, true)]
         };
-        let asked = if presence.queues.is_empty() { Vec::new() } else { vec![asked] };
-        Self { presence, first_seen, asked, written_at: None, told: HashSet::new() }
+        Self { presence, first_seen, asked, missed: false, written_at: None, told: HashSet::new() }
     }
 
     fn saw(&mut self, sign: Sign, now: Timestamp) {
+        self.missed = false;
         let p = &mut self.presence;
         p.last_seen = now;
         *match sign {
@@ -90,27 +112,25 @@ impl Entry {
 
     fn asks(&mut self, order: &ClaimOrder, now: Timestamp) {
         let same = |a: &Asked| a.queues == order.queues && a.kinds == order.kinds;
+        let before = self.asked.len();
+        self.asked.retain(|a| same(a) || !a.presumed && now.since(a.at) <= ASKED_FOR);
         if let Some(known) = self.asked.iter_mut().find(|a| same(a)) {
             known.at = now;
+            known.presumed = false;
         } else {
-            self.asked.retain(|a| now.since(a.at) <= SILENT_AFTER);
-            if self.asked.len() >= CLAIMS_KEPT {
+            let fresh = Asked::new(order.queues.clone(), order.kinds.clone(), now, false);
+            let names = |asked: &[Asked]| asked.iter().map(Asked::names).sum::<usize>();
+            while !self.asked.is_empty()
+                && (self.asked.len() >= CLAIMS_KEPT
+                    || names(&self.asked) + fresh.names() > NAMES_KEPT)
+            {
                 self.asked.remove(0);
             }
-            self.asked.push(Asked {
-                queues: order.queues.clone(),
-                kinds: order.kinds.clone(),
-                at: now,
-                empty: vec![None; order.queues.len()],
-            });
-            self.written_at = None;
-            let p = &mut self.presence;
-            p.queues = union(self.asked.iter().map(|a| &a.queues));
-            p.kinds = if self.asked.iter().any(|a| a.kinds.is_empty()) {
-                Vec::new()
-            } else {
-                union(self.asked.iter().map(|a| &a.kinds))
-            };
+            self.asked.push(fresh);
+            self.changed();
+        }
+        if self.asked.len() != before {
+            self.changed();
         }
         let asked = u32::try_from(order.max_jobs).unwrap_or(u32::MAX);
         let p = &mut self.presence;
@@ -123,8 +143,33 @@ impl Entry {
         }
     }
 
-    fn is_silent(&self, now: Timestamp) -> bool {
-        now.since(self.presence.last_seen) > SILENT_AFTER
+    /// What it asks for is not what was written of it.
+    fn changed(&mut self) {
+        let p = &mut self.presence;
+        p.queues = union(self.asked.iter().map(|a| &a.queues));
+        p.kinds = if self.asked.iter().any(|a| a.kinds.is_empty()) {
+            Vec::new()
+        } else {
+            union(self.asked.iter().map(|a| &a.kinds))
+        };
+        self.written_at = None;
+    }
+
+    /// It works on such a job, so it takes such jobs.
+    fn works_on(&mut self, queue: &Name, kind: &Name, now: Timestamp) {
+        let mut accepting = self.asked.iter_mut().filter(|a| a.accepts(queue, kind).is_some());
+        if let Some(known) = accepting.next() {
+            known.at = known.at.max(now);
+        } else if self.asked.len() < CLAIMS_KEPT {
+            self.asked.push(Asked::new(vec![queue.clone()], vec![kind.clone()], now, true));
+            self.changed();
+        }
+    }
+
+    /// Who let a lease run out is known to be silent before [`SILENT_AFTER`] has passed. Who holds
+    /// one that goes on is not: a long lease asks for few heartbeats, and the reaper ends it.
+    fn is_silent(&self, held: u64, now: Timestamp) -> bool {
+        self.missed || (held == 0 && now.since(self.presence.last_seen) > SILENT_AFTER)
     }
 }
 
@@ -168,32 +213,60 @@ pub(super) struct Roll {
 
 impl Roll {
     fn saw_claim(&mut self, order: &ClaimOrder, now: Timestamp) {
-        if !self.entries.contains_key(&order.worker) {
+        let entry = self.entry(&order.worker, now);
+        entry.saw(Sign::Claim, now);
+        entry.asks(order, now);
+    }
+
+    fn entry(&mut self, worker: &WorkerId, now: Timestamp) -> &mut Entry {
+        if !self.entries.contains_key(worker) {
             self.make_room();
         }
-        let entry = self.entries.entry(order.worker.clone()).or_insert_with(|| {
+        self.entries.entry(worker.clone()).or_insert_with(|| {
             let presence = Presence {
-                worker: order.worker.clone(),
+                worker: worker.clone(),
                 queues: Vec::new(),
                 kinds: Vec::new(),
                 capacity: 0,
                 hostname: None,
                 version: None,
                 last_seen: now,
-                last_claim: Some(now),
+                last_claim: None,
                 last_heartbeat: None,
                 last_settlement: None,
             };
             Entry::new(presence, now)
-        });
-        entry.saw(Sign::Claim, now);
-        entry.asks(order, now);
+        })
     }
 
-    /// Heartbeats and settlements show that a known worker is alive.
+    /// The holder of a lease is there, also when this process has never seen it claim.
+    fn saw_holder(
+        &mut self,
+        worker: &WorkerId,
+        sign: Sign,
+        queue: &Name,
+        kind: &Name,
+        now: Timestamp,
+    ) {
+        let entry = match self.entries.get_mut(worker) {
+            Some(known) => known,
+            None => self.entry(worker, now),
+        };
+        entry.saw(sign, now);
+        entry.works_on(queue, kind, now);
+    }
+
+    /// Who says who it is, and is known, is alive.
     fn saw(&mut self, worker: &WorkerId, sign: Sign, now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(worker) {
             entry.saw(sign, now);
+        }
+    }
+
+    /// A lease ran out because its holder was silent.
+    fn missed(&mut self, worker: &WorkerId) {
+        if let Some(entry) = self.entries.get_mut(worker) {
+            entry.missed = true;
         }
     }
 
@@ -227,7 +300,7 @@ impl Roll {
         for (worker, entry) in &self.entries {
             let held = leases.get(worker).copied().unwrap_or(0);
             let capacity = u64::from(entry.presence.capacity);
-            let state = if entry.is_silent(now) {
+            let state = if entry.is_silent(held, now) {
                 WorkerState::Silent
             } else if held > 0 {
                 WorkerState::Busy
@@ -268,17 +341,20 @@ impl Roll {
             }
             evidence.workers += 1;
             evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            let held = leases.get(worker).copied().unwrap_or(0);
             let gone = since.is_some_and(|since| entry.presence.last_seen < since);
-            if entry.is_silent(now) || gone {
+            if entry.is_silent(held, now) || (gone && held == 0) {
                 continue;
             }
             evidence.workers_present += 1;
             evidence.slots += u64::from(entry.presence.capacity);
-            evidence.leases += leases.get(worker).copied().unwrap_or(0);
+            evidence.leases += held;
             evidence.last_empty_claim =
                 evidence.last_empty_claim.max(empty.into_iter().max().flatten());
             evidence.last_settlement = evidence.last_settlement.max(entry.presence.last_settlement);
-            evidence.newest_worker = evidence.newest_worker.max(Some(entry.first_seen));
+            if held > 0 {
+                evidence.newest_worker = evidence.newest_worker.max(Some(entry.first_seen));
+            }
         }
     }
 
@@ -341,6 +417,15 @@ impl Engine {
         self.roll().saw(worker, sign, now);
     }
 
+    pub(super) fn saw_holder(&self, worker: &WorkerId, sign: Sign, queue: &Name, kind: &Name) {
+        let now = self.now();
+        self.roll().saw_holder(worker, sign, queue, kind, now);
+    }
+
+    pub(super) fn missed_worker(&self, worker: &WorkerId) {
+        self.roll().missed(worker);
+    }
+
     pub(super) fn found_nothing(&self, order: &ClaimOrder, claimed: &Claimed) {
         let now = self.now();
         self.roll().found_nothing(order, claimed, now);
@@ -370,8 +455,9 @@ impl Engine {
         self.roll().forget_unseen(now);
         let due = self.roll().due(now, all);
         let workers = due.len();
-        if workers > 0 {
-            self.0.store.record_presence(due, now).await.map_err(|e| e.to_string())?;
+        for step in due.chunks(STEP) {
+            let written = self.0.store.record_presence(step.to_vec(), now).await;
+            written.map_err(|e| e.to_string())?;
         }
         Ok(format!("{workers} workers written"))
     }
@@ -380,5 +466,57 @@ impl Engine {
         if let Err(error) = self.write_presence(true).await {
             tracing::warn!(%error, "presence was not written; workers show again with their next claim");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn testimony(roll: &Roll, queue: &str, kind: &str, now: Timestamp) -> Evidence {
+        let mut evidence = Evidence { at: now, ..Evidence::default() };
+        let (queue, kind) = (Name::trusted(queue), Name::trusted(kind));
+        roll.testify(&queue, &kind, None, &Leases::default(), &mut evidence);
+        evidence
+    }
+
+    #[test]
+    fn whoever_works_on_a_job_takes_such_jobs() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        let worker = WorkerId::trusted("w");
+        let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
+        roll.saw(&worker, Sign::Heartbeat, now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 0, "who is that?");
+        roll.saw_holder(&worker, Sign::Heartbeat, &queue, &kind, now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers_present, 1);
+        assert_eq!(testimony(&roll, "q", "other", now).workers, 0);
+        assert_eq!(testimony(&roll, "other", "k", now).workers, 0);
+    }
+
+    #[test]
+    fn what_one_worker_makes_us_remember_is_bounded() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        for n in 0..100 {
+            let names = |what: &str| -> Vec<Name> {
+                (0..90).map(|i| Name::trusted(&format!("{what}{n}.{i}"))).collect()
+            };
+            let order = ClaimOrder {
+                worker: WorkerId::trusted("w"),
+                queues: names("q"),
+                kinds: names("k"),
+                max_jobs: 1,
+                lease: None,
+                wait: Duration::ZERO,
+                hostname: None,
+                version: None,
+                concurrency: None,
+                held: None,
+                trace: None,
+            };
+            roll.saw_claim(&order, now);
+        }
+        let entry = &roll.entries[&WorkerId::trusted("w")];
+        assert!(entry.asked.iter().map(Asked::names).sum::<usize>() <= NAMES_KEPT);
+        assert!(entry.presence.queues.contains(&Name::trusted("q99.0")), "the latest is known");
     }
 }

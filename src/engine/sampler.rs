@@ -15,7 +15,7 @@ use crate::telemetry::events::{QueueSnapshot, Snapshot};
 use super::operate::oldest_age;
 use super::presence::{Crew, Leases};
 use super::tasks::StepResult;
-use super::{Engine, lock};
+use super::{Engine, WallClock, lock};
 
 /// The latest sample, for whoever needs to know roughly how things are.
 #[derive(Debug)]
@@ -66,7 +66,8 @@ impl Engine {
         let snapshot = self.snapshot(&sample, &leases, now);
         let text = format!("{} queues sampled", snapshot.queues.len());
         *lock(&self.0.latest) = Some(Arc::new(Latest { at: now, sample, leases }));
-        self.0.events.sampled(snapshot, began.elapsed(), now);
+        // By the wall clock, which is what whoever scrapes compares it with.
+        self.0.events.sampled(snapshot, began.elapsed(), WallClock::wall());
         Ok(text)
     }
 

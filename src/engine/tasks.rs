@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::domain::time::Timestamp;
 use crate::telemetry::labels::TaskOutcome;
 
-use super::Engine;
+use super::{Engine, WallClock};
 
 /// A run that takes longer than this many periods, and at least [`HUNG_FLOOR`], hangs.
 const HUNG_PERIODS: u32 = 20;
@@ -169,7 +169,8 @@ impl Engine {
                 (TaskOutcome::Panic, "panicked; see the log".to_owned())
             }
         };
-        self.0.events.task_run(name, label, took, now);
+        // By the wall clock, which is what whoever scrapes compares it with.
+        self.0.events.task_run(name, label, took, WallClock::wall());
         self.0.tasks.update(name, |e| {
             e.run_began = None;
             e.status.last_run = Some(now);

@@ -34,7 +34,9 @@ impl Engine {
         });
         self.start_task("scheduler", every.scheduler, |e| async move { e.promote_due().await });
         self.start_task("sampler", every.sampler, |e| async move { e.sample().await });
-        self.start_task("watchdog", every.watchdog, |e| async move { e.watch().await });
+        self.start_task("watchdog", every.watchdog, move |e| async move {
+            e.watch(every.watchdog).await
+        });
         self.start_task("retention", every.retention, |e| async move { e.expire_old().await });
         self.start_task("reconcile", every.reconcile, |e| async move { e.reconcile().await });
         self.start_task("presence", Duration::from_secs(5), |e| async move {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::domain::names::Name;
-use crate::domain::time::{Timestamp, millis};
+use crate::domain::time::{STEP_TOLERANCE, Timestamp, millis};
 use crate::domain::watch::{Evidence, Rate, Turn, Verdict, Watching, next_step};
 use crate::store::{Episode, EpisodeFilter, Found, KindState, QueueLimits, StuckAfter};
 
@@ -23,6 +23,20 @@ use super::{Engine, lock};
 
 /// Episodes in one commit.
 const STEP: usize = 200;
+
+/// The numbers of an episode that goes on are written this often at most: its metrics come from the
+/// counts, and nothing else need be fresher.
+const REWRITE_EVERY: Duration = Duration::from_secs(60);
+
+/// Scans after an interruption of ours (a start, a stopped machine, a step of the clock) in which
+/// nothing new is opened: the jobs waited for us, and their workers come back now.
+const GRACE: u32 = 3;
+
+/// What a run limit is at least where the queue's threshold is off.
+const RUN_FLOOR: Duration = Duration::from_secs(300);
+
+/// Kinds that are judged before others get their turn.
+const BREATH: usize = 100;
 
 /// Lines in the log for what opened, changed or ended in one scan; the rest is one line together.
 const LINES: usize = 50;
@@ -53,6 +67,8 @@ struct Memory {
     /// Whether the episodes of an earlier process have been read.
     loaded: bool,
     last_scan: Option<Timestamp>,
+    /// Scans of the grace that are left.
+    grace: u32,
     kinds: HashMap<Key, Watched>,
 }
 
@@ -60,8 +76,7 @@ struct Memory {
 struct Watched {
     watching: Watching,
     episode: Episode,
-    /// Stuck jobs that no episode has counted yet.
-    uncounted: u64,
+    written_at: Option<Timestamp>,
 }
 
 impl Watchdog {
@@ -71,6 +86,18 @@ impl Watchdog {
 
     pub(super) fn last_scan(&self) -> Option<Timestamp> {
         self.lock().last_scan
+    }
+
+    /// A scan begins: when the one before it was, and whether it comes after an interruption of ours.
+    fn begin(&self, period: Duration, now: Timestamp) -> (Option<Timestamp>, bool) {
+        let mut memory = self.lock();
+        let previous = memory.last_scan.replace(now);
+        if previous.is_none_or(|at| now.since(at) > period + STEP_TOLERANCE) {
+            memory.grace = GRACE;
+        }
+        let lenient = memory.grace > 0;
+        memory.grace = memory.grace.saturating_sub(1);
+        (previous, lenient)
     }
 
     /// The verdict of the episode that goes on for this queue and kind, if one does.
@@ -83,11 +110,12 @@ impl Watchdog {
         memory.kinds.get(&(queue.clone(), kind.clone()))?.watching.verdict()
     }
 
-    /// The episodes that go on in this queue, as last seen.
-    pub(super) fn open_in(&self, queue: &Name) -> Vec<Episode> {
+    /// The episodes that go on in this queue, by kind, as last seen.
+    pub(super) fn open_in(&self, queue: &Name) -> HashMap<Name, Episode> {
         let memory = self.lock();
         let of_queue = memory.kinds.values().filter(|w| w.episode.queue == *queue);
-        of_queue.filter(|w| w.watching.verdict().is_some()).map(|w| w.episode.clone()).collect()
+        let open = of_queue.filter(|w| w.watching.verdict().is_some());
+        open.map(|w| (w.episode.kind.clone(), w.episode.clone())).collect()
     }
 }
 
@@ -100,8 +128,7 @@ struct Step {
     /// To be written, also when it is over.
     episode: Option<Episode>,
     counted: u64,
-    /// As it was before this scan, with what this scan has found for the first time: where it goes
-    /// on from if this scan cannot be written down.
+    /// As it was before this scan: where it goes on from if this scan cannot be written down.
     before: Watched,
 }
 
@@ -115,33 +142,47 @@ impl Step {
 }
 
 impl Engine {
-    /// One scan.
-    pub async fn watch(&self) -> StepResult {
+    /// One scan, of those that come every `period`.
+    pub async fn watch(&self, period: Duration) -> StepResult {
         let began = self.0.spans.begin();
         let mut told = Vec::new();
-        let looked = self.look(&mut told).await;
+        let looked = self.look(period, &mut told).await;
         let stuck = *looked.as_ref().map_or(&0, |(jobs, _)| jobs);
         self.trace_scan(began, &told, stuck, looked.as_ref().err()).await;
         looked.map(|(jobs, kinds)| format!("{jobs} jobs of {kinds} kinds are stuck"))
     }
 
     /// How many jobs of how many kinds are stuck; `told` gets what has opened, changed or ended.
-    async fn look(&self, told: &mut Vec<(Turn, Episode)>) -> Result<(u64, usize), String> {
+    async fn look(
+        &self,
+        period: Duration,
+        told: &mut Vec<(Turn, Episode)>,
+    ) -> Result<(u64, usize), String> {
         self.remember_workers().await?;
         self.remember_episodes().await?;
         let now = self.now();
         let rules = self.0.settings.watch.stuck_after.clone();
         let stuck = self.0.store.scan(rules, now).await.map_err(|e| e.to_string())?;
-        let previous = self.0.watchdog.last_scan();
+        let (previous, lenient) = self.0.watchdog.begin(period, now);
         let leases = self.leases();
         let mut known = self.0.watchdog.lock().kinds.clone();
         let mut steps = Vec::new();
         let (mut jobs, kinds) = (0, stuck.len());
-        for state in stuck {
+        let mut run_limits = HashMap::new();
+        for (at, state) in stuck.iter().enumerate() {
             jobs += state.stuck;
             let key = (state.queue.name.clone(), state.kind.clone());
             let watched = known.remove(&key);
-            steps.push(self.see(key, watched, &state, &leases, previous, now));
+            if lenient && watched.as_ref().is_none_or(|w| w.watching.verdict().is_none()) {
+                continue;
+            }
+            let queue_limit =
+                *run_limits.entry(&state.queue.name).or_insert_with(|| self.queue_run_limit(state));
+            let evidence = self.evidence(state, queue_limit, &leases, previous, now);
+            steps.push(see(key, watched, state, evidence, now));
+            if at % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         for (key, watched) in known {
             steps.extend(calm(key, watched, now));
@@ -154,7 +195,6 @@ impl Engine {
         }
         {
             let mut memory = self.0.watchdog.lock();
-            memory.last_scan = Some(now);
             let after = steps.into_iter().filter_map(|step| {
                 let watched = if written.is_ok() { step.watched } else { Some(step.before) };
                 Some((step.key, watched?))
@@ -177,75 +217,24 @@ impl Engine {
         for episode in open {
             let key = (episode.queue.clone(), episode.kind.clone());
             let watching = Watching::opened(episode.verdict);
-            memory.kinds.insert(key, Watched { watching, episode, uncounted: 0 });
+            memory.kinds.insert(key, Watched { watching, episode, written_at: None });
         }
         memory.loaded = true;
         Ok(())
-    }
-
-    fn see(
-        &self,
-        key: Key,
-        watched: Option<Watched>,
-        state: &KindState,
-        leases: &Leases,
-        previous: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Step {
-        let mut evidence = self.evidence(state, leases, previous, now);
-        let found = evidence.judge();
-        let mut watched = watched.unwrap_or_else(|| Watched {
-            watching: Watching::default(),
-            episode: Episode {
-                queue: key.0.clone(),
-                kind: key.1.clone(),
-                verdict: found,
-                since: now,
-                jobs: 0,
-                peak_jobs: 0,
-                oldest_jobs: Vec::new(),
-                evidence: Evidence::default(),
-                ended_at: None,
-            },
-            uncounted: 0,
-        });
-        let mut before = watched.clone();
-        before.uncounted += state.newly;
-        let turn = watched.watching.see(Some(found));
-        let episode = &mut watched.episode;
-        keep_oldest(episode, state, &mut evidence);
-        episode.jobs = state.stuck;
-        episode.peak_jobs = episode.peak_jobs.max(state.stuck);
-        episode.oldest_jobs.clone_from(&state.oldest_jobs);
-        episode.evidence = evidence;
-        watched.uncounted += state.newly;
-        let (mut counted, mut written) = (0, None);
-        if let Some(verdict) = watched.watching.verdict() {
-            watched.episode.verdict = verdict;
-            counted = std::mem::take(&mut watched.uncounted);
-            written = Some(watched.episode.clone());
-        }
-        Step { key, turn, watched: Some(watched), episode: written, counted, before }
     }
 
     /// What there is to know of one queue and kind.
     pub(super) fn evidence(
         &self,
         state: &KindState,
+        queue_limit: Duration,
         leases: &Leases,
         previous_scan: Option<Timestamp>,
         now: Timestamp,
     ) -> Evidence {
         let queue = &state.queue.name;
         let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
-        let run_limit = state
-            .queue_running
-            .iter()
-            .map(|(kind, _)| kind)
-            .chain([&state.kind])
-            .map(|kind| self.run_limit(queue, kind))
-            .max()
-            .unwrap_or_default();
+        let run_limit = queue_limit.max(self.run_limit(queue, &state.kind));
         let waiting = state.tallies[..3].iter().sum::<u64>();
         let mut evidence = Evidence {
             at: now,
@@ -260,6 +249,7 @@ impl Engine {
             store_degraded: self.0.health.is_degraded(),
             parked_claims: self.0.claims.free(queue, &state.kind),
             last_start: self.0.flow.last_start(queue, &state.kind),
+            queue_last_start: self.0.flow.queue_last_start(queue),
             start_rate: Some(Rate::per_second(self.0.flow.rate(queue))),
             run_limit_ms: millis(run_limit) as u64,
             previous_scan,
@@ -269,14 +259,24 @@ impl Engine {
         evidence
     }
 
+    /// The longest run limit of the kinds that run in the queue.
+    pub(super) fn queue_run_limit(&self, state: &KindState) -> Duration {
+        let kinds = state.queue_running.iter().map(|(kind, _)| kind);
+        let limits = kinds.map(|kind| self.run_limit(&state.queue.name, kind));
+        limits.max().unwrap_or_default()
+    }
+
     /// How long a job of this queue and kind may run, with nothing being settled, before its
-    /// worker is suspected to hang.
+    /// worker is suspected to hang. What is not known from experience is what the jobs themselves
+    /// were allowed.
     pub(super) fn run_limit(&self, queue: &Name, kind: &Name) -> Duration {
         let usual = self.medians().longest_run(queue, kind).map(|longest| longest * RUN_FACTOR);
         let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
-        usual
-            .unwrap_or_else(|| self.defaults(queue.as_str()).timeout)
-            .max(stuck_after.unwrap_or_default())
+        let allowed = || {
+            let default = self.defaults(queue.as_str()).timeout;
+            self.0.flow.longest_timeout(queue, kind).map_or(default, |longest| longest.max(default))
+        };
+        usual.unwrap_or_else(allowed).max(stuck_after.unwrap_or(RUN_FLOOR))
     }
 
     /// What is told of the oldest job: the error that it last met, and its trace.
@@ -311,8 +311,8 @@ impl Engine {
         }
         let mut lines = 0;
         for step in steps {
-            if let (Some(episode), true) = (&step.episode, step.counted > 0) {
-                self.0.events.stuck_detected(&step.key.0, episode.verdict, step.counted);
+            if let (Some(watched), true) = (&step.watched, step.counted > 0) {
+                self.0.events.stuck_detected(&step.key.0, watched.episode.verdict, step.counted);
             }
             let Some(episode) = &step.episode else { continue };
             lines += usize::from(tells(step.turn));
@@ -340,6 +340,58 @@ pub(super) fn keep_oldest(known: &Episode, state: &KindState, evidence: &mut Evi
         evidence.last_error.clone_from(&known.evidence.last_error);
         evidence.trace_id.clone_from(&known.evidence.trace_id);
     }
+}
+
+fn see(
+    key: Key,
+    watched: Option<Watched>,
+    state: &KindState,
+    mut evidence: Evidence,
+    now: Timestamp,
+) -> Step {
+    let found = evidence.judge();
+    let mut watched = watched.unwrap_or_else(|| Watched {
+        watching: Watching::default(),
+        episode: Episode {
+            queue: key.0.clone(),
+            kind: key.1.clone(),
+            verdict: found,
+            since: now,
+            jobs: 0,
+            peak_jobs: 0,
+            oldest_jobs: Vec::new(),
+            evidence: Evidence::default(),
+            ended_at: None,
+        },
+        written_at: None,
+    });
+    let before = watched.clone();
+    let turn = watched.watching.see(Some(found));
+    let episode = &mut watched.episode;
+    keep_oldest(episode, state, &mut evidence);
+    episode.jobs = state.stuck;
+    episode.peak_jobs = episode.peak_jobs.max(state.stuck);
+    episode.oldest_jobs.clone_from(&state.oldest_jobs);
+    episode.evidence = evidence;
+    let counted = match turn {
+        Turn::Open(verdict) => {
+            episode.verdict = verdict;
+            state.stuck
+        }
+        Turn::Change { to, .. } => {
+            episode.verdict = to;
+            state.newly
+        }
+        Turn::Stay(_) => state.newly,
+        Turn::Calm | Turn::Suspect | Turn::End(_) => 0,
+    };
+    let due = before.written_at.is_none_or(|at| now.since(at) >= REWRITE_EVERY);
+    let open = watched.watching.verdict().is_some();
+    let episode = (open && (tells(turn) || due)).then(|| {
+        watched.written_at = Some(now);
+        watched.episode.clone()
+    });
+    Step { key, turn, watched: Some(watched), episode, counted, before }
 }
 
 /// Nothing is stuck there any more.

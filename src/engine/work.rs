@@ -207,7 +207,7 @@ impl Engine {
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
-        self.saw_worker(&lease.worker, Sign::Heartbeat);
+        self.saw_holder(&lease.worker, Sign::Heartbeat, &t.queue, &t.kind);
         Ok(Beaten {
             expires_at: lease.expires_at,
             timeout_at: lease.timeout_at,
@@ -281,6 +281,9 @@ impl Engine {
         let grant = match (claim, claimed) {
             (Some(order), Some(claimed)) => {
                 let told = self.has_untold(&order.worker, &claimed.cancel);
+                if claimed.jobs.is_empty() {
+                    self.found_nothing(&order, &claimed);
+                }
                 match ticket {
                     // A refused settlement is news that the worker must not wait for.
                     Some(ticket) if claimed.jobs.is_empty() && !told && !any_refused => {
@@ -300,7 +303,7 @@ impl Engine {
         if let Some(attempt) = t.job.history.last()
             && let Some(worker) = WorkerId::parse(&attempt.worker)
         {
-            self.saw_worker(&worker, Sign::Settlement);
+            self.saw_holder(&worker, Sign::Settlement, &t.queue, &t.kind);
         }
         t.job.status()
     }

@@ -375,7 +375,7 @@ impl Store for SqliteStore {
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
         let space = Arc::clone(&self.space);
         self.read_long(move |conn| {
-            Ok(Sample { free_bytes: space.free()?, ..sample::sample(conn, now)? })
+            Ok(Sample { free_bytes: space.free().ok(), ..sample::sample(conn, now)? })
         })
         .await
     }
@@ -428,8 +428,13 @@ impl Store for SqliteStore {
         self.read_long(move |conn| scan::stuck(conn, &newly, now)).await
     }
 
-    async fn inspect(&self, queue: Name, now: Timestamp) -> Result<Vec<KindState>> {
-        self.read(move |conn| scan::inspect(conn, &queue, now)).await
+    async fn inspect(
+        &self,
+        queue: Name,
+        kind: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<KindState>> {
+        self.read_long(move |conn| scan::inspect(conn, &queue, kind.as_ref(), now)).await
     }
 
     async fn record_episodes(&self, episodes: Vec<Episode>) -> Result<()> {

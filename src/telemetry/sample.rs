@@ -29,7 +29,8 @@ pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
     pub size_bytes: u64,
     /// Free disk space where the store lies.
-    pub free_bytes: u64,
+    /// `None` when the disk does not tell: then there is no such series.
+    pub free_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -190,7 +191,7 @@ fn reasons(queue: &QueueSnapshot) -> [u64; PendingReason::ALL.len()] {
 struct Sampled {
     rows: Vec<Row>,
     size_bytes: u64,
-    free_bytes: u64,
+    free_bytes: Option<u64>,
     /// The monotonic reading when it came in.
     at: Duration,
 }
@@ -221,7 +222,7 @@ impl Latest {
         }))
     }
 
-    pub(super) fn set(&self, rows: Vec<Row>, size_bytes: u64, free_bytes: u64) {
+    pub(super) fn set(&self, rows: Vec<Row>, size_bytes: u64, free_bytes: Option<u64>) {
         let sampled = Sampled { rows, size_bytes, free_bytes, at: (self.0.monotonic)() };
         *self.lock() = Some(Arc::new(sampled));
     }
@@ -263,7 +264,7 @@ impl Collector for Latest {
             .zip(&self.0.drift)
             .map(|(state, jobs)| (vec![*state], jobs.load(Ordering::Relaxed) as f64));
         let one = |value: u64| std::iter::once((vec![], value as f64));
-        vec![
+        let mut families = vec![
             family(&c::JOBS, by(rows, labels::STATES, |r| Status::ALL.map(|s| r.state(s)))),
             family(&c::DEPTH, each(rows, |r| r.depth as f64)),
             family(&c::PENDING, by(rows, labels::PENDING_REASONS, |r| r.pending)),
@@ -279,9 +280,10 @@ impl Collector for Latest {
             family(&c::STUCK, by(rows, labels::VERDICTS, |r| r.stuck)),
             family(&c::STUCK_THRESHOLD, each(rows, |r| r.stuck_after.as_secs_f64())),
             family(&c::STORE_SIZE, one(sampled.size_bytes)),
-            family(&c::STORE_FREE, one(sampled.free_bytes)),
             family(&c::STORE_MIN_FREE, one(self.0.min_free_bytes)),
-        ]
+        ];
+        families.extend(sampled.free_bytes.map(|free| family(&c::STORE_FREE, one(free))));
+        families
     }
 }
 

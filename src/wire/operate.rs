@@ -18,7 +18,7 @@ pub struct Queue {
     pub oldest_pending_age_seconds: f64,
     /// Jobs that have been eligible for longer than the queue's threshold, as the watchdog found.
     pub stuck: u64,
-    /// Workers seen in the last 90 s that accept this queue.
+    /// Workers seen in the last 90 s, and since a lease of theirs ran out, that accept this queue.
     pub workers: u64,
     /// Jobs that they run at once, by their own word.
     pub slots: u64,

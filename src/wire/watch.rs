@@ -78,7 +78,8 @@ pub struct Evidence {
     pub max_running: Option<u32>,
     /// Those who accept this queue and kind and were seen within a day.
     pub workers: u64,
-    /// Those of them who were seen within 90 s, and since the oldest job became eligible.
+    /// Those of them who were seen within 90 s, since the oldest job became eligible, and since a
+    /// lease of theirs ran out.
     pub workers_present: u64,
     /// Jobs that the present workers run at once, by their own word.
     pub slots: u64,

@@ -371,7 +371,7 @@ async fn stuck_jobs_in_sample(w: &World, now: Timestamp) -> Vec<(Verdict, u64, u
 #[tokio::test]
 async fn a_queue_is_inspected_by_its_kinds() {
     for_each_store(|w| async move {
-        assert!(w.store().inspect(name("q"), START).await.unwrap().is_empty());
+        assert!(w.store().inspect(name("q"), None, START).await.unwrap().is_empty());
         let ids = w.submit_many(12, START).await;
         let later = w.job_with(START, |n| {
             n.spec.kind = name("later");
@@ -379,7 +379,7 @@ async fn a_queue_is_inspected_by_its_kinds() {
         });
         w.submit(later, START).await;
         let leased = w.take_one(at(1)).await;
-        let mut states = w.store().inspect(name("q"), at(2)).await.unwrap();
+        let mut states = w.store().inspect(name("q"), None, at(2)).await.unwrap();
         states.sort_by(|a, b| a.kind.cmp(&b.kind));
         let [k, later] = &states[..] else { panic!("{states:?}") };
         assert_eq!((k.tallies, k.stuck, k.newly), ([11, 0, 0, 1], 0, 0));
@@ -387,7 +387,27 @@ async fn a_queue_is_inspected_by_its_kinds() {
         assert_eq!((later.tallies, later.oldest_since), ([0, 1, 0, 0], None));
         assert_eq!(k.queue_running, [(name("k"), 1)]);
         assert_eq!(k.queue_running, later.queue_running);
+        let one = w.store().inspect(name("q"), Some(name("later")), at(2)).await.unwrap();
+        assert_eq!(one, std::slice::from_ref(later));
         w.complete(&leased, at(3)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_kinds_the_most_stuck_are_shown_then_the_most_jobs() {
+    for_each_store(|w| async move {
+        let mut jobs: Vec<_> = (0..250)
+            .map(|n| w.job_with(at(400), |new| new.spec.kind = name(&format!("k{n}"))))
+            .collect();
+        jobs.push(w.job_with(at(400), |new| new.spec.kind = name("k7")));
+        jobs.push(w.job_with(START, |new| new.spec.kind = name("stuck")));
+        w.store().submit(jobs, at(400)).await.unwrap();
+        scan(&w, at(400)).await;
+        let states = w.store().inspect(name("q"), None, at(401)).await.unwrap();
+        assert_eq!(states.len(), 200);
+        assert_eq!((&states[0].kind, states[0].stuck), (&name("stuck"), 1));
+        assert_eq!((&states[1].kind, states[1].tallies[0]), (&name("k7"), 2));
     })
     .await;
 }

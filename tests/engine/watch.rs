@@ -7,6 +7,7 @@ use punctual::domain::id::JobId;
 use punctual::domain::job::{JobError, PendingReason};
 use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::watch::Verdict;
+use punctual::engine::reaper::Reaper;
 use punctual::engine::{
     BackoffOverrides, ClaimOrder, Episode, EpisodeFilter, Grant, Hold, ReportOrder, SettleOrder,
     Submission, WatchSettings,
@@ -42,7 +43,7 @@ impl World {
 
     async fn scan(&self) {
         self.engine.sample().await.expect("a sample");
-        self.engine.watch().await.expect("a scan");
+        self.engine.watch(SCAN).await.expect("a scan");
     }
 
     async fn episodes(&self) -> Vec<Episode> {
@@ -360,4 +361,90 @@ async fn a_worker_that_asks_for_several_queues_in_turn_is_there_for_each() {
     assert_eq!(w.verdict().await, Some(Verdict::NoWorkers));
     let queues = w.engine.queues().await.expect("queues");
     assert!(queues.iter().all(|q| q.workers == 1), "{queues:?}");
+}
+
+#[tokio::test]
+async fn who_let_a_lease_run_out_is_silent_at_once() {
+    let half_minute = Duration::from_secs(30);
+    let w = world_with(WatchSettings {
+        stuck_after: StuckAfter { default: Some(half_minute), queues: HashMap::new() },
+        limits: Vec::new(),
+    });
+    let reaper = Reaper::default();
+    w.practised("w").await;
+    w.submit().await;
+    w.submit().await;
+    let order = ClaimOrder {
+        worker: WorkerId::trusted("w"),
+        lease: Some(half_minute),
+        ..World::order(Duration::ZERO)
+    };
+    w.engine.claim(&w.everyone, order.clone()).await.expect("a claim");
+    let mut verdicts = Vec::new();
+    // Long before a minute and a half is over: the lease tells.
+    for _ in 0..5 {
+        w.engine.reap(&reaper, SCAN).await.expect("the store");
+        w.scan().await;
+        verdicts.extend(w.verdict().await);
+        w.clock.advance(SCAN);
+    }
+    assert_eq!(verdicts.first(), Some(&Verdict::WorkersSilent), "{verdicts:?}");
+    let queue = w.engine.explain_queue(&Name::trusted("default")).await.expect("explained");
+    assert_eq!(queue.kinds[0].evidence.workers_present, 0);
+
+    // A sign of life, and it is back.
+    w.engine.claim(&w.everyone, order).await.expect("a claim");
+    let queue = w.engine.explain_queue(&Name::trusted("default")).await.expect("explained");
+    assert_eq!(queue.kinds[0].evidence.workers_present, 1);
+}
+
+#[tokio::test]
+async fn our_own_interruption_is_no_wait_of_the_jobs() {
+    let w = watched();
+    w.practised("w").await;
+    w.pass(MINUTE).await;
+    w.submit().await;
+    w.pass(MINUTE).await;
+    // The machine is suspended, with everybody on it.
+    w.clock.advance(20 * MINUTE);
+    w.scan().await;
+    w.pass(2 * SCAN).await;
+    assert!(w.episodes().await.is_empty(), "the workers had no time to come back");
+    let grant = w.take("w", 1).await;
+    w.pass(SCAN).await;
+    w.done(&grant).await;
+    assert!(w.episodes().await.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_holds_a_long_lease_need_not_show_itself_often() {
+    let w = watched();
+    w.submit().await;
+    w.submit().await;
+    // An hour's lease, and not one heartbeat.
+    let grant = w.take("w", 1).await;
+    w.pass(10 * MINUTE).await;
+    assert_eq!(w.verdict().await, Some(Verdict::WorkersSaturated));
+    let queues = w.engine.queues().await.expect("queues");
+    assert_eq!(queues[0].workers, 1);
+    w.done(&grant).await;
+    w.pass(5 * MINUTE).await;
+    assert_eq!(w.verdict().await, Some(Verdict::WorkersSilent), "now it is gone");
+}
+
+#[tokio::test]
+async fn a_worker_that_asks_elsewhere_from_now_on_is_missed_where_it_was() {
+    let w = watched();
+    let ask = |queue: &'static str| {
+        let queues = vec![Name::trusted(queue)];
+        w.engine.claim(&w.everyone, ClaimOrder { queues, ..World::order(Duration::ZERO) })
+    };
+    ask("default").await.expect("a claim");
+    w.submit().await;
+    // Restarted under the same name, for another queue.
+    for _ in 0..60 {
+        ask("elsewhere").await.expect("a claim");
+        w.pass(SCAN).await;
+    }
+    assert_eq!(w.verdict().await, Some(Verdict::NoWorkers));
 }

@@ -54,10 +54,10 @@ pub fn sum(families: &[Family], name: &str, labels: &[(&str, &str)]) -> Option<f
     fits.map(|sample| sample.value).reduce(|a, b| a + b)
 }
 
-/// A scrape sees what the sampler saw last, so the first has no facts about the store.
+/// A scrape shows what the sampler saw last, so a server's first has no facts about the store.
 fn sampled(families: &[Family]) -> bool {
-    let facts = catalogue::ALL.iter().filter(|m| m.scope == Scope::Store);
-    facts.clone().all(|fact| families.iter().any(|f| f.name == fact.name))
+    let mut facts = catalogue::ALL.iter().filter(|m| m.scope == Scope::Store);
+    facts.any(|fact| families.iter().any(|f| f.name == fact.name))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
     reason = "shared by several test binaries"
 )]
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -28,15 +29,17 @@ pub struct ServerProcess {
     log: Arc<Mutex<String>>,
 }
 
+#[derive(Clone)]
 pub struct Launch {
     pub store: PathBuf,
     pub port: u16,
+    pub config: Option<PathBuf>,
     pub env: Vec<(String, String)>,
 }
 
 impl Launch {
     pub fn new(store: impl Into<PathBuf>) -> Self {
-        Self { store: store.into(), port: 0, env: Vec::new() }
+        Self { store: store.into(), port: 0, config: None, env: Vec::new() }
     }
 
     /// Sets a configuration key: `.set("JOBS__LEASE", "2s")`.
@@ -50,10 +53,17 @@ impl Launch {
         self
     }
 
+    /// The configuration file.
+    pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config = Some(file.into());
+        self
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command
             .arg("serve")
+            .args(self.config.iter().flat_map(|file| [OsStr::new("--config"), file.as_os_str()]))
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port))
             .arg("--store")

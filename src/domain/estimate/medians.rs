@@ -108,13 +108,13 @@ impl Medians {
             .unwrap_or(Median::GUESSED)
     }
 
-    /// The time that all but the slowest hundredth of the runs stay within, once there are 20
-    /// samples of the pair, or else of the kind.
+    /// The longest of the runs remembered, once there are 20 of the pair, or else of the kind: of so
+    /// few, a higher quantile than the longest is not to be had.
     pub fn longest_run(&self, queue: &Name, kind: &Name) -> Option<Duration> {
         let of = |key| self.get(&key).filter(|d| d.run.len() >= ENOUGH_SAMPLES);
         of(Key::Pair(queue.clone(), kind.clone()))
             .or_else(|| of(Key::Kind(kind.clone())))
-            .and_then(|known| known.run.quantile(0.99))
+            .and_then(|known| known.run.quantile(1.0))
     }
 
     /// Run times remembered of exactly this queue and kind.

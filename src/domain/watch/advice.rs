@@ -50,6 +50,9 @@ pub fn next_step(verdict: Verdict, queue: &str, kind: &str, evidence: &Evidence)
     }
 }
 
+/// What is seen for shorter than this is no sign of a dispatch that stalls.
+const MOMENT_SECONDS: u64 = 60;
+
 /// What to expect where nothing is stuck (yet).
 pub fn outlook(queue: &str, kind: &str, evidence: &Evidence) -> String {
     if evidence.paused_at.is_some() {
@@ -61,10 +64,14 @@ pub fn outlook(queue: &str, kind: &str, evidence: &Evidence) -> String {
     let verdict = evidence.judge();
     let age = age.as_secs();
     match verdict {
+        // Between two jobs, and until a due one is promoted, it looks like that for a moment.
+        Verdict::DispatchStalled if age < MOMENT_SECONDS => flows(age),
         Verdict::StoreDegraded
         | Verdict::ConcurrencyLimited
         | Verdict::NoWorkers
-        | Verdict::WorkersSilent => {
+        | Verdict::WorkersSilent
+        | Verdict::DispatchStalled
+        | Verdict::WorkersStalled => {
             let when = evidence.stuck_after_ms.map_or_else(
                 || "the watchdog is off for this queue".to_owned(),
                 |ms| format!("it counts as stuck after {} s", ms.div_ceil(1_000)),
@@ -72,11 +79,11 @@ pub fn outlook(queue: &str, kind: &str, evidence: &Evidence) -> String {
             let step = next_step(verdict, queue, kind, evidence);
             format!("the oldest has waited for {age} s ({when}); {step}")
         }
-        Verdict::DispatchStalled
-        | Verdict::WorkersStalled
-        | Verdict::WorkersSaturated
-        | Verdict::Unknown => {
-            format!("work flows: the oldest has waited for {age} s for its turn")
-        }
+        // Who asks in between two jobs leaves no sign: no cause is no reason to worry yet.
+        Verdict::WorkersSaturated | Verdict::Unknown => flows(age),
     }
+}
+
+fn flows(age: u64) -> String {
+    format!("work flows: the oldest has waited for {age} s for its turn")
 }

@@ -52,6 +52,14 @@ fn each_verdict_has_its_evidence() {
     );
     assert_eq!(
         judged(|e| {
+            e.last_settlement = Some(at(-3_000));
+            e.queue_running = 0;
+        }),
+        Verdict::WorkersSaturated,
+        "they are busy with long work of another queue"
+    );
+    assert_eq!(
+        judged(|e| {
             e.last_settlement = None;
             e.newest_worker = Some(at(350));
         }),
@@ -86,6 +94,18 @@ fn who_asks_in_vain_is_our_own_fault() {
     assert_eq!(polling.judge(), Verdict::DispatchStalled);
     polling.oldest_since = Some(at(395));
     assert_eq!(polling.judge(), Verdict::WorkersSaturated, "that was before the job was there");
+}
+
+#[test]
+fn a_claim_that_a_limit_holds_back_does_not_ask_in_vain() {
+    let mut limited = saturated();
+    limited.max_running = Some(5);
+    limited.parked_claims = 1;
+    limited.last_start = None;
+    limited.queue_last_start = Some(at(399));
+    assert_eq!(limited.judge(), Verdict::WorkersSaturated, "others of the queue have their turn");
+    limited.queue_last_start = Some(at(300));
+    assert_eq!(limited.judge(), Verdict::DispatchStalled);
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(super) fn record(tx: &Tx<'_>, episode: &Episode) -> Result<()> {
         )
         .and_then(|mut s| s.execute(values))
         .map_err(fault)?;
-    if rewritten == 0 {
+    // The end of one that is not open has been written before.
+    if rewritten == 0 && episode.ended_at.is_none() {
         tx.conn
             .prepare_cached(
                 "INSERT INTO episodes (queue_id, kind_id, verdict, since, jobs, peak_jobs, \

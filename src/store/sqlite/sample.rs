@@ -51,7 +51,7 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         episodes,
         size_bytes: u64::try_from(size).unwrap_or(0),
         // The caller's to say: the file does not know.
-        free_bytes: 0,
+        free_bytes: None,
     })
 }
 

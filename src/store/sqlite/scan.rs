@@ -17,7 +17,8 @@ use super::rows::{fault, job_id};
 /// Marks written in one commit.
 pub(super) const STEP: usize = 500;
 
-/// The oldest jobs that are shown of each kind, and of how many kinds that many.
+/// The oldest jobs that are shown of each kind, and of how many kinds that many; so many kinds are
+/// shown to whoever asks about one queue.
 const SHOWN: i64 = 10;
 const SHOWN_KINDS: usize = 200;
 
@@ -118,16 +119,29 @@ pub(super) fn stuck(
     states(conn, &keys, newly, now)
 }
 
-/// All kinds of the queue of which jobs are not finished.
-pub(super) fn inspect(conn: &Connection, queue: &Name, now: Timestamp) -> Result<Vec<KindState>> {
+/// The kinds of the queue of which jobs are not finished; see [`SHOWN_KINDS`].
+pub(super) fn inspect(
+    conn: &Connection,
+    queue: &Name,
+    kind: Option<&Name>,
+    now: Timestamp,
+) -> Result<Vec<KindState>> {
     let _snapshot = conn.unchecked_transaction().map_err(fault)?;
     let keys: Vec<Key> = conn
         .prepare_cached(
-            "SELECT DISTINCT c.queue_id, c.kind_id FROM queues q JOIN job_counts c USING (queue_id) \
-             WHERE q.name = ?1 AND c.tally < 4 AND c.jobs > 0",
+            "SELECT c.queue_id, c.kind_id FROM queues q JOIN job_counts c USING (queue_id) \
+             JOIN kinds k USING (kind_id) \
+             LEFT JOIN stuck_marks m ON m.queue_id = c.queue_id AND m.kind_id = c.kind_id \
+             WHERE q.name = ?1 AND c.tally < 4 AND c.jobs > 0 AND (?2 IS NULL OR k.name = ?2) \
+             GROUP BY c.queue_id, c.kind_id \
+             ORDER BY max(coalesce(m.jobs, 0)) DESC, sum(c.jobs) DESC LIMIT ?3",
         )
         .and_then(|mut s| {
-            s.query_map([queue.as_str()], |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
+            let limit = i64::try_from(SHOWN_KINDS).unwrap_or(i64::MAX);
+            s.query_map((queue.as_str(), kind.map(Name::as_str), limit), |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })?
+            .collect()
         })
         .map_err(fault)?;
     states(conn, &keys, &HashMap::new(), now)

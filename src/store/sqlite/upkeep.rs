@@ -26,6 +26,9 @@ const SPREAD: Duration = Duration::from_secs(5);
 /// A worker that was not seen for this long is forgotten.
 const PRESENCE_KEPT: Duration = Duration::from_secs(86_400);
 
+/// Whoever was seen longest ago makes room: a stranger can invent workers.
+const WORKERS_KEPT: i64 = 10_000;
+
 /// Long enough to look back on a bad weekend.
 const EPISODES_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
@@ -194,7 +197,7 @@ pub(super) fn expire(
         }
     }
     let now_ms = now.as_millis();
-    let statements: [(&str, i64); 4] = [
+    let statements: [(&str, i64); 5] = [
         (
             "DELETE FROM idempotency_keys WHERE (namespace_id, route, key) IN \
              (SELECT namespace_id, route, key FROM idempotency_keys INDEXED BY idempotency_expiry \
@@ -208,8 +211,14 @@ pub(super) fn expire(
         ),
         (
             "DELETE FROM presence WHERE worker IN \
-             (SELECT worker FROM presence WHERE last_seen <= ?1 LIMIT ?2)",
+             (SELECT worker FROM presence INDEXED BY presence_seen \
+             WHERE last_seen <= ?1 LIMIT ?2)",
             now.minus(PRESENCE_KEPT).as_millis(),
+        ),
+        (
+            "DELETE FROM presence WHERE worker IN (SELECT worker FROM presence \
+             INDEXED BY presence_seen ORDER BY last_seen DESC LIMIT ?2 OFFSET ?1)",
+            WORKERS_KEPT,
         ),
         (
             "DELETE FROM episodes WHERE episode_id IN \

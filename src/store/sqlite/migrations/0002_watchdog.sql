@@ -26,5 +26,7 @@ CREATE INDEX live_worker ON live_jobs (lease_worker, queue_id, kind_id, lease_cl
 
 ALTER TABLE episodes ADD COLUMN peak_jobs INTEGER NOT NULL DEFAULT 0;
 
+CREATE INDEX presence_seen ON presence (last_seen);
+
 -- Ended episodes by age, for those who look back and for retention.
 CREATE INDEX episodes_ended ON episodes (ended_at) WHERE ended_at IS NOT NULL;

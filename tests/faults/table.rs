@@ -1,0 +1,128 @@
+//! What was proven, as a table.
+
+use std::fmt::Write as _;
+
+use crate::case::Outcome;
+use crate::lab::{Lab, project};
+use crate::shorten::{FACTOR, LEAST_FOR, LEAST_RANGE};
+
+const FILE: &str = "docs/ALERTS-PROOF.md";
+
+const RERUN: &str = "UPDATE=1 cargo nextest run --test faults";
+
+pub(crate) fn render(outcomes: &[Outcome]) -> String {
+    let mut rows: Vec<[String; 5]> = Vec::new();
+    for outcome in outcomes {
+        let verdict = outcome.verdict.unwrap_or("–");
+        if outcome.rows.is_empty() {
+            let heard = if outcome.failure.is_none() { "none" } else { "FAILED" };
+            rows.push([outcome.fault, heard, verdict, "–", "–"].map(str::to_owned));
+        }
+        for (n, row) in outcome.rows.iter().enumerate() {
+            let first = |text: &str| if n == 0 { text.to_owned() } else { String::new() };
+            rows.push([
+                first(outcome.fault),
+                row.alert.clone(),
+                first(verdict),
+                format!("{:.1}", row.detect),
+                row.clear.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.1}")),
+            ]);
+        }
+    }
+    let heads = ["fault", "alerts", "verdict", "detect s", "clear s"].map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let rule = std::array::from_fn(|column| {
+        let dashes = "-".repeat(widths[column] - usize::from(is_number(column)));
+        if is_number(column) { dashes + ":" } else { dashes }
+    });
+    let mut text = String::new();
+    for row in [&heads, &rule].into_iter().chain(&rows) {
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            if is_number(column) {
+                write!(text, "| {cell:>width$} ").expect("text");
+            } else {
+                write!(text, "| {cell:width$} ").expect("text");
+            }
+        }
+        text.push_str("|\n");
+    }
+    text
+}
+
+const fn is_number(column: usize) -> bool {
+    column >= 3
+}
+
+/// With `UPDATE=1` writes the file; else checks that it tells of the same faults and alerts. The
+/// seconds are this run's.
+pub(crate) fn keep(table: &str) {
+    let path = project(FILE);
+    if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
+        std::fs::write(path, document(table)).expect("the file can be written");
+        return;
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let known = facts(&committed);
+    assert!(known == facts(table), "{FILE} tells of other alerts; run: {RERUN}");
+}
+
+/// Faults, alerts and verdicts, without the seconds.
+fn facts(text: &str) -> Vec<[String; 3]> {
+    let cells = |row: &str| {
+        let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
+        [cells.next(), cells.next(), cells.next()].map(Option::unwrap_or_default)
+    };
+    let rows = text.lines().filter(|line| line.starts_with('|') && !line.contains("---"));
+    rows.map(cells).collect()
+}
+
+fn document(table: &str) -> String {
+    let [prometheus, alertmanager] = Lab::versions();
+    format!(
+        "# The alerts, proven\n\
+         \n\
+         Each fault was made in a real server, seen by a real Prometheus with the delivered rules, \
+         and told by a\n\
+         real Alertmanager with the example's routes to a receiver. Beside the faults ran a \
+         healthy server for two\n\
+         minutes: bursts, retries, long jobs, worker deploys, a restart, scheduled jobs, a queue \
+         paused and resumed.\n\
+         \n\
+         - **alerts**: exactly these were told, with the right severity, labels and receiver. \
+         `(inhibited)`: it fired and\n  \
+           Alertmanager kept it quiet, since another alert says more.\n\
+         - **verdict**: what `GET /v1/episodes`, `punctual explain` (which exits with 1) and the \
+         alert's label all said.\n\
+         - **detect**: seconds from the fault until the receiver had it. **clear**: seconds from \
+         the cure until the\n  \
+           receiver heard that it is over; – for what tells of an event and was over by itself.\n\
+         \n\
+         {table}\n\
+         Measured with {prometheus} and {alertmanager}, scraped and\n\
+         evaluated every second. Durations are shortened so that it takes minutes: what the rules \
+         wait for (`for`,\n\
+         `keep_firing_for`, ranges) is a {FACTOR}th of the delivered, but a `for` at least {} s \
+         and a range at least {} s;\n\
+         `stuck_after` is 5 s (15 s in the soak, 8 s and 30 s where the fault takes its time), \
+         the watchdog and the\n\
+         sampler look every second (the watchdog every 10 s where the server restarts), leases \
+         last 3 to 10 s, and groups\n\
+         are told after 1 s. \
+         Constants in the rules are as\n\
+         delivered, such as the 10 s that clocks may differ. So the seconds show what happened \
+         here; with the delivered\n\
+         durations everything takes longer.\n\
+         \n\
+         To run it again (Debian: `apt-get install prometheus prometheus-alertmanager`): \
+         `cargo nextest run --test faults`.\n\
+         This file is made by `{RERUN}`; without `UPDATE` the test checks\n\
+         that it tells of the same faults, alerts and verdicts.\n",
+        LEAST_FOR.as_secs(),
+        LEAST_RANGE.as_secs(),
+    )
+}
