@@ -57,6 +57,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::domain::trace::TraceContext;
 use crate::store::Store;
 use crate::telemetry::events::Events;
+use crate::telemetry::exposition::Format;
 use crate::telemetry::spans::Spans;
 
 pub use crate::store::{
@@ -419,10 +420,10 @@ impl Engine {
         self.0.clock.now()
     }
 
-    /// Everything there is to scrape, in the text format. Never touches the store.
-    pub fn metrics(&self) -> String {
+    /// Everything there is to scrape. Never touches the store.
+    pub fn metrics(&self, format: Format) -> String {
         self.0.events.store_degraded(self.0.health.is_degraded());
-        self.0.events.render()
+        self.0.events.render(format)
     }
 
     pub fn events(&self) -> &Events {

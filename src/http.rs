@@ -13,6 +13,7 @@
 //!
 //! It must not know: stores, SQL, configuration files, who starts and stops it.
 
+mod accept;
 mod body;
 mod canonical;
 mod fields;

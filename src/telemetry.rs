@@ -1,9 +1,9 @@
 //! What the server says about itself: metrics, traces and logs.
 //!
 //! Owns the metric catalogue ([`catalogue`]), the only place where events become numbers
-//! ([`events`]), the closed sets of label values ([`labels`]), the text
-//! that a scrape reads ([`exposition`]) the set-up of logs ([`logging`]), and the
-//! only place where events become spans ([`spans`]).
+//! ([`events`]), the closed sets of label values ([`labels`]), what a scrape reads
+//! ([`exposition`]) with the traces that it leads to ([`exemplars`]), the set-up of logs
+//! ([`logging`]), and the only place where events become spans ([`spans`]).
 //!
 //! Invariants:
 //! - a metric is declared once, in the catalogue; instruments, documentation and tests follow
@@ -19,6 +19,7 @@
 
 pub mod catalogue;
 pub mod events;
+pub mod exemplars;
 pub mod exposition;
 mod families;
 mod instruments;

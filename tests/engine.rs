@@ -23,6 +23,7 @@ use punctual::engine::{
 use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
 use punctual::telemetry::events::{Events, Settings as TelemetrySettings};
+use punctual::telemetry::exposition::Format;
 use punctual::telemetry::labels::TaskOutcome;
 use punctual::telemetry::spans::Spans;
 
@@ -164,7 +165,7 @@ impl World {
     async fn until_counted(&self, line: &str) {
         let patience = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
-            let metrics = self.engine.events().render();
+            let metrics = self.engine.events().render(Format::Text);
             if metrics.lines().any(|l| l == line) {
                 return;
             }
@@ -353,7 +354,7 @@ async fn a_task_that_panics_is_restarted_and_told() {
     assert_eq!(status().restarts, 1);
     assert_eq!(status().detail.as_deref(), Some("fine"));
     assert!(status().last_success.is_some());
-    let metrics = w.engine.events().render();
+    let metrics = w.engine.events().render(Format::Text);
     assert!(metrics.contains("punctual_task_restarts_total{task=\"reconcile\"} 1"), "{metrics}");
     w.engine.tasks().stop().await;
 }
@@ -397,7 +398,7 @@ async fn a_submission_that_was_not_committed_is_not_counted_as_accepted() {
     assert!(left.is_none());
     w.until_counted("punctual_job_submissions_total{outcome=\"unavailable\",queue=\"default\"} 1")
         .await;
-    let metrics = w.engine.events().render();
+    let metrics = w.engine.events().render(Format::Text);
     let accepted = "punctual_job_submissions_total{outcome=\"accepted\",queue=\"default\"} 0";
     assert!(metrics.lines().any(|l| l == accepted), "{metrics}");
 }

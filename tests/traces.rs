@@ -15,10 +15,16 @@ mod kit;
 #[path = "support/server.rs"]
 mod server;
 
+#[path = "faults/daemon.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod daemon;
+
 #[path = "traces/collector.rs"]
 mod collector;
 #[path = "traces/endings.rs"]
 mod endings;
+#[path = "traces/exemplars.rs"]
+mod exemplars;
 #[path = "traces/outages.rs"]
 mod outages;
 #[path = "traces/sampling.rs"]

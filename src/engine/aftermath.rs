@@ -8,17 +8,17 @@ use crate::domain::lease::TakeBackCause;
 use crate::domain::names::WorkerId;
 use crate::domain::state::Change;
 use crate::store::{Claimed, Transition};
+use crate::telemetry::exemplars::Example;
 
 use super::Engine;
+use super::traces::example;
 
 impl Engine {
     pub(super) fn after(&self, t: &Transition) {
         if t.change == Change::Unchanged {
             return;
         }
-        if t.attempt_ended {
-            self.attempt_ended(t);
-        }
+        let recorded = if t.attempt_ended { self.attempt_ended(t) } else { None };
         let events = &self.0.events;
         match t.change {
             Change::Retrying(_) => events.retry_scheduled(&t.queue),
@@ -51,7 +51,8 @@ impl Engine {
             | Change::Deleted => {}
         }
         if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
-            events.job_finished(&t.queue, t.job.status(), finished.since(t.job.created_at));
+            let took = finished.since(t.job.created_at);
+            events.job_finished(&t.queue, t.job.status(), took, recorded);
             tell_end(t);
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
@@ -72,17 +73,19 @@ impl Engine {
         }
     }
 
-    fn attempt_ended(&self, t: &Transition) {
-        let Some(attempt) = t.job.history.last() else { return };
-        self.trace_attempt(t);
+    /// The span of the attempt, if it is recorded.
+    fn attempt_ended(&self, t: &Transition) -> Option<Example> {
+        let attempt = t.job.history.last()?;
+        let recorded = self.trace_attempt(t);
         let run = attempt.ended_at.since(attempt.started_at);
-        self.0.events.attempt_finished(&t.queue, &t.kind, attempt.outcome, run);
+        self.0.events.attempt_finished(&t.queue, &t.kind, attempt.outcome, run, recorded);
         if let Some(error_type) = &attempt.error_type {
             self.0.events.attempt_error(error_type);
         }
         if attempt.outcome == AttemptOutcome::Completed {
             self.medians().observe_run(&t.queue, &t.kind, run);
         }
+        recorded
     }
 
     /// A claim's answer: one attempt begins for each job in it.
@@ -97,7 +100,9 @@ impl Engine {
                 .job
                 .started_at
                 .map_or(Duration::ZERO, |started| started.since(leased.eligible_since));
-            self.0.events.attempt_started(&spec.queue, &spec.kind, wait);
+            let trace = leased.job.lease().and_then(|lease| lease.trace.as_ref());
+            let recorded = trace.filter(|trace| trace.sampled).map(|trace| example(trace));
+            self.0.events.attempt_started(&spec.queue, &spec.kind, wait, recorded);
             let timeout = leased.job.policy.timeout;
             self.0.flow.started(&spec.queue, &spec.kind, timeout, now);
             self.medians().observe_wait(&spec.queue, &spec.kind, wait);

@@ -6,12 +6,18 @@ use std::time::SystemTime;
 use crate::domain::id::JobId;
 use crate::domain::job::RawJson;
 use crate::domain::names::Name;
-use crate::domain::trace::TraceContext;
+use crate::domain::trace::{AttemptTrace, TraceContext};
 use crate::domain::watch::{Turn, Verdict};
 use crate::store::{Episode, Found, NewJob, Stamp, Transition};
+use crate::telemetry::exemplars::Example;
 use crate::telemetry::spans::{AttemptEnd, AttemptStart, Begun, Published, SCAN_LINKS, Scan};
 
 use super::Engine;
+
+/// Where a metric's exemplar leads.
+pub(super) const fn example(trace: &AttemptTrace) -> Example {
+    Example { trace: trace.trace, span: trace.attempt }
+}
 
 /// A span that begins before the commit of a job, and what is said of it after.
 #[derive(Debug, Clone)]
@@ -79,18 +85,19 @@ impl Engine {
         }))
     }
 
-    pub(super) fn trace_attempt(&self, t: &Transition) {
-        if let (Some(trace), Some(attempt)) = (&t.trace, t.job.history.last()) {
-            self.0.spans.attempt_ended(&AttemptEnd {
-                trace,
-                job: t.id,
-                queue: &t.queue,
-                kind: &t.kind,
-                attempt,
-                max_attempts: t.job.max_attempts,
-                status: t.job.status().as_str(),
-            });
-        }
+    /// The attempt's span, if it is recorded.
+    pub(super) fn trace_attempt(&self, t: &Transition) -> Option<Example> {
+        let (trace, attempt) = (t.trace.as_ref()?, t.job.history.last()?);
+        let recorded = self.0.spans.attempt_ended(&AttemptEnd {
+            trace,
+            job: t.id,
+            queue: &t.queue,
+            kind: &t.kind,
+            attempt,
+            max_attempts: t.job.max_attempts,
+            status: t.job.status().as_str(),
+        });
+        recorded.then(|| example(trace))
     }
 
     /// A look of the watchdog ended: it is told if it found something, or failed.

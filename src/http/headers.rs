@@ -136,7 +136,7 @@ fn whole_seconds(text: &str) -> Option<Duration> {
 }
 
 /// Splits at `at` where it is not inside a quoted string.
-fn unquoted_split(text: &str, at: char) -> impl Iterator<Item = &str> {
+pub(super) fn unquoted_split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {
         match c {

@@ -1,12 +1,13 @@
 //! What machines ask of the server itself: is it alive, is it ready, how does it do.
 
 use axum::extract::{Request, State};
-use axum::http::header::LINK;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{LINK, VARY};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
 use super::Api;
+use super::accept::metrics_format;
 use super::limits;
 use super::links::Base;
 use super::problem::{Check, Code, Problem};
@@ -14,9 +15,6 @@ use super::respond;
 use crate::domain::names::WorkerId;
 use crate::engine::{MAX_CLAIM, MAX_WAIT};
 use crate::wire;
-
-/// Prometheus text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn no_such_route(request: Request) -> Problem {
     let detail = format!("there is nothing at {}; see / for the addresses", request.uri().path());
@@ -80,9 +78,13 @@ fn checks(draining: bool, hung: &[&'static str], degraded: bool) -> Vec<Check> {
     ]
 }
 
-/// `GET /metrics`.
-pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    respond::text(StatusCode::OK, METRICS_TYPE, api.engine().metrics())
+/// `GET /metrics`, in the format that `Accept` asks for.
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let format = metrics_format(&headers);
+    let mut response =
+        respond::text(StatusCode::OK, format.content_type(), api.engine().metrics(format));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 #[derive(Serialize)]

@@ -49,6 +49,9 @@ pub use state::*;
 /// Every metric, in the order of the documentation.
 pub static ALL: &[&Metric] = &joined();
 
+/// Those whose series have exemplars.
+pub static WITH_EXEMPLARS: &[&Metric] = &[&WAIT, &RUN, &END_TO_END, &ATTEMPTS];
+
 const COUNT: usize = events::ALL.len() + state::ALL.len() + server::ALL.len();
 
 const fn joined() -> [&'static Metric; COUNT] {

@@ -13,6 +13,8 @@ use prometheus::{IntCounter, Registry};
 pub use super::labels::{ClaimOutcome, HeartbeatOutcome, Operation, Submission, TaskOutcome};
 pub use super::sample::{QueueSnapshot, Snapshot};
 
+use super::exemplars::{Example, Exemplars};
+use super::exposition::{self, Format};
 use super::instruments::{
     ErrorFamily, KindFamily, KindInstruments, NoQueueInstruments, Process, QueueFamilies,
     QueueInstruments,
@@ -20,9 +22,9 @@ use super::instruments::{
 use super::labels::{
     self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, SpanExport, SpanLoss, Task,
 };
+use super::logging;
 use super::sample::{Latest, Monotonic, Row};
 use super::slots::Slots;
-use super::{exposition, logging};
 use crate::domain::job::{AttemptOutcome, Status};
 use crate::domain::lease::TakeBackCause;
 use crate::domain::names::Name;
@@ -70,6 +72,7 @@ struct Inner {
     by_error: ErrorFamily,
     errors: Slots<IntCounter>,
     latest: Latest,
+    exemplars: Arc<Exemplars>,
     monotonic: Monotonic,
     /// Unix time in seconds.
     started_at: f64,
@@ -92,7 +95,8 @@ impl Events {
         let build = [settings.revision, settings.store, settings.version];
         let process = Process::new(&registry, build, &settings.config_hash);
         let overflow = |label: CappedLabel| process.overflow[label as usize].clone();
-        let families = QueueFamilies::new(&registry);
+        let exemplars = Arc::new(Exemplars::default());
+        let families = QueueFamilies::new(&registry, Arc::clone(&exemplars));
         let declared = settings.declared_queues.iter().map(Name::as_str);
         let queues = Slots::new(settings.queues, declared, overflow(CappedLabel::Queue), |queue| {
             families.resolve(queue)
@@ -124,6 +128,7 @@ impl Events {
             by_error,
             errors,
             latest,
+            exemplars,
             monotonic,
             started_at,
         }))
@@ -153,12 +158,18 @@ impl Events {
     }
 
     /// A lease was given, `wait` after the job became eligible.
-    pub fn attempt_started(&self, queue: &Name, kind: &Name, wait: Duration) {
+    pub fn attempt_started(
+        &self,
+        queue: &Name,
+        kind: &Name,
+        wait: Duration,
+        example: Option<Example>,
+    ) {
         // What is counted when it ends must be there before.
         self.0.kinds.admit(kind.as_str(), |label| self.0.by_kind.resolve(label));
         self.queue(queue, |q| {
             q.started.inc();
-            q.wait.observe(wait.as_secs_f64());
+            q.wait.observe(wait.as_secs_f64(), example);
         });
     }
 
@@ -173,11 +184,12 @@ impl Events {
         kind: &Name,
         outcome: AttemptOutcome,
         run: Duration,
+        example: Option<Example>,
     ) {
         self.queue(queue, |q| {
-            q.attempts[outcome as usize].inc();
+            q.attempts[outcome as usize].inc(example);
             if let Some(outcome) = Run::of(outcome) {
-                q.run[outcome as usize].observe(run.as_secs_f64());
+                q.run[outcome as usize].observe(run.as_secs_f64(), example);
             }
         });
         self.0.kinds.with(
@@ -195,13 +207,19 @@ impl Events {
 
     /// A job reached a terminal state, `end_to_end` after it was accepted. Other states do not
     /// count.
-    pub fn job_finished(&self, queue: &Name, status: Status, end_to_end: Duration) {
+    pub fn job_finished(
+        &self,
+        queue: &Name,
+        status: Status,
+        end_to_end: Duration,
+        example: Option<Example>,
+    ) {
         let Some(status) = Finished::of(status) else {
             return;
         };
         self.queue(queue, |q| {
             q.finished[status as usize].inc();
-            q.end_to_end[status as usize].observe(end_to_end.as_secs_f64());
+            q.end_to_end[status as usize].observe(end_to_end.as_secs_f64(), example);
         });
     }
 
@@ -372,9 +390,9 @@ impl Events {
         self.0.process.spans_dropped[reason as usize].inc_by(spans);
     }
 
-    /// Everything, as [`exposition::TEXT_CONTENT_TYPE`]. Never touches the store.
-    pub fn render(&self) -> String {
-        exposition::text(&self.0.registry)
+    /// Everything, as [`Format::content_type`] says. Never touches the store.
+    pub fn render(&self, format: Format) -> String {
+        exposition::render(&self.0.registry, &self.0.exemplars, format)
     }
 }
 
@@ -388,8 +406,8 @@ fn unix_seconds(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1_000.0
 }
 
-#[expect(clippy::disallowed_methods, reason = "when the process started, before any engine clock")]
-fn unix_now() -> f64 {
+#[expect(clippy::disallowed_methods, reason = "for what Prometheus compares with its own clock")]
+pub(super) fn unix_now() -> f64 {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }

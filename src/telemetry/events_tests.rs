@@ -65,7 +65,7 @@ impl Rig {
     }
 
     fn scrape(&self) -> Scrape {
-        Scrape::read(&self.events.render())
+        Scrape::read(&self.events.render(Format::Text))
     }
 }
 
@@ -210,7 +210,7 @@ fn rendered_labels_are_the_declared_ones() {
     let rig = rig(10, &["default"]);
     rig.start();
     rig.events.http_request("BREW", "/pot", 418, PERIOD);
-    rig.events.attempt_started(&name("default"), &name("resize"), PERIOD);
+    rig.events.attempt_started(&name("default"), &name("resize"), PERIOD, None);
     for family in rig.events.0.registry.gather() {
         let metric = catalogue::ALL.iter().find(|m| m.name == family.name()).unwrap();
         let declared: BTreeSet<_> = metric.label_names().into_iter().collect();
@@ -244,6 +244,28 @@ fn rendered_labels_are_the_declared_ones() {
 }
 
 #[test]
+fn both_formats_say_the_same() {
+    let rig = rig(10, &["default"]);
+    rig.start();
+    rig.events.attempt_started(&name("default"), &name("resize"), PERIOD, None);
+    let samples = |format| -> BTreeMap<String, f64> {
+        let text = rig.events.render(format);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let series = series.strip_suffix(".0\"}").map(|s| format!("{s}\"}}"));
+                let series = series.unwrap_or_else(|| line.rsplit_once(' ').unwrap().0.to_owned());
+                (series, value.parse().unwrap())
+            })
+            // The process has gone on in between.
+            .filter(|(series, _)| !series.starts_with("process_"))
+            .collect()
+    };
+    assert_eq!(samples(Format::OpenMetrics), samples(Format::Text));
+}
+
+#[test]
 fn events_count_where_they_should() {
     let Rig { events, .. } = &rig(10, &[]);
     let (q, kind) = (name("mail"), name("send"));
@@ -252,11 +274,11 @@ fn events_count_where_they_should() {
     events.submission(None, Submission::Invalid);
     events.payload(100);
     events.claim_request(&q, ClaimOutcome::Leased);
-    events.attempt_started(&q, &kind, second);
+    events.attempt_started(&q, &kind, second, None);
     events.heartbeat(&q, HeartbeatOutcome::Lost);
-    events.attempt_finished(&q, &kind, AttemptOutcome::Failed, 2 * second);
+    events.attempt_finished(&q, &kind, AttemptOutcome::Failed, 2 * second, None);
     events.attempt_error("SMTP Error");
-    events.attempt_finished(&q, &name("bulk"), AttemptOutcome::LeaseExpired, 9 * second);
+    events.attempt_finished(&q, &name("bulk"), AttemptOutcome::LeaseExpired, 9 * second, None);
     events.attempt_error("lease-expired");
     events.stuck_detected(&q, Verdict::WorkersSilent, 5);
     events.stuck_detected(&q, Verdict::WorkersSilent, 2);
@@ -266,8 +288,8 @@ fn events_count_where_they_should() {
     events.late_report(Some(&q), Rejected::LeaseLost);
     events.late_report(None, Rejected::AlreadyReported);
     events.late_report(Some(&q), Rejected::NotEligible);
-    events.job_finished(&q, Status::Cancelled, 3 * second);
-    events.job_finished(&q, Status::Running, 3 * second);
+    events.job_finished(&q, Status::Cancelled, 3 * second, None);
+    events.job_finished(&q, Status::Running, 3 * second, None);
     events.job_lost();
     events.jobs_expired(7);
     events.store_operation(Operation::TakeBack, second, Some("full"));
@@ -284,7 +306,7 @@ fn events_count_where_they_should() {
     events.task_restarted("reaper");
     events.sample_failed();
 
-    let scrape = Scrape::read(&events.render());
+    let scrape = Scrape::read(&events.render(Format::Text));
     scrape.shows(&[
         ("punctual_job_submissions_total{outcome=\"accepted\",queue=\"mail\"}", 1.0),
         ("punctual_job_submissions_total{outcome=\"invalid\",queue=\"_none\"}", 1.0),
@@ -353,8 +375,8 @@ fn events_count_where_they_should() {
         ("punctual_label_overflow_total{label=\"error_class\"}", 0.0),
     ]);
     events.store_degraded(false);
-    Scrape::read(&events.render()).shows(&[("punctual_store_degraded", 0.0)]);
-    let text = events.render();
+    Scrape::read(&events.render(Format::Text)).shows(&[("punctual_store_degraded", 0.0)]);
+    let text = events.render(Format::Text);
     assert!(!text.lines().any(|l| !l.starts_with('#') && l.contains(" -")), "negative");
 }
 
@@ -394,7 +416,7 @@ fn instances_share_nothing() {
 fn a_queue_costs_at_most_250_series() {
     let rig = rig(10, &["default"]);
     rig.sample(vec![queue("default")]);
-    let text = rig.events.render();
+    let text = rig.events.render(Format::Text);
     let series = text.lines().filter(|l| l.contains("queue=\"default\"")).count();
     assert!((150..=250).contains(&series), "{series}");
 }

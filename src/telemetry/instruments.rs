@@ -5,7 +5,7 @@
 //! together when the queue is first seen.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use super::catalogue::{self as c, Kind, Metric};
+use super::exemplars::{Exemplars, TracedCounter, TracedHistogram};
 use super::labels::{
     self, ClaimOutcome, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method, Operation, Run,
     SpanExport, SpanLoss, Submission, Task, TaskOutcome,
@@ -80,6 +81,10 @@ impl Counters {
         self.vec.get_metric_with_label_values(values).expect(KNOWN)
     }
 
+    fn traced(&self, values: &[&str], exemplars: &Exemplars) -> TracedCounter {
+        TracedCounter { counter: self.one(values), exemplars: exemplars.of(self.metric, values) }
+    }
+
     /// One for each of the last label's values, behind those in `first`.
     fn each<const N: usize>(&self, first: &[&str], values: &[&'static str; N]) -> [IntCounter; N] {
         values.map(|value| self.one(&[first, &[value]].concat()))
@@ -98,8 +103,11 @@ impl Histograms {
         self.vec.get_metric_with_label_values(values).expect(KNOWN)
     }
 
-    fn each<const N: usize>(&self, first: &[&str], values: &[&'static str; N]) -> [Histogram; N] {
-        values.map(|value| self.one(&[first, &[value]].concat()))
+    fn traced(&self, values: &[&str], exemplars: &Exemplars) -> TracedHistogram {
+        TracedHistogram {
+            histogram: self.one(values),
+            exemplars: exemplars.of(self.metric, values),
+        }
     }
 
     fn forget(&self, name: &str) {
@@ -125,11 +133,13 @@ pub(super) struct QueueFamilies {
     wait: Histograms,
     run: Histograms,
     end_to_end: Histograms,
+    exemplars: Arc<Exemplars>,
 }
 
 impl QueueFamilies {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry, exemplars: Arc<Exemplars>) -> Self {
         Self {
+            exemplars,
             submissions: counters(registry, &c::SUBMISSIONS),
             claims: counters(registry, &c::CLAIMS),
             started: counters(registry, &c::STARTED),
@@ -156,13 +166,15 @@ impl QueueFamilies {
             heartbeats: self.heartbeats.each(q, &HeartbeatOutcome::VALUES),
             taken_back: self.taken_back.each(q, &labels::TAKE_BACK_CAUSES),
             late_reports: self.late_reports.each(q, &LateReason::VALUES),
-            attempts: self.attempts.each(q, &labels::ATTEMPT_OUTCOMES),
+            attempts: labels::ATTEMPT_OUTCOMES
+                .map(|outcome| self.attempts.traced(&[queue, outcome], &self.exemplars)),
             retries: self.retries.one(q),
             finished: self.finished.each(q, &Finished::VALUES),
             stuck_detected: self.stuck_detected.each(q, &labels::VERDICTS),
-            wait: self.wait.one(q),
-            run: self.run.each(q, &Run::VALUES),
-            end_to_end: self.end_to_end.each(q, &Finished::VALUES),
+            wait: self.wait.traced(q, &self.exemplars),
+            run: Run::VALUES.map(|outcome| self.run.traced(&[queue, outcome], &self.exemplars)),
+            end_to_end: Finished::VALUES
+                .map(|status| self.end_to_end.traced(&[queue, status], &self.exemplars)),
         }
     }
 
@@ -195,6 +207,11 @@ impl QueueFamilies {
         for family in [&self.wait, &self.run, &self.end_to_end] {
             family.forget(queue);
         }
+        for metric in c::WITH_EXEMPLARS {
+            for values in metric.combinations(queue) {
+                self.exemplars.forget(metric, &values);
+            }
+        }
     }
 }
 
@@ -207,13 +224,13 @@ pub(super) struct QueueInstruments {
     pub(super) heartbeats: [IntCounter; HeartbeatOutcome::ALL.len()],
     pub(super) taken_back: [IntCounter; TakeBackCause::ALL.len()],
     pub(super) late_reports: [IntCounter; LateReason::ALL.len()],
-    pub(super) attempts: [IntCounter; AttemptOutcome::ALL.len()],
+    pub(super) attempts: [TracedCounter; AttemptOutcome::ALL.len()],
     pub(super) retries: IntCounter,
     pub(super) finished: [IntCounter; Finished::ALL.len()],
     pub(super) stuck_detected: [IntCounter; Verdict::ALL.len()],
-    pub(super) wait: Histogram,
-    pub(super) run: [Histogram; Run::ALL.len()],
-    pub(super) end_to_end: [Histogram; Finished::ALL.len()],
+    pub(super) wait: TracedHistogram,
+    pub(super) run: [TracedHistogram; Run::ALL.len()],
+    pub(super) end_to_end: [TracedHistogram; Finished::ALL.len()],
 }
 
 #[derive(Debug)]

@@ -161,14 +161,16 @@ impl Spans {
         })
     }
 
-    /// An attempt ended, whoever ended it.
-    pub fn attempt_ended(&self, end: &AttemptEnd<'_>) {
-        let Some(inner) = &self.0 else { return };
-        if end.trace.sampled || inner.keeps(end) {
+    /// An attempt ended, whoever ended it. Says whether it is recorded.
+    pub fn attempt_ended(&self, end: &AttemptEnd<'_>) -> bool {
+        let Some(inner) = &self.0 else { return false };
+        let recorded = end.trace.sampled || inner.keeps(end);
+        if recorded {
             for span in build::attempt(end) {
                 inner.pipeline.emit(span);
             }
         }
+        recorded
     }
 
     /// The moment at which something begins that [`Spans::scanned`] will tell.

@@ -14,6 +14,7 @@ use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
 use crate::domain::watch::Verdict;
 use crate::engine::{Engine, Episode, EpisodeFilter, QueueView};
+use crate::telemetry::exposition::Format;
 
 /// The time over which what was done a second is told.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -91,7 +92,7 @@ impl Looker {
         for (mood, text) in self.told.news(&episodes) {
             feed.tell(mood, &text);
         }
-        let counts = Counts::read(&self.engine.events().render());
+        let counts = Counts::read(&self.engine.events().render(Format::Text));
         self.counts.push_back((now, counts));
         while self.counts.len() > 2 && now - self.counts[1].0 >= WINDOW {
             self.counts.pop_front();

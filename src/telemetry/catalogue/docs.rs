@@ -31,6 +31,9 @@ fn describe(out: &mut String, metric: &Metric) {
         let bounds: Vec<_> = buckets.iter().map(ToString::to_string).collect();
         let _ = writeln!(out, "- **Buckets:** {}", bounds.join(", "));
     }
+    if metric.has_exemplars() {
+        let _ = writeln!(out, "- **Exemplars:** the trace of the attempt, if it is recorded");
+    }
     let _ = writeln!(out, "- **Read it:** {}", metric.read);
     if let Some(reason) = metric.debug {
         let _ = writeln!(out, "- **For a closer look only:** {reason}");
@@ -69,7 +72,10 @@ const INTRODUCTION: &str = "\
 
 <!-- Generated from src/telemetry/catalogue.rs; change it there and run `UPDATE=1 cargo test --test generated`. -->
 
-`GET /metrics` serves every metric below in the Prometheus text format, version 0.0.4.
+`GET /metrics` serves every metric below, in the format that `Accept` asks for: OpenMetrics 1.0 (`application/openmetrics-text`), with
+units and exemplars, or else the Prometheus text format 0.0.4. Prometheus asks for OpenMetrics by itself, and keeps exemplars when it
+is started with `--enable-feature=exemplar-storage`. A bound that is `le=\"1\"` in text is `le=\"1.0\"` in OpenMetrics: match it with
+`le=~\"1(\\\\.0)?\"`.
 
 **Scope** says how the series of several replicas combine:
 

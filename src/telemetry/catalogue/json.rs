@@ -18,6 +18,9 @@ pub struct Described {
     /// The finite upper bounds; absent unless it is a histogram.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buckets: Option<&'static [f64]>,
+    /// Whether its series lead to traces.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exemplars: bool,
     pub read: &'static str,
     /// Why no panel and no alert has it, if that is so.
     pub debug: Option<&'static str>,
@@ -64,6 +67,7 @@ impl Metric {
                 Kind::Histogram(bounds) => Some(bounds),
                 Kind::Counter | Kind::Gauge => None,
             },
+            exemplars: self.has_exemplars(),
             read: self.read,
             debug: self.debug,
         }

@@ -156,6 +156,11 @@ impl Group {
 }
 
 impl Metric {
+    /// Whether its series have exemplars.
+    pub fn has_exemplars(&self) -> bool {
+        super::WITH_EXEMPLARS.iter().any(|metric| metric.name == self.name)
+    }
+
     pub fn label_names(&self) -> Vec<&'static str> {
         self.labels.iter().map(|l| l.name).collect()
     }

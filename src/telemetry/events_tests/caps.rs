@@ -41,7 +41,7 @@ fn an_unused_queue_gives_its_label_back() {
     rig.sample(vec![]);
     rig.pass(KEPT_UNUSED.as_secs());
     rig.sample(vec![]);
-    let text = rig.events.render();
+    let text = rig.events.render(Format::Text);
     assert!(!text.contains("queue=\"old\""));
     rig.events.submission(Some(&name("new")), Submission::Accepted);
     let series = "punctual_job_submissions_total{outcome=\"accepted\",queue=\"new\"}";
@@ -110,8 +110,8 @@ fn kinds_beyond_the_cap_are_counted_together() {
     let q = name("q");
     for i in 0..100 {
         let kind = name(&format!("k{i}"));
-        rig.events.attempt_started(&q, &kind, PERIOD);
-        rig.events.attempt_finished(&q, &kind, AttemptOutcome::Completed, PERIOD);
+        rig.events.attempt_started(&q, &kind, PERIOD, None);
+        rig.events.attempt_finished(&q, &kind, AttemptOutcome::Completed, PERIOD, None);
     }
     let scrape = rig.scrape();
     assert_eq!(scrape.values("kind"), BTreeSet::from(["_other", "k0", "k1"]));
@@ -127,7 +127,7 @@ fn kinds_beyond_the_cap_are_counted_together() {
 #[test]
 fn a_kind_is_there_before_its_first_attempt_ends() {
     let rig = rig(10, &[]);
-    rig.events.attempt_started(&name("q"), &name("resize"), PERIOD);
+    rig.events.attempt_started(&name("q"), &name("resize"), PERIOD, None);
     let scrape = rig.scrape();
     for outcome in labels::ATTEMPT_OUTCOMES {
         let series = "punctual_attempts_finished_by_kind_total{kind=\"resize\",outcome=";
@@ -163,12 +163,12 @@ fn classes_of_errors_are_capped_however_hostile_their_types() {
 fn unused_kinds_and_classes_give_their_labels_back() {
     let rig = Rig::new(Settings { kinds: 1, ..settings(10, &[]) });
     let q = name("q");
-    rig.events.attempt_started(&q, &name("old"), PERIOD);
+    rig.events.attempt_started(&q, &name("old"), PERIOD, None);
     rig.events.attempt_error("oops");
     rig.sample(vec![]);
     rig.pass(KEPT_UNUSED.as_secs());
     rig.sample(vec![]);
-    rig.events.attempt_started(&q, &name("new"), PERIOD);
+    rig.events.attempt_started(&q, &name("new"), PERIOD, None);
     let scrape = rig.scrape();
     assert_eq!(scrape.values("kind"), BTreeSet::from(["_other", "new"]));
     assert!(!scrape.has("punctual_attempt_errors_total{error_class=\"oops\"}"));
