@@ -225,6 +225,7 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
         config_hash: config.hash(),
         sampler_period: config.tasks.sampler,
         min_free_bytes: config.store.min_free,
+        muted: unobserved(),
     });
     let entropy = Entropy::from_system();
     let options = Options {
@@ -265,6 +266,17 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
     let spans = traces::start(config, &entropy, events.clone()).await?;
     let engine = Engine::new(Arc::new(observed), health, clock, entropy, events, spans, settings);
     Ok((engine, shown(path)))
+}
+
+/// For `punctual bench tax`, which measures what counting costs.
+fn unobserved() -> bool {
+    let set = std::env::var_os("PUNCTUAL_UNOBSERVED").is_some_and(|value| value == "1");
+    if set {
+        tracing::warn!(
+            "PUNCTUAL_UNOBSERVED=1: the metrics of requests, jobs and the store stand still"
+        );
+    }
+    set
 }
 
 /// See `engine/drill.rs`.

@@ -99,6 +99,7 @@ fn world_with(watch: WatchSettings) -> World {
         config_hash: String::new(),
         sampler_period: Duration::from_secs(5),
         min_free_bytes: 0,
+        muted: false,
     });
     let health = Arc::new(Health::default());
     let observed = Observed::new(store, events.clone(), Arc::clone(&health));

@@ -62,6 +62,8 @@ pub enum Scenario {
     Flat,
     /// Submissions while many pending jobs become stuck in one moment
     Crossing,
+    /// What it costs to be observed: metrics, traces, and a collector that hangs
+    Tax,
     /// Fill a server with finished and pending jobs, measuring nothing else
     Preload,
     /// All of these but preload
@@ -69,7 +71,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const MEASURED: [Self; 8] = [
+    const MEASURED: [Self; 9] = [
         Self::Baseline,
         Self::Accept,
         Self::Cycle,
@@ -78,6 +80,7 @@ impl Scenario {
         Self::Pickup,
         Self::Flat,
         Self::Crossing,
+        Self::Tax,
     ];
 }
 
@@ -270,6 +273,7 @@ async fn measure_one(
         | Scenario::Solo
         | Scenario::Pickup
         | Scenario::Flat
+        | Scenario::Tax
         | Scenario::Preload
         | Scenario::All => Vec::new(),
     };

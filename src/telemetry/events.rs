@@ -51,6 +51,8 @@ pub struct Settings {
     pub sampler_period: Duration,
     /// Free disk space below which submissions are refused; 0 when they never are for that.
     pub min_free_bytes: u64,
+    /// Nothing of what happens is counted: for measuring what counting costs.
+    pub muted: bool,
 }
 
 /// How many classes of attempts' errors have a label of their own. They come from workers, who
@@ -73,6 +75,7 @@ struct Inner {
     errors: Slots<IntCounter>,
     latest: Latest,
     exemplars: Arc<Exemplars>,
+    muted: bool,
     monotonic: Monotonic,
     /// Unix time in seconds.
     started_at: f64,
@@ -129,13 +132,16 @@ impl Events {
             errors,
             latest,
             exemplars,
+            muted: settings.muted,
             monotonic,
             started_at,
         }))
     }
 
-    fn queue<R>(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments) -> R) -> R {
-        self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it)
+    fn queue(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments)) {
+        if !self.0.muted {
+            self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it);
+        }
     }
 
     /// A submission's outcome; exactly once for each. `None` when it was refused before its
@@ -149,7 +155,9 @@ impl Events {
 
     /// The size of an accepted payload.
     pub fn payload(&self, bytes: usize) {
-        self.0.process.payload.observe(bytes as f64);
+        if !self.0.muted {
+            self.0.process.payload.observe(bytes as f64);
+        }
     }
 
     /// A claim's outcome, once for each queue that it names.
@@ -165,6 +173,9 @@ impl Events {
         wait: Duration,
         example: Option<Example>,
     ) {
+        if self.0.muted {
+            return;
+        }
         // What is counted when it ends must be there before.
         self.0.kinds.admit(kind.as_str(), |label| self.0.by_kind.resolve(label));
         self.queue(queue, |q| {
@@ -186,6 +197,9 @@ impl Events {
         run: Duration,
         example: Option<Example>,
     ) {
+        if self.0.muted {
+            return;
+        }
         self.queue(queue, |q| {
             q.attempts[outcome as usize].inc(example);
             if let Some(outcome) = Run::of(outcome) {
@@ -265,6 +279,9 @@ impl Events {
         took: Duration,
         error: Option<&'static str>,
     ) {
+        if self.0.muted {
+            return;
+        }
         let process = &self.0.process;
         process.store_durations[operation as usize].observe(took.as_secs_f64());
         if let Some(class) = error {
@@ -279,12 +296,18 @@ impl Events {
 
     /// One commit wrote `jobs` jobs.
     pub fn commit_batch(&self, jobs: usize) {
+        if self.0.muted {
+            return;
+        }
         self.0.process.commit_batch.observe(jobs as f64);
     }
 
     /// A request was answered. An unknown method counts as `_OTHER`, a route that is not in
     /// [`labels::ROUTES`] as `_unmatched`.
     pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        if self.0.muted {
+            return;
+        }
         let (method, route) = (Method::of(method), labels::route(route));
         self.0.process.http.with_duration(method, route, status, |h| h.observe(took.as_secs_f64()));
     }

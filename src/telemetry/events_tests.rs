@@ -32,6 +32,7 @@ fn settings(queues: usize, declared: &[&str]) -> Settings {
         config_hash: "abc".to_owned(),
         sampler_period: PERIOD,
         min_free_bytes: 256,
+        muted: false,
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) struct Worked {
 }
 
 impl Worked {
-    fn merge(&mut self, mut other: Self) {
+    pub(crate) fn merge(&mut self, mut other: Self) {
         self.ids.append(&mut other.ids);
         self.requests += other.requests;
         self.rejected += other.rejected;

@@ -50,6 +50,11 @@ impl Latencies {
         self.lock().len()
     }
 
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.lock().reset();
+    }
+
     /// `None` while nothing was recorded.
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
         let all = self.lock();

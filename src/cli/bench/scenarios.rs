@@ -5,6 +5,7 @@ pub(super) mod crossing;
 mod crowd;
 mod flat;
 mod pickup;
+mod tax;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,7 @@ pub(crate) async fn run(scenario: Scenario, bench: &mut Bench<'_>) -> Result<(),
         Scenario::Pickup => pickup::pickup(bench).await,
         Scenario::Flat => flat::flat(bench).await,
         Scenario::Crossing => crossing::crossing(bench).await,
+        Scenario::Tax => tax::tax(bench).await,
         Scenario::Preload => flat::preload(bench).await.map(|_| ()),
         Scenario::All => Err(Failure::usage("all is a list of scenarios, not one of them")),
     }
