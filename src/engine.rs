@@ -247,6 +247,8 @@ pub enum Gone {
 pub enum Failure {
     #[error("there is no such job")]
     NoSuchJob,
+    #[error("the job was accepted and is not in the store")]
+    Lost,
     #[error("the job is gone")]
     Gone { id: JobId, why: Gone },
     #[error("there is no such queue")]

@@ -300,8 +300,10 @@ fn watch_settings(config: &Config) -> engine::WatchSettings {
     }
 }
 
+/// In full: whoever wonders which file was opened reads it in the log.
 fn shown(path: &Path) -> String {
-    format!("sqlite://{}", path.display())
+    let full = path.canonicalize();
+    format!("sqlite://{}", full.as_deref().unwrap_or(path).display())
 }
 
 fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {

@@ -442,7 +442,7 @@ async fn a_lost_job_is_counted_once_however_often_it_is_asked_for() {
         let id = mint.mint(w.clock.now(), w.everyone.namespace.as_str(), bits);
         for _ in 0..3 {
             let answer = w.engine.job(&w.everyone, id, false).await;
-            assert_eq!(answer.expect_err("lost"), Failure::NoSuchJob);
+            assert_eq!(answer.expect_err("lost"), Failure::Lost);
         }
         w.until_counted(&format!("punctual_jobs_lost_total {lost}")).await;
     }

@@ -173,11 +173,17 @@ fn table(jobs: &[wire::Job], now: Now) -> String {
             job.queue.clone(),
             job.status.clone(),
             format!("{}/{}", job.attempt, job.max_attempts),
-            now.age(&job.created_at),
+            now.age(since(job)),
             note(job, now),
         ]);
     }
     table.render()
+}
+
+/// Of a job that runs the attempt's age counts, of others the job's.
+fn since(job: &wire::Job) -> &str {
+    let started = job.started_at.as_deref().filter(|_| job.status == "running");
+    started.unwrap_or(&job.created_at)
 }
 
 /// The most telling thing about a job that fits a cell.

@@ -153,6 +153,12 @@ impl Evidence {
         self.oldest_since.map(|since| self.at.since(since))
     }
 
+    /// Whether the oldest has waited for longer than the queue allows.
+    pub fn is_overdue(&self) -> bool {
+        let limit = self.stuck_after_ms.map(Duration::from_millis);
+        self.oldest_age().zip(limit).is_some_and(|(age, limit)| age > limit)
+    }
+
     /// The verdict, whether or not anything is stuck yet.
     pub fn judge(&self) -> Verdict {
         let after = |moment: Option<Timestamp>, mark: Option<Timestamp>| {

@@ -67,6 +67,10 @@ pub struct JobExplanation {
     pub next_step: String,
 }
 
+/// Counts and the beginning of trouble are the watchdog's, and it does not look.
+const BLIND: &str = "the watchdog does not look (see `/v1/tasks`), so this is judged from the oldest \
+                     job, and not all that are stuck are counted";
+
 impl Engine {
     pub async fn explain_queue(&self, queue: &Name) -> Result<QueueExplanation, Failure> {
         let now = self.now();
@@ -121,7 +125,13 @@ impl Engine {
             keep_oldest(episode, state, &mut evidence);
         }
         let paused = state.queue.paused_at.is_some();
-        let stuck = if paused { 0 } else { state.stuck };
+        let blind = self.watchdog_is_late(now);
+        let stuck = match (paused, blind) {
+            (true, _) => 0,
+            // Nobody counts them: one is certain.
+            (false, true) if evidence.is_overdue() => state.stuck.max(1),
+            (false, _) => state.stuck,
+        };
         let verdict = (stuck > 0).then(|| match open {
             // While the store cannot be written, the episode is not what the watchdog would say.
             Some(episode) if !evidence.store_degraded => episode.verdict,
@@ -134,12 +144,21 @@ impl Engine {
             since: open.filter(|_| stuck > 0).map(|e| e.since),
             stuck,
             oldest_jobs: state.oldest_jobs.clone(),
-            next_step: match verdict {
-                Some(verdict) => next_step(verdict, names.0, names.1, &evidence),
-                None => outlook(names.0, names.1, &evidence),
+            next_step: {
+                let step = match verdict {
+                    Some(verdict) => next_step(verdict, names.0, names.1, &evidence),
+                    None => outlook(names.0, names.1, &evidence),
+                };
+                if blind { format!("{BLIND}; {step}") } else { step }
             },
             evidence,
         }
+    }
+
+    /// Whether the watchdog has not done its work for as long as its own alert waits for it.
+    fn watchdog_is_late(&self, now: Timestamp) -> bool {
+        let tasks = self.0.tasks.statuses();
+        tasks.iter().any(|task| task.name == "watchdog" && task.is_late(now))
     }
 
     /// The store does not answer: what was known last is told, and if the store is not well, that
@@ -294,14 +313,17 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<Episode>, Failure> {
         let limit = limit.min(EPISODES_SHOWN);
-        match open {
-            None => Ok(self.0.store.episodes(filter, limit).await?),
+        let mut episodes = match open {
+            None => self.0.store.episodes(filter, limit).await?,
             Some(true) => {
                 let filter = EpisodeFilter { ended_after: Some(NEVER), ..filter };
-                Ok(self.0.store.episodes(filter, limit).await?)
+                self.0.store.episodes(filter, limit).await?
             }
-            Some(false) => self.ended_episodes(filter, limit).await,
-        }
+            Some(false) => self.ended_episodes(filter, limit).await?,
+        };
+        // What goes on is written now and then only; memory has the latest count.
+        self.0.watchdog.refresh(&mut episodes);
+        Ok(episodes)
     }
 
     /// The store tells those that go on first, so there must be room for them too.

@@ -83,7 +83,7 @@ impl Engine {
                     && created >= self.0.store.identity().created_at =>
             {
                 self.tell_lost(id);
-                Failure::NoSuchJob
+                Failure::Lost
             }
             Absence::Expired | Absence::Unknown => Failure::Gone { id, why: Gone::Expired },
         }

@@ -359,6 +359,7 @@ fn refusal(failure: &Failure) -> Outcome {
     match failure {
         Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
         Failure::NoSuchJob
+        | Failure::Lost
         | Failure::NoSuchQueue
         | Failure::Rejected { .. }
         | Failure::Draining

@@ -17,9 +17,14 @@ use crate::telemetry::labels::TaskOutcome;
 
 use super::{Engine, WallClock};
 
-/// A run that takes longer than this many periods, and at least [`HUNG_FLOOR`], hangs.
-const HUNG_PERIODS: u32 = 20;
+/// A run that takes longer than this many periods, and at least [`HUNG_FLOOR`], hangs. Whoever is
+/// told by the alerts, which wait for three periods and somewhat more, shall see it here.
+const HUNG_PERIODS: u32 = 4;
 const HUNG_FLOOR: Duration = Duration::from_secs(30);
+
+/// Without a success for so long a task is late; as the alerts have it.
+const LATE_PERIODS: u32 = 3;
+const LATE_MARGIN: Duration = Duration::from_secs(10);
 
 /// What a step says of itself: one line for people, or why it failed.
 pub type StepResult = Result<String, String>;
@@ -41,10 +46,21 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    fn hangs(&self) -> bool {
-        let limit = (self.interval * HUNG_PERIODS).max(HUNG_FLOOR);
-        self.running_for.is_some_and(|d| d > limit)
+    pub fn hangs(&self) -> bool {
+        self.running_for.is_some_and(|d| d > hung_after(self.interval))
     }
+
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        let limit = self.interval * LATE_PERIODS + LATE_MARGIN;
+        match self.last_success {
+            Some(at) => now.since(at) > limit,
+            None => self.outcome.is_some() || self.running_for.is_some_and(|d| d > limit),
+        }
+    }
+}
+
+fn hung_after(interval: Duration) -> Duration {
+    (interval * HUNG_PERIODS).max(HUNG_FLOOR)
 }
 
 #[derive(Debug)]
@@ -143,7 +159,7 @@ impl Engine {
             loop {
                 ticks.tick().await;
                 let Some(inner) = weak.upgrade() else { return };
-                Engine(inner).run_step(name, &step).await;
+                Engine(inner).run_step(name, interval, &step).await;
             }
         });
         self.0.tasks.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
@@ -151,10 +167,22 @@ impl Engine {
 
     /// One run, in a task of its own so that a panic ends the run and not the driver.
     #[expect(clippy::disallowed_methods, reason = "times the run")]
-    async fn run_step(&self, name: &'static str, step: &Step) {
+    async fn run_step(&self, name: &'static str, interval: Duration, step: &Step) {
         let began = Instant::now();
         self.0.tasks.update(name, |e| e.run_began = Some(began));
-        let outcome = tokio::spawn(step()).await;
+        let mut run = tokio::spawn(step());
+        let limit = hung_after(interval);
+        let outcome = if let Ok(outcome) = tokio::time::timeout(limit, &mut run).await {
+            outcome
+        } else {
+            let seconds = limit.as_secs();
+            tracing::error!(
+                task = name,
+                seconds,
+                "maintenance hangs; if it stays so, restart the server"
+            );
+            run.await
+        };
         let took = began.elapsed();
         let now = self.now();
         let (label, detail) = match outcome {
@@ -183,5 +211,49 @@ impl Engine {
                 TaskOutcome::Error => {}
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(interval_seconds: u64) -> TaskStatus {
+        TaskStatus {
+            name: "watchdog",
+            interval: Duration::from_secs(interval_seconds),
+            last_run: None,
+            last_success: None,
+            outcome: None,
+            detail: None,
+            took: None,
+            restarts: 0,
+            running_for: None,
+        }
+    }
+
+    #[test]
+    fn a_run_hangs_by_its_period_and_not_within_half_a_minute() {
+        let running = |interval, seconds| {
+            let running_for = Some(Duration::from_secs(seconds));
+            TaskStatus { running_for, ..task(interval) }.hangs()
+        };
+        assert_eq!([running(1, 30), running(1, 31)], [false, true]);
+        assert_eq!([running(15, 60), running(15, 61)], [false, true]);
+        assert!(!task(1).hangs());
+    }
+
+    #[test]
+    fn a_task_is_late_when_its_alert_would_say_so() {
+        let now = Timestamp::from_millis(1_000_000);
+        let succeeded = |seconds| {
+            let last_success = Some(now.minus(Duration::from_secs(seconds)));
+            TaskStatus { last_success, ..task(15) }.is_late(now)
+        };
+        assert_eq!([succeeded(55), succeeded(56)], [false, true]);
+        assert!(!task(15).is_late(now), "it has not run yet");
+        let hanging = Some(Duration::from_secs(56));
+        assert!(TaskStatus { running_for: hanging, ..task(15) }.is_late(now));
+        assert!(TaskStatus { outcome: Some(TaskOutcome::Panic), ..task(15) }.is_late(now));
     }
 }

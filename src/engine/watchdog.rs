@@ -111,6 +111,18 @@ impl Watchdog {
     }
 
     /// The episodes that go on in this queue, by kind, as last seen.
+    /// Those that go on, as the last scan saw them.
+    pub(super) fn refresh(&self, episodes: &mut [Episode]) {
+        let memory = self.lock();
+        for episode in episodes.iter_mut().filter(|e| e.ended_at.is_none()) {
+            let key = (episode.queue.clone(), episode.kind.clone());
+            let seen = memory.kinds.get(&key).filter(|w| w.watching.verdict().is_some());
+            if let Some(latest) = seen.filter(|w| w.episode.since == episode.since) {
+                *episode = latest.episode.clone();
+            }
+        }
+    }
+
     pub(super) fn open_in(&self, queue: &Name) -> HashMap<Name, Episode> {
         let memory = self.lock();
         let of_queue = memory.kinds.values().filter(|w| w.episode.queue == *queue);

@@ -224,6 +224,12 @@ impl Problem {
         Self::new(Code::NoSuchJob, "this server has issued no such job id; check the id")
     }
 
+    fn lost() -> Self {
+        let detail = "this job was accepted here and is not in the store: it was lost; submit it \
+                      again with its Idempotency-Key";
+        Self::new(Code::NoSuchJob, detail)
+    }
+
     pub(super) fn no_such_queue() -> Self {
         Self::new(Code::NoSuchQueue, "no job was ever sent to a queue of this name; check the name")
     }
@@ -332,6 +338,7 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NoSuchJob => Self::no_such_job(),
+            Failure::Lost => Self::lost(),
             Failure::NoSuchQueue => Self::no_such_queue(),
             Failure::Gone { id, why } => gone(id, why),
             Failure::Rejected { id, rejected, status } => refused(id, rejected, status),

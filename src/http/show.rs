@@ -243,6 +243,8 @@ pub(super) fn worker(view: WorkerView) -> wire::Worker {
 
 pub(super) fn task(status: tasks::TaskStatus) -> wire::Task {
     wire::Task {
+        hung: status.hangs(),
+        running_for_seconds: status.running_for.map(|d| d.as_secs_f64()),
         task: status.name.to_owned(),
         interval_seconds: status.interval.as_secs_f64(),
         last_run_at: status.last_run.map(Timestamp::to_rfc3339),

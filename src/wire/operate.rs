@@ -99,13 +99,18 @@ pub struct Task {
     pub last_run_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success_at: Option<String>,
-    /// `ok`, `error` or `panic`; absent before the first run.
+    /// Of the last run that ended: `ok`, `error` or `panic`; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,
+    /// Since when the run under way has been going; absent between two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_for_seconds: Option<f64>,
+    /// That run takes far too long.
+    pub hung: bool,
     pub restarts: u64,
 }
 

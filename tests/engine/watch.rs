@@ -341,6 +341,21 @@ async fn jobs_are_counted_once_however_long_they_are_stuck() {
 }
 
 #[tokio::test]
+async fn what_goes_on_is_told_as_the_last_scan_saw_it() {
+    let w = watched();
+    w.submit().await;
+    w.pass(10 * MINUTE).await;
+    w.submit().await;
+    // Each becomes stuck between two moments at which the episode is written.
+    for stuck in 2..5 {
+        w.clock.advance(5 * MINUTE + SECOND);
+        w.scan().await;
+        assert_eq!(w.episodes().await[0].jobs, stuck);
+        w.submit().await;
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_asks_for_several_queues_in_turn_is_there_for_each() {
     let w = watched();
     w.submit().await;

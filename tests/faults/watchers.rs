@@ -63,6 +63,14 @@ pub(crate) async fn watchdog_hangs(case: &mut Case) {
     ])
     .await;
     until_ready(case, false).await;
+    // Whoever asks is told what is wrong, and with the jobs all the same.
+    let (_, explained) = case.get(&format!("/v1/queues/{QUEUE}/explain")).await;
+    assert!(explained.contains("no_workers"), "{explained}");
+    assert!(explained.contains("the watchdog does not look"), "{explained}");
+    let (_, tasks) = case.get("/v1/tasks").await;
+    assert!(tasks.contains("\"hung\":true"), "{tasks}");
+    until("a line in the log", || async { case.log().contains("maintenance hangs").then_some(()) })
+        .await;
 
     case.cured().await;
     let worker = Program::start(case, QUEUE, 1, "true");

@@ -1,5 +1,7 @@
 //! What to do about it, in one sentence for people.
 
+use std::time::Duration;
+
 use super::{Evidence, Verdict};
 
 /// The next step for somebody who has just learned the verdict.
@@ -37,17 +39,34 @@ pub fn next_step(verdict: Verdict, queue: &str, kind: &str, evidence: &Evidence)
              are taken back when the lease ends)",
             evidence.leases
         ),
-        Verdict::WorkersSaturated => format!(
-            "workers are at it, but too few: {} lease(s) on {} slot(s); add workers or raise their \
-             concurrency, or make the jobs faster",
-            evidence.leases, evidence.slots
-        ),
+        Verdict::WorkersSaturated => match silence(evidence) {
+            None => format!(
+                "workers are at it, but too few: {} lease(s) on {} slot(s); add workers or raise \
+                 their concurrency, or make the jobs faster",
+                evidence.leases, evidence.slots
+            ),
+            Some(seconds) => format!(
+                "workers hold {} lease(s) on {} slot(s), and no job has ended for {seconds} s: if \
+                 such jobs take that long, add workers; if not, they hang (nobody knows yet how \
+                 long they take): see `punctual jobs list --queue {queue} --status running`",
+                evidence.leases, evidence.slots
+            ),
+        },
         Verdict::Unknown => format!(
             "none of the known causes applies: look at `punctual workers list` and `punctual \
              queues show {queue}`, and report this as a bug with the output of `punctual explain \
              {queue}`"
         ),
     }
+}
+
+/// How long nothing has ended, if that is longer than the oldest has waited or may wait.
+fn silence(evidence: &Evidence) -> Option<u64> {
+    let last = evidence.last_settlement.max(evidence.newest_worker)?;
+    let quiet = evidence.at.since(last);
+    let most = evidence.oldest_age()?;
+    let stuck_after = evidence.stuck_after_ms.map(Duration::from_millis);
+    (quiet >= stuck_after.map_or(most, |limit| limit.min(most))).then_some(quiet.as_secs())
 }
 
 /// What is seen for shorter than this is no sign of a dispatch that stalls.

@@ -126,6 +126,39 @@ fn the_first_that_applies_is_the_verdict() {
 }
 
 #[test]
+fn saturated_workers_that_end_nothing_may_hang() {
+    let step =
+        |evidence: &Evidence| next_step(Verdict::WorkersSaturated, "reports", "render", evidence);
+    let mut evidence = saturated();
+    evidence.stuck_after_ms = Some(60_000);
+    evidence.oldest_since = Some(at(100));
+    evidence.last_settlement = Some(at(399));
+    evidence.newest_worker = None;
+    assert!(step(&evidence).contains("too few"), "{}", step(&evidence));
+    evidence.last_settlement = Some(at(300));
+    let quiet = evidence.at.since(at(300)).as_secs();
+    let said = format!("no job has ended for {quiet} s");
+    assert!(step(&evidence).contains(&said), "{}", step(&evidence));
+    // Who has come a moment ago cannot have ended one.
+    evidence.newest_worker = Some(at(395));
+    assert!(step(&evidence).contains("too few"), "{}", step(&evidence));
+}
+
+#[test]
+fn what_waits_for_longer_than_it_may_is_overdue() {
+    let mut evidence = saturated();
+    evidence.stuck_after_ms = Some(60_000);
+    evidence.oldest_since = None;
+    assert!(!evidence.is_overdue());
+    evidence.oldest_since = Some(evidence.at.minus(Duration::from_secs(60)));
+    assert!(!evidence.is_overdue());
+    evidence.oldest_since = Some(evidence.at.minus(Duration::from_secs(61)));
+    assert!(evidence.is_overdue());
+    evidence.stuck_after_ms = None;
+    assert!(!evidence.is_overdue());
+}
+
+#[test]
 fn evidence_survives_being_written_down() {
     let evidence = Evidence {
         start_rate: Some(Rate::per_second(1.25)),

@@ -38,7 +38,7 @@ pub enum OpenError {
     )]
     Foreign { path: String },
     #[error(
-        "{path} is damaged or no store file ({reason}); restore a backup, or move it away to start empty"
+        "{path} is damaged or no store file ({reason}); restore a backup, or move it away to start empty, and with it {path}-wal and {path}-shm if they exist: they are another file's"
     )]
     Damaged { path: String, reason: String },
     #[error(

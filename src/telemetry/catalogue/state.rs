@@ -64,7 +64,7 @@ catalogue! {
         name: "punctual_queue_run_threshold_seconds",
         kind: Kind::Gauge,
         unit: Unit::Seconds,
-        help: "The oldest running age beyond which a queue is suspicious: the stuck threshold or three times the 99th percentile of runs, whichever is longer; the timeout while no run is known.",
+        help: "The oldest running age beyond which a queue is suspicious: the stuck threshold or three times the longest of the last 64 runs, whichever is longer; the timeout while fewer than 20 runs are known.",
         labels: &[QUEUE],
         scope: Scope::Store,
         read: "`max by (queue) (…)`, to compare `punctual_queue_oldest_running_age_seconds` with.",
