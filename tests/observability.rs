@@ -42,6 +42,12 @@
 //! others rely on (alerts, recordings, dashboards, panels) are kept in a snapshot, so that none goes
 //! unnoticed.
 //!
+//! # Answers
+//!
+//! Prometheus scrapes a server through a scenario, with the rules loaded. Every query of every
+//! dashboard and every recording rule returns a number then, unless the panel says when it is right
+//! to be empty.
+//!
 //! Every check is itself tested on a small sin that it must catch, with a message that says where
 //! and what to do.
 
@@ -55,6 +61,15 @@ mod kit;
 #[path = "support/server.rs"]
 mod server;
 
+#[path = "traces/collector.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod collector;
+#[path = "faults/daemon.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod daemon;
+
+#[path = "observability/answers.rs"]
+mod answers;
 #[path = "observability/conventions.rs"]
 mod conventions;
 #[path = "observability/coverage.rs"]
@@ -79,6 +94,8 @@ mod live;
 mod matching;
 #[path = "observability/panels.rs"]
 mod panels;
+#[path = "observability/prometheus.rs"]
+mod prometheus;
 #[path = "observability/public_names.rs"]
 mod public_names;
 #[path = "observability/query.rs"]

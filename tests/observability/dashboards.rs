@@ -125,12 +125,12 @@ impl Dashboard {
     }
 }
 
-fn query_text(variable: &Value) -> &str {
+pub fn query_text(variable: &Value) -> &str {
     variable["query"]["query"].as_str().unwrap_or_default()
 }
 
 /// `label_values(SELECTOR, LABEL)`.
-fn label_values(query: &str) -> Option<(&str, &str)> {
+pub fn label_values(query: &str) -> Option<(&str, &str)> {
     let inner = query.strip_prefix("label_values(")?.strip_suffix(')')?;
     let (selector, label) = inner.rsplit_once(',')?;
     Some((selector.trim(), label.trim()))
