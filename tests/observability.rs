@@ -30,6 +30,13 @@
 //!   instance it may stand as it is. A moment (`…_timestamp_seconds`, `process_start_time_seconds`)
 //!   only becomes an age (`time() - x`, `timestamp(x) - x`) or is counted with `changes`. Only an
 //!   annotation may use a moment as such.
+//! - *scope process*: rates of what each replica counts are added, before anything else is done to
+//!   the replicas.
+//! - *nothing*: no alarm is silent because the series that should tell is not there (`absence`), no
+//!   ratio of flows divides by nothing (`ratios`), no bound copies a default of the configuration
+//!   (`thresholds`).
+//! - *units*: like is added to and compared with like, and panels show what is measured (`units`).
+//! - *links* lead to dashboards, variables, documents and headings that there are.
 //! - *retained*: of `punctual_jobs` the finished states count what is still kept: no rate and no
 //!   ratio over them.
 //! - *rule files* aggregate `without`, so that a target's other labels keep fleets apart;
@@ -68,6 +75,8 @@ mod collector;
 #[allow(dead_code, reason = "more than is needed here")]
 mod daemon;
 
+#[path = "observability/absence.rs"]
+mod absence;
 #[path = "observability/answers.rs"]
 mod answers;
 #[path = "observability/conventions.rs"]
@@ -88,6 +97,8 @@ mod finding;
 mod known;
 #[path = "observability/legends.rs"]
 mod legends;
+#[path = "observability/links.rs"]
+mod links;
 #[path = "observability/live.rs"]
 mod live;
 #[path = "observability/matching.rs"]
@@ -100,6 +111,8 @@ mod prometheus;
 mod public_names;
 #[path = "observability/query.rs"]
 mod query;
+#[path = "observability/ratios.rs"]
+mod ratios;
 #[path = "observability/recorded.rs"]
 mod recorded;
 #[path = "observability/rules.rs"]
@@ -116,5 +129,11 @@ mod selectors;
 mod shape;
 #[path = "observability/templates.rs"]
 mod templates;
+#[path = "observability/terms.rs"]
+mod terms;
+#[path = "observability/thresholds.rs"]
+mod thresholds;
+#[path = "observability/units.rs"]
+mod units;
 #[path = "observability/values.rs"]
 mod values;

@@ -7,7 +7,7 @@ use promql_parser::parser::{self, Expr};
 use crate::finding::Findings;
 use crate::known::World;
 use crate::shape::Shape;
-use crate::{conventions, scope, selectors, shape};
+use crate::{absence, conventions, ratios, scope, selectors, shape, thresholds, units};
 
 /// Where a query is used; not everything is right everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,10 @@ pub fn check(
     selectors::check(&expr, variables, world, found);
     scope::check(&expr, used, world, found);
     conventions::check(&expr, used, world, found);
+    absence::check(&expr, used, world, found);
+    ratios::check(&expr, found);
+    units::check(&expr, found);
+    thresholds::check(&expr, found);
     Some(shape::of(&expr, world, found))
 }
 

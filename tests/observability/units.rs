@@ -1,0 +1,370 @@
+//! What a number is measured in, and what it is shown or compared as.
+//!
+//! The unit of each metric is in the catalogue; from there it follows through an expression: `rate`
+//! makes it so much a second, a quantile is what its buckets measure, a division of like by like is
+//! a ratio. Then:
+//!
+//! - *a panel* shows each query in a unit that Grafana has for it: seconds as `s`, a rate of jobs as
+//!   `ops`. The unit of a query is that of its override (by query, or by the name of its column or
+//!   series), else that of the panel. A heatmap's is that of its buckets.
+//! - *any query* adds and compares only like with like: no seconds with bytes.
+//!
+//! Where a unit cannot be told, nothing is said.
+
+use promql_parser::parser::{BinaryExpr, Call, Expr};
+use punctual::telemetry::catalogue;
+use serde_json::Value;
+
+use crate::dashboards::{Panel, list, text};
+use crate::finding::Findings;
+use crate::known::{self, Part};
+use crate::terms::{bare, constant, is_comparison, names};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    Seconds,
+    Bytes,
+    /// Jobs, requests, workers, yes or no.
+    Count,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Of(Base),
+    /// So much a second.
+    Rate(Base),
+    Ratio,
+    /// A number that stands in the expression.
+    Number,
+    Unknown,
+}
+
+impl Unit {
+    /// What Grafana calls it.
+    fn shown(self) -> &'static [&'static str] {
+        match self {
+            Self::Of(Base::Seconds) => &["s", "dtdurations", "dthms"],
+            Self::Of(Base::Bytes) => &["bytes", "decbytes"],
+            Self::Of(Base::Count) | Self::Number => &["short", "none", "locale", "bool_yes_no"],
+            Self::Rate(Base::Count) => &["ops", "reqps", "cps", "wps", "rps"],
+            Self::Rate(Base::Bytes) => &["Bps", "binBps"],
+            // Seconds a second are processors.
+            Self::Rate(Base::Seconds) => &["none", "short", "percentunit"],
+            Self::Ratio => &["percentunit", "none"],
+            Self::Unknown => &[],
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Of(Base::Seconds) => "seconds",
+            Self::Of(Base::Bytes) => "bytes",
+            Self::Of(Base::Count) => "a count",
+            Self::Rate(Base::Seconds) => "seconds a second",
+            Self::Rate(Base::Bytes) => "bytes a second",
+            Self::Rate(Base::Count) => "a count a second",
+            Self::Ratio => "a ratio",
+            Self::Number => "a number",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The unit of a metric by its name, or of what a rule of ours records of it.
+fn declared(name: &str) -> Unit {
+    if matches!(name, "up" | "ALERTS") {
+        return Unit::Of(Base::Count);
+    }
+    let Some((metric, part)) = known::metric(name) else { return Unit::Unknown };
+    match part {
+        Part::Bucket | Part::Total if !name.ends_with("_sum") => Unit::Of(Base::Count),
+        Part::Whole | Part::Total | Part::Bucket => base(metric.unit),
+    }
+}
+
+fn base(unit: catalogue::Unit) -> Unit {
+    Unit::Of(match unit {
+        catalogue::Unit::Seconds => Base::Seconds,
+        catalogue::Unit::Bytes => Base::Bytes,
+        catalogue::Unit::Jobs | catalogue::Unit::None => Base::Count,
+    })
+}
+
+/// What the buckets measure that an expression reads.
+fn bucketed(expr: &Expr) -> Unit {
+    let mut metrics = names(expr).into_iter().filter_map(|name| known::metric(&name));
+    metrics.next().map_or(Unit::Unknown, |(metric, _)| base(metric.unit))
+}
+
+/// Checks that like meets like, anywhere in it.
+pub fn check(expr: &Expr, found: &mut Findings) {
+    of(expr, found);
+}
+
+fn of(expr: &Expr, found: &mut Findings) -> Unit {
+    match expr {
+        Expr::Paren(inner) => of(&inner.expr, found),
+        Expr::Unary(inner) => of(&inner.expr, found),
+        Expr::Subquery(inner) => of(&inner.expr, found),
+        Expr::NumberLiteral(_) => Unit::Number,
+        Expr::StringLiteral(_) | Expr::Extension(_) => Unit::Unknown,
+        Expr::VectorSelector(selector) => selector.name.as_deref().map_or(Unit::Unknown, declared),
+        Expr::MatrixSelector(selector) => {
+            selector.vs.name.as_deref().map_or(Unit::Unknown, declared)
+        }
+        Expr::Aggregate(aggregate) => {
+            let inner = of(&aggregate.expr, found);
+            match aggregate.op.to_string().as_str() {
+                "count" | "count_values" | "group" => Unit::Of(Base::Count),
+                _ => inner,
+            }
+        }
+        Expr::Call(call) => called(call, found),
+        Expr::Binary(binary) => {
+            let (left, right) = (of(&binary.lhs, found), of(&binary.rhs, found));
+            computed(binary, left, right, found)
+        }
+    }
+}
+
+fn called(call: &Call, found: &mut Findings) -> Unit {
+    let args: Vec<Unit> = call.args.args.iter().map(|arg| of(arg, found)).collect();
+    let first = args.first().copied().unwrap_or(Unit::Unknown);
+    match (call.func.name, first) {
+        ("time" | "timestamp", _) => Unit::Of(Base::Seconds),
+        ("rate" | "irate" | "deriv", Unit::Of(base)) => Unit::Rate(base),
+        ("changes" | "resets" | "absent" | "absent_over_time" | "count_over_time", _) => {
+            Unit::Of(Base::Count)
+        }
+        ("histogram_quantile", _) => {
+            call.args.args.last().map_or(Unit::Unknown, |buckets| bucketed(buckets))
+        }
+        (
+            "increase" | "delta" | "idelta" | "abs" | "ceil" | "floor" | "round" | "clamp"
+            | "clamp_min" | "clamp_max" | "label_replace" | "label_join" | "sort" | "sort_desc"
+            | "vector" | "scalar" | "max_over_time" | "min_over_time" | "avg_over_time"
+            | "last_over_time" | "sum_over_time" | "quantile_over_time" | "predict_linear",
+            _,
+        ) => args.into_iter().find(|u| !matches!(u, Unit::Unknown)).unwrap_or(Unit::Unknown),
+        (_, _) => Unit::Unknown,
+    }
+}
+
+fn computed(binary: &BinaryExpr, left: Unit, right: Unit, found: &mut Findings) -> Unit {
+    let op = binary.op.to_string();
+    let same = match (left, right) {
+        (Unit::Number | Unit::Unknown, other) => other,
+        (known, Unit::Number | Unit::Unknown) => known,
+        (one, other) if one == other => one,
+        (one, other) => {
+            if matches!(op.as_str(), "+" | "-") || is_comparison(&op) {
+                found.say(
+                    format!("`{op}` of {} and {}", one.words(), other.words()),
+                    "compute with like and like, or convert one of them",
+                );
+            }
+            Unit::Unknown
+        }
+    };
+    let yes_or_no = binary.modifier.as_ref().is_some_and(|m| m.return_bool);
+    match op.as_str() {
+        "+" | "-" => same,
+        "and" | "unless" => left,
+        "or" => {
+            if left == Unit::Unknown {
+                right
+            } else {
+                left
+            }
+        }
+        "*" => match (left, right) {
+            (Unit::Number, other) | (other, Unit::Number) => other,
+            // Yes or no, and how often.
+            (Unit::Of(Base::Count), other) | (other, Unit::Of(Base::Count)) => other,
+            (Unit::Ratio, other) | (other, Unit::Ratio) => other,
+            _ => Unit::Unknown,
+        },
+        "/" => match (left, right) {
+            (Unit::Unknown, _) | (_, Unit::Unknown) => Unit::Unknown,
+            (one, other) if one == other => Unit::Ratio,
+            (one, Unit::Number) => one,
+            (Unit::Rate(base), Unit::Rate(Base::Count)) => Unit::Of(base),
+            (one, Unit::Of(Base::Count)) => one,
+            (Unit::Of(base), Unit::Of(Base::Seconds)) => Unit::Rate(base),
+            _ => Unit::Unknown,
+        },
+        _ if is_comparison(&op) && yes_or_no => Unit::Of(Base::Count),
+        _ if is_comparison(&op) => {
+            if constant(&binary.lhs).is_some() {
+                right
+            } else {
+                left
+            }
+        }
+        _ => Unit::Unknown,
+    }
+}
+
+/// Whether the panel shows the result of this query in a unit that it has.
+pub fn check_panel(panel: &Panel<'_>, target: &Value, expr: &Expr, found: &mut Findings) {
+    // What is wrong inside is said where the query is checked.
+    let mut ignored = Findings::default();
+    let heatmap = text(panel.json, "type") == "heatmap";
+    let unit = if heatmap { bucketed(expr) } else { of(bare(expr), &mut ignored) };
+    let shown = shown(panel.json, target);
+    if unit != Unit::Unknown && !shown.is_empty() && !unit.shown().contains(&shown) {
+        found.say(
+            format!("it is {}, and is shown as {shown}", unit.words()),
+            format!("set its unit to one of {}", unit.shown().join(", ")),
+        );
+    }
+}
+
+/// The unit of a query's column or series.
+fn shown<'a>(panel: &'a Value, target: &Value) -> &'a str {
+    let id = text(target, "refId");
+    let many = list(panel, "/targets").count() > 1;
+    let column = if many { format!("Value #{id}") } else { "Value".to_owned() };
+    let organize = list(panel, "/transformations").filter(|t| t["id"] == "organize");
+    let renamed = organize
+        .filter_map(|t| t["options"]["renameByName"][&column].as_str())
+        .last()
+        .unwrap_or(&column);
+    let legend = text(target, "legendFormat");
+    let is_for = |matcher: &Value| {
+        let option = text(matcher, "options");
+        match text(matcher, "id") {
+            "byFrameRefID" => option == id,
+            "byName" => [&column, renamed, legend].contains(&option),
+            _ => false,
+        }
+    };
+    let overrides = list(panel, "/fieldConfig/overrides").filter(|o| is_for(&o["matcher"]));
+    let properties = overrides.flat_map(|o| list(o, "/properties")).filter(|p| p["id"] == "unit");
+    let own = properties.filter_map(|p| p["value"].as_str()).last();
+    own.unwrap_or_else(|| text(&panel["fieldConfig"]["defaults"], "unit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use promql_parser::parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::query::{Use, sin};
+
+    fn unit(text: &str) -> &'static str {
+        let mut found = Findings::default();
+        let unit = of(&parser::parse(text).expect("a query"), found.at("here"));
+        found.none();
+        unit.words()
+    }
+
+    #[test]
+    fn units_follow_through_an_expression() {
+        let bytes = "punctual_job_payload_bytes";
+        let wait = "punctual_job_wait_seconds";
+        for (text, expected) in [
+            ("punctual_store_size_bytes".to_owned(), "bytes"),
+            ("max(punctual_queue_depth) > 0".to_owned(), "a count"),
+            ("rate(punctual_attempts_started_total[5m])".to_owned(), "a count a second"),
+            ("increase(punctual_attempts_started_total[5m])".to_owned(), "a count"),
+            ("rate(process_cpu_seconds_total[5m])".to_owned(), "seconds a second"),
+            (format!("rate({bytes}_sum[5m])"), "bytes a second"),
+            (format!("rate({bytes}_sum[5m]) / (rate({bytes}_count[5m]) > 0)"), "bytes"),
+            (format!("histogram_quantile(0.9, sum by (le) (rate({wait}_bucket[5m])))"), "seconds"),
+            (format!("sum(increase({wait}_bucket[5m]))"), "a count"),
+            ("process_open_fds / process_max_fds".to_owned(), "a ratio"),
+            ("time() - max(process_start_time_seconds)".to_owned(), "seconds"),
+            ("count(punctual_store_size_bytes)".to_owned(), "a count"),
+            ("3 * punctual_task_interval_seconds + 10".to_owned(), "seconds"),
+            ("punctual_store_size_bytes > bool 5".to_owned(), "a count"),
+            ("5 < punctual_store_size_bytes".to_owned(), "bytes"),
+            ("1 - rate(up[1m]) / rate(up[1m])".to_owned(), "a ratio"),
+            ("vector(0) or up".to_owned(), "a number"),
+        ] {
+            assert_eq!(unit(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn like_meets_like() {
+        let max = |metric: &str| format!("max without (instance, pod) ({metric})");
+        let size = max("punctual_store_size_bytes");
+        let age = format!("{} - 1", max("punctual_task_interval_seconds"));
+        sin(Use::Alert, &format!("{size} > {age}")).only(
+            "here",
+            "`>` of bytes and seconds",
+            "compute with like and like",
+        );
+        sin(Use::Alert, &format!("{size} + {age} > 0")).only(
+            "here",
+            "`+` of bytes and seconds",
+            "compute with like and like",
+        );
+        sin(Use::Alert, &format!("{size} > {}", max("punctual_store_free_bytes"))).none();
+    }
+
+    fn shown_as(panel: &Value, expr: &str) -> Findings {
+        let mut found = Findings::default();
+        let panel = Panel { place: "panel".into(), json: panel };
+        let target = &panel.json["targets"][0];
+        check_panel(&panel, target, &parser::parse(expr).expect("a query"), found.at("panel"));
+        found
+    }
+
+    #[test]
+    fn a_panel_in_another_unit() {
+        let panel = |unit: &str| {
+            json!({"type": "timeseries", "targets": [{"refId": "A", "legendFormat": "age"}],
+                   "fieldConfig": {"defaults": {"unit": unit}}})
+        };
+        let age = "max(punctual_queue_oldest_pending_age_seconds)";
+        let rate = "rate(punctual_attempts_started_total[5m])";
+        shown_as(&panel("s"), age).none();
+        shown_as(&panel("ops"), rate).none();
+        shown_as(&panel("short"), age).only(
+            "panel",
+            "it is seconds, and is shown as short",
+            "set its unit to one of s,",
+        );
+        shown_as(&panel("s"), rate).only("panel", "a count a second, and is shown as s", "ops");
+        shown_as(&panel("bytes"), &format!("{age} / {age}")).only(
+            "panel",
+            "a ratio",
+            "percentunit",
+        );
+    }
+
+    #[test]
+    fn an_override_in_another_unit() {
+        let panel = |id: &str, option: &str| {
+            json!({"type": "table",
+            "targets": [{"refId": "A", "legendFormat": "age"}, {"refId": "B"}],
+            "transformations": [
+                {"id": "organize", "options": {"renameByName": {"Value #A": "Oldest"}}},
+            ],
+            "fieldConfig": {"defaults": {"unit": "s"}, "overrides": [
+                {"matcher": {"id": id, "options": option},
+                 "properties": [{"id": "unit", "value": "bytes"}]},
+            ]}})
+        };
+        let age = "max(punctual_queue_oldest_pending_age_seconds)";
+        for (id, option) in
+            [("byFrameRefID", "A"), ("byName", "Oldest"), ("byName", "Value #A"), ("byName", "age")]
+        {
+            shown_as(&panel(id, option), age).only("panel", "shown as bytes", "one of s");
+        }
+        shown_as(&panel("byFrameRefID", "B"), age).none();
+    }
+
+    #[test]
+    fn a_heatmap_shows_its_buckets() {
+        let panel = json!({"type": "heatmap", "targets": [{"refId": "A"}],
+                           "fieldConfig": {"defaults": {"unit": "bytes"}}});
+        let buckets = |metric: &str| format!("sum by (le) (increase({metric}_bucket[5m]))");
+        shown_as(&panel, &buckets("punctual_job_payload_bytes")).none();
+        shown_as(&panel, &buckets("punctual_job_wait_seconds"))
+            .only("panel", "seconds", "one of s");
+    }
+}
