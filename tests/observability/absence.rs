@@ -134,8 +134,8 @@ mod tests {
             format!("{DEPTH} and ({STARTS} == bool 0) > 0"),
             format!("{DEPTH} unless {STARTS} == 0"),
             format!("{STARTS} < 1"),
-            format!("{STARTS} < max without (instance, pod) (punctual_queue_depth)"),
-            format!("max without (instance, pod) (punctual_queue_depth) > {STARTS}"),
+            format!("{STARTS} < 2 * {STARTS}"),
+            format!("2 * {STARTS} > {STARTS}"),
         ] {
             alert(&quiet).only("here", wrong, cure);
         }

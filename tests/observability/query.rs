@@ -84,7 +84,7 @@ pub fn check(
     scope::check(&expr, used, world, found);
     conventions::check(&expr, used, world, found);
     absence::check(&expr, used, world, found);
-    ratios::check(&expr, found);
+    ratios::check(&expr, used, found);
     units::check(&expr, found);
     thresholds::check(&expr, found);
     Some(shape::of(&expr, world, found))

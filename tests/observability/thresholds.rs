@@ -22,7 +22,8 @@ use crate::terms::{constant, is_comparison, names, operators};
 /// chance, and why it is no copy of it.
 const CHANCE: &[(&str, f64, &str)] = &[];
 
-/// The defaults that are numbers of this unit, by key. Whole numbers without one are counts.
+/// The defaults of this unit, by key. Whole numbers without one are left out: the configuration's
+/// (connections, attempts, labels) bound nothing that is exported, and agree with anything.
 fn defaults(of: Unit) -> BTreeMap<String, f64> {
     let sample: toml::Table = toml::from_str(&Config::sample_toml()).expect("the sample is TOML");
     let mut all = BTreeMap::new();
@@ -36,8 +37,9 @@ fn collect(prefix: &str, table: &toml::Table, all: &mut BTreeMap<String, (Unit, 
         match value {
             toml::Value::Table(inner) => collect(&format!("{key}."), inner, all),
             toml::Value::Integer(number) => {
-                let unit = if key.ends_with("_bytes") { Unit::Bytes } else { Unit::Jobs };
-                all.insert(key, (unit, *number as f64));
+                if key.ends_with("_bytes") {
+                    all.insert(key, (Unit::Bytes, *number as f64));
+                }
             }
             toml::Value::String(text) => {
                 let span = text.parse::<humantime::Duration>().ok();
@@ -71,9 +73,7 @@ fn size(text: &str) -> Option<f64> {
 /// The units of what an expression reads, of ours.
 fn units(expr: &Expr) -> Vec<Unit> {
     let metrics = names(expr).into_iter().filter_map(|name| known::metric(&name));
-    metrics
-        .map(|(metric, _)| if metric.unit == Unit::None { Unit::Jobs } else { metric.unit })
-        .collect()
+    metrics.map(|(metric, _)| metric.unit).collect()
 }
 
 fn judge(number: f64, unit: Unit, where_: &str, found: &mut Findings) {
@@ -127,7 +127,6 @@ fn steps(unit: &str, thresholds: &Value, place: &str, found: &mut Findings) {
     let unit = match unit {
         "s" | "dtdurations" => Unit::Seconds,
         "bytes" | "decbytes" => Unit::Bytes,
-        "short" | "none" => Unit::Jobs,
         _ => return,
     };
     for number in list(thresholds, "/steps").filter_map(|step| step["value"].as_f64()) {
@@ -138,7 +137,7 @@ fn steps(unit: &str, thresholds: &Value, place: &str, found: &mut Findings) {
 #[test]
 fn what_agrees_by_chance_is_a_default() {
     for (place, number, why) in CHANCE {
-        let all = [Unit::Seconds, Unit::Bytes, Unit::Jobs].map(defaults);
+        let all = [Unit::Seconds, Unit::Bytes].map(defaults);
         let known = all.iter().any(|all| all.values().any(|default| same(*default, *number)));
         assert!(known && !why.is_empty(), "{place}: {number} needs no excuse");
     }
@@ -157,7 +156,6 @@ mod tests {
         assert_eq!(defaults(Unit::Seconds)["jobs.retention.failed"], 604_800.0);
         assert_eq!(defaults(Unit::Bytes)["store.min_free"], 256e6);
         assert_eq!(defaults(Unit::Bytes)["jobs.max_payload_bytes"], 1_048_576.0);
-        assert_eq!(defaults(Unit::Jobs)["jobs.max_attempts"], 5.0);
     }
 
     #[test]

@@ -34,6 +34,8 @@ enum Unit {
     /// So much a second.
     Rate(Base),
     Ratio,
+    /// A count by a count: a share, or a mean.
+    Quotient,
     /// A number that stands in the expression.
     Number,
     Unknown,
@@ -51,6 +53,7 @@ impl Unit {
             // Seconds a second are processors.
             Self::Rate(Base::Seconds) => &["none", "short", "percentunit"],
             Self::Ratio => &["percentunit", "none"],
+            Self::Quotient => &["percentunit", "none", "short"],
             Self::Unknown => &[],
         }
     }
@@ -64,6 +67,7 @@ impl Unit {
             Self::Rate(Base::Bytes) => "bytes a second",
             Self::Rate(Base::Count) => "a count a second",
             Self::Ratio => "a ratio",
+            Self::Quotient => "a quotient of counts",
             Self::Number => "a number",
             Self::Unknown => "unknown",
         }
@@ -181,11 +185,13 @@ fn computed(binary: &BinaryExpr, left: Unit, right: Unit, found: &mut Findings) 
             (Unit::Number, other) | (other, Unit::Number) => other,
             // Yes or no, and how often.
             (Unit::Of(Base::Count), other) | (other, Unit::Of(Base::Count)) => other,
-            (Unit::Ratio, other) | (other, Unit::Ratio) => other,
+            (Unit::Ratio | Unit::Quotient, other) | (other, Unit::Ratio | Unit::Quotient) => other,
             _ => Unit::Unknown,
         },
         "/" => match (left, right) {
             (Unit::Unknown, _) | (_, Unit::Unknown) => Unit::Unknown,
+            (Unit::Of(Base::Count), Unit::Of(Base::Count))
+            | (Unit::Rate(Base::Count), Unit::Rate(Base::Count)) => Unit::Quotient,
             (one, other) if one == other => Unit::Ratio,
             (one, Unit::Number) => one,
             (Unit::Rate(base), Unit::Rate(Base::Count)) => Unit::Of(base),
@@ -274,13 +280,14 @@ mod tests {
             (format!("rate({bytes}_sum[5m]) / (rate({bytes}_count[5m]) > 0)"), "bytes"),
             (format!("histogram_quantile(0.9, sum by (le) (rate({wait}_bucket[5m])))"), "seconds"),
             (format!("sum(increase({wait}_bucket[5m]))"), "a count"),
-            ("process_open_fds / process_max_fds".to_owned(), "a ratio"),
+            ("process_open_fds / process_max_fds".to_owned(), "a quotient of counts"),
+            ("punctual_store_free_bytes / punctual_store_size_bytes".to_owned(), "a ratio"),
             ("time() - max(process_start_time_seconds)".to_owned(), "seconds"),
             ("count(punctual_store_size_bytes)".to_owned(), "a count"),
             ("3 * punctual_task_interval_seconds + 10".to_owned(), "seconds"),
             ("punctual_store_size_bytes > bool 5".to_owned(), "a count"),
             ("5 < punctual_store_size_bytes".to_owned(), "bytes"),
-            ("1 - rate(up[1m]) / rate(up[1m])".to_owned(), "a ratio"),
+            ("1 - rate(up[1m]) / rate(up[1m])".to_owned(), "a quotient of counts"),
             ("vector(0) or up".to_owned(), "a number"),
         ] {
             assert_eq!(unit(&text), expected, "{text}");
@@ -291,7 +298,7 @@ mod tests {
     fn like_meets_like() {
         let max = |metric: &str| format!("max without (instance, pod) ({metric})");
         let size = max("punctual_store_size_bytes");
-        let age = format!("{} - 1", max("punctual_task_interval_seconds"));
+        let age = "max without (instance, pod, task) (punctual_task_interval_seconds)";
         sin(Use::Alert, &format!("{size} > {age}")).only(
             "here",
             "`>` of bytes and seconds",
