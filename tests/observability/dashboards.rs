@@ -211,12 +211,25 @@ fn every_dashboard_keeps_the_contract() {
     found.none();
 }
 
+/// No two have the same uid or title.
+fn check_apart(all: &[Dashboard], found: &mut Findings) {
+    for key in ["uid", "title"] {
+        let mut known = BTreeSet::new();
+        for dashboard in all {
+            let own = text(&dashboard.json, key);
+            if own.is_empty() || !known.insert(own) {
+                found.at(&*dashboard.file);
+                found.say(format!("its {key} \"{own}\" is not its own"), "choose another");
+            }
+        }
+    }
+}
+
 #[test]
 fn dashboards_are_told_apart() {
-    let all = ours();
-    assert_eq!(uids().len(), all.len(), "uids are unique");
-    let titles: BTreeSet<&str> = all.iter().map(|d| text(&d.json, "title")).collect();
-    assert_eq!(titles.len(), all.len(), "titles are unique");
+    let mut found = Findings::default();
+    check_apart(&ours(), &mut found);
+    found.none();
 }
 
 #[cfg(test)]

@@ -22,9 +22,8 @@ pub fn check(url: &str, found: &mut Findings) {
         return;
     }
     let text = files::read(&file);
-    let mut headings = text
-        .lines()
-        .filter_map(|line| line.starts_with('#').then(|| anchor(line.trim_start_matches('#'))));
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    let mut headings = headings.map(|line| anchor(line.trim_start_matches('#')));
     if !heading.is_empty() && !headings.any(|known| known == heading) {
         found.say(
             format!("it links to {file}#{heading}, and no heading is called so"),

@@ -152,10 +152,14 @@ mod tests {
 
     #[test]
     fn defaults_are_read() {
-        assert_eq!(defaults(Unit::Seconds)["watchdog.stuck_after"], 300.0);
-        assert_eq!(defaults(Unit::Seconds)["jobs.retention.failed"], 604_800.0);
-        assert_eq!(defaults(Unit::Bytes)["store.min_free"], 256e6);
-        assert_eq!(defaults(Unit::Bytes)["jobs.max_payload_bytes"], 1_048_576.0);
+        for (unit, key, expected) in [
+            (Unit::Seconds, "watchdog.stuck_after", 300.0),
+            (Unit::Seconds, "jobs.retention.failed", 604_800.0),
+            (Unit::Bytes, "store.min_free", 256e6),
+            (Unit::Bytes, "jobs.max_payload_bytes", 1_048_576.0),
+        ] {
+            assert!(same(defaults(unit)[key], expected), "{key}: {:?}", defaults(unit));
+        }
     }
 
     #[test]

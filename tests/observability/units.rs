@@ -181,11 +181,10 @@ fn computed(binary: &BinaryExpr, left: Unit, right: Unit, found: &mut Findings) 
                 left
             }
         }
+        // Times how often, which share, or yes or no.
         "*" => match (left, right) {
-            (Unit::Number, other) | (other, Unit::Number) => other,
-            // Yes or no, and how often.
-            (Unit::Of(Base::Count), other) | (other, Unit::Of(Base::Count)) => other,
-            (Unit::Ratio | Unit::Quotient, other) | (other, Unit::Ratio | Unit::Quotient) => other,
+            (Unit::Number | Unit::Of(Base::Count) | Unit::Ratio | Unit::Quotient, other)
+            | (other, Unit::Number | Unit::Of(Base::Count) | Unit::Ratio | Unit::Quotient) => other,
             _ => Unit::Unknown,
         },
         "/" => match (left, right) {
@@ -193,9 +192,8 @@ fn computed(binary: &BinaryExpr, left: Unit, right: Unit, found: &mut Findings) 
             (Unit::Of(Base::Count), Unit::Of(Base::Count))
             | (Unit::Rate(Base::Count), Unit::Rate(Base::Count)) => Unit::Quotient,
             (one, other) if one == other => Unit::Ratio,
-            (one, Unit::Number) => one,
+            (one, Unit::Number | Unit::Of(Base::Count)) => one,
             (Unit::Rate(base), Unit::Rate(Base::Count)) => Unit::Of(base),
-            (one, Unit::Of(Base::Count)) => one,
             (Unit::Of(base), Unit::Of(Base::Seconds)) => Unit::Rate(base),
             _ => Unit::Unknown,
         },
