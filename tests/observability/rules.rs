@@ -232,7 +232,7 @@ mod tests {
         alert(&format!("annotations:\n  dashboard_url: {url}")).only(
             "PunctualX",
             "there is no dashboard punctual-cue",
-            "punctual-overview",
+            "punctual-overview, punctual-queue",
         );
         let url = "https://punctual.example/docs/RUNBOOKS.md#punctualx";
         alert(&format!("annotations:\n  runbook_url: {url}")).only(
