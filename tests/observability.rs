@@ -30,6 +30,13 @@
 //!   instance it may stand as it is. A moment (`…_timestamp_seconds`, `process_start_time_seconds`)
 //!   only becomes an age (`time() - x`, `timestamp(x) - x`) or is counted with `changes`. Only an
 //!   annotation may use a moment as such.
+//! - *scope process*: rates of what each replica counts are added, before anything else is done to
+//!   the replicas.
+//! - *nothing*: no alarm is silent because the series that should tell is not there (`absence`), no
+//!   ratio of flows divides by nothing (`ratios`), no bound copies a default of the configuration
+//!   (`thresholds`).
+//! - *units*: like is added to and compared with like, and panels show what is measured (`units`).
+//! - *links* lead to dashboards, variables, documents and headings that there are.
 //! - *retained*: of `punctual_jobs` the finished states count what is still kept: no rate and no
 //!   ratio over them.
 //! - *rule files* aggregate `without`, so that a target's other labels keep fleets apart;
@@ -41,6 +48,12 @@
 //! store-scope gauge has its recording rule. Dashboards are complete panel by panel. The names that
 //! others rely on (alerts, recordings, dashboards, panels) are kept in a snapshot, so that none goes
 //! unnoticed.
+//!
+//! # Answers
+//!
+//! Prometheus scrapes a server through a scenario, with the rules loaded. Every query of every
+//! dashboard and every recording rule returns a number then, unless the panel says when it is right
+//! to be empty.
 //!
 //! Every check is itself tested on a small sin that it must catch, with a message that says where
 //! and what to do.
@@ -55,6 +68,17 @@ mod kit;
 #[path = "support/server.rs"]
 mod server;
 
+#[path = "traces/collector.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod collector;
+#[path = "faults/daemon.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod daemon;
+
+#[path = "observability/absence.rs"]
+mod absence;
+#[path = "observability/answers.rs"]
+mod answers;
 #[path = "observability/conventions.rs"]
 mod conventions;
 #[path = "observability/coverage.rs"]
@@ -73,16 +97,22 @@ mod finding;
 mod known;
 #[path = "observability/legends.rs"]
 mod legends;
+#[path = "observability/links.rs"]
+mod links;
 #[path = "observability/live.rs"]
 mod live;
 #[path = "observability/matching.rs"]
 mod matching;
 #[path = "observability/panels.rs"]
 mod panels;
+#[path = "observability/prometheus.rs"]
+mod prometheus;
 #[path = "observability/public_names.rs"]
 mod public_names;
 #[path = "observability/query.rs"]
 mod query;
+#[path = "observability/ratios.rs"]
+mod ratios;
 #[path = "observability/recorded.rs"]
 mod recorded;
 #[path = "observability/rules.rs"]
@@ -99,5 +129,11 @@ mod selectors;
 mod shape;
 #[path = "observability/templates.rs"]
 mod templates;
+#[path = "observability/terms.rs"]
+mod terms;
+#[path = "observability/thresholds.rs"]
+mod thresholds;
+#[path = "observability/units.rs"]
+mod units;
 #[path = "observability/values.rs"]
 mod values;

@@ -247,3 +247,19 @@ fn links_that_lead_nowhere() {
     );
     sin(url, json!("/d/punctual-queue?${kind:queryparam}")).only(file, "sets $kind", "set");
 }
+
+#[test]
+fn dashboards_that_are_called_the_same() {
+    let of = |key: &str| {
+        let mut twin = innocent();
+        twin.file = "dashboards/twin.json".to_owned();
+        (twin.json["uid"], twin.json["title"]) = (json!("punctual-twin"), json!("Twin"));
+        twin.json[key] = innocent().json[key].clone();
+        let mut found = Findings::default();
+        check_apart(&[innocent(), twin], &mut found);
+        found
+    };
+    of("schemaVersion").none();
+    of("uid").only("twin.json", "its uid \"punctual-sins\" is not its own", "choose another");
+    of("title").only("twin.json", "its title \"Sins\" is not its own", "choose another");
+}

@@ -9,7 +9,7 @@ use crate::finding::Findings;
 use crate::known::World;
 use crate::query::{self, Use, Variables};
 use crate::shape::Shape;
-use crate::{conventions, files, legends, panels, rules, scope};
+use crate::{conventions, files, legends, links, panels, rules, scope, thresholds, units};
 
 pub struct Dashboard {
     pub file: String,
@@ -83,10 +83,15 @@ impl Dashboard {
                 let (id, expr) = (text(target, "refId"), text(target, "expr"));
                 found.at(format!("{}, query {id}", panel.place));
                 let shape = query::check(Use::Panel, expr, &variables, world, found);
+                let mut ignored = Findings::default();
+                if let Some(expr) = query::parse(Use::Panel, expr, &variables, &mut ignored) {
+                    units::check_panel(&panel, target, &expr, found);
+                }
                 if let Some(Shape::Series(labels)) = shape {
                     results.push(legends::Result { target, labels });
                 }
             }
+            thresholds::check_panel(&panel, found.at(&*panel.place));
             // Where a query is wrong, nothing can be said about its columns.
             if results.len() == list(panel.json, "/targets").count() {
                 legends::check(&panel, &results, &variables, world, found);
@@ -125,12 +130,12 @@ impl Dashboard {
     }
 }
 
-fn query_text(variable: &Value) -> &str {
+pub fn query_text(variable: &Value) -> &str {
     variable["query"]["query"].as_str().unwrap_or_default()
 }
 
 /// `label_values(SELECTOR, LABEL)`.
-fn label_values(query: &str) -> Option<(&str, &str)> {
+pub fn label_values(query: &str) -> Option<(&str, &str)> {
     let inner = query.strip_prefix("label_values(")?.strip_suffix(')')?;
     let (selector, label) = inner.rsplit_once(',')?;
     Some((selector.trim(), label.trim()))
@@ -172,8 +177,10 @@ fn check_variable(
     });
 }
 
-/// A link to a dashboard leads to one of ours, and sets variables that it has.
+/// A link to a dashboard leads to one of ours, and sets variables that it has. Links to documents
+/// lead somewhere too.
 pub fn check_link(url: &str, uids: &Uids, found: &mut Findings) {
+    links::check(url, found);
     let Some((_, behind)) = url.split_once("/d/") else { return };
     let uid = behind.split(['?', '/']).next().unwrap_or_default();
     let Some(variables) = uids.get(uid) else {
@@ -204,12 +211,25 @@ fn every_dashboard_keeps_the_contract() {
     found.none();
 }
 
+/// No two have the same uid or title.
+fn check_apart(all: &[Dashboard], found: &mut Findings) {
+    for key in ["uid", "title"] {
+        let mut known = BTreeSet::new();
+        for dashboard in all {
+            let own = text(&dashboard.json, key);
+            if own.is_empty() || !known.insert(own) {
+                found.at(&*dashboard.file);
+                found.say(format!("its {key} \"{own}\" is not its own"), "choose another");
+            }
+        }
+    }
+}
+
 #[test]
 fn dashboards_are_told_apart() {
-    let all = ours();
-    assert_eq!(uids().len(), all.len(), "uids are unique");
-    let titles: BTreeSet<&str> = all.iter().map(|d| text(&d.json, "title")).collect();
-    assert_eq!(titles.len(), all.len(), "titles are unique");
+    let mut found = Findings::default();
+    check_apart(&ours(), &mut found);
+    found.none();
 }
 
 #[cfg(test)]

@@ -141,6 +141,7 @@ mod tests {
     use crate::query::{Use, sin};
 
     const DEPTH: &str = "max without (instance, pod) (punctual_queue_depth)";
+    const LIMIT: &str = "max without (instance, pod) (punctual_queue_max_running)";
     const WORKERS: &str = "max without (instance, pod) (punctual_workers)";
     const STARTED: &str = "sum without (instance, pod) (rate(punctual_attempts_started_total[5m]))";
 
@@ -153,7 +154,7 @@ mod tests {
         alert(&format!("{DEPTH} > 0 unless {STARTED} > 0")).none();
         alert(&format!("{DEPTH} > 0 unless on (job, queue) {WORKERS} > 0")).none();
         alert(&format!("{DEPTH} > 0 unless ignoring (state) {WORKERS} > 0")).none();
-        alert(&format!("{DEPTH} / {STARTED} > 60")).none();
+        alert(&format!("{DEPTH} / ({STARTED} > 0) > 60")).none();
         let pinned = WORKERS.replace("workers", "workers{state=\"idle\"}");
         alert(&format!("{DEPTH} > ignoring (state) {pinned}")).none();
         alert(&format!("{WORKERS} > on (job, queue) group_left () {DEPTH}")).none();
@@ -178,7 +179,7 @@ mod tests {
             "`unless` matches on (kind), which is not there",
             "left is job, queue, right is job, queue",
         );
-        alert(&format!("{DEPTH} > ignoring (task) {STARTED}")).only(
+        alert(&format!("{DEPTH} > ignoring (task) {LIMIT}")).only(
             "here",
             "matches ignoring (task), which is not there",
             "left is",

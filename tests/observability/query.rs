@@ -7,7 +7,7 @@ use promql_parser::parser::{self, Expr};
 use crate::finding::Findings;
 use crate::known::World;
 use crate::shape::Shape;
-use crate::{conventions, scope, selectors, shape};
+use crate::{absence, conventions, ratios, scope, selectors, shape, thresholds, units};
 
 /// Where a query is used; not everything is right everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,14 @@ pub const RATE_INTERVAL_SECONDS: u64 = 97;
 
 /// `text` with each variable replaced: those that are known by something that tells them apart.
 pub fn replaced(text: &str, variables: &Variables) -> Result<String, String> {
+    substituted(text, |name| match name {
+        "__rate_interval" => Some(format!("{RATE_INTERVAL_SECONDS}s")),
+        _ => variables.contains_key(name).then(|| format!("{STANDS_FOR}{name}")),
+    })
+}
+
+/// `text` with `$name`, `${name}` and `${name:format}` replaced by what `value` says of the name.
+pub fn substituted(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -54,11 +62,8 @@ pub fn replaced(text: &str, variables: &Variables) -> Result<String, String> {
             let end = behind.find(word).unwrap_or(behind.len());
             (&behind[..end], end)
         };
-        let value = match name {
-            "__rate_interval" => format!("{RATE_INTERVAL_SECONDS}s"),
-            _ if variables.contains_key(name) => format!("{STANDS_FOR}{name}"),
-            _ => return Err(format!("${name} is no variable of the dashboard")),
-        };
+        let value =
+            value(name).ok_or_else(|| format!("${name} is no variable of the dashboard"))?;
         out.push_str(&value);
         rest = &behind[end..];
     }
@@ -78,6 +83,10 @@ pub fn check(
     selectors::check(&expr, variables, world, found);
     scope::check(&expr, used, world, found);
     conventions::check(&expr, used, world, found);
+    absence::check(&expr, used, world, found);
+    ratios::check(&expr, used, found);
+    units::check(&expr, found);
+    thresholds::check(&expr, found);
     Some(shape::of(&expr, world, found))
 }
 

@@ -121,8 +121,10 @@ pub fn check(rule: &Rule, world: &World, found: &mut Findings) {
     for text in rule.labels.values().chain(rule.annotations.values()) {
         templates::check(text, &labels, world, found);
     }
-    if let Some(url) = rule.annotations.get("dashboard_url") {
-        dashboards::check_link(url, &dashboards::uids(), found);
+    for key in ["dashboard_url", "runbook_url"] {
+        if let Some(url) = rule.annotations.get(key) {
+            dashboards::check_link(url, &dashboards::uids(), found);
+        }
     }
 }
 
@@ -231,6 +233,12 @@ mod tests {
             "PunctualX",
             "there is no dashboard punctual-cue",
             "punctual-overview, punctual-queue",
+        );
+        let url = "https://punctual.example/docs/RUNBOOKS.md#punctualx";
+        alert(&format!("annotations:\n  runbook_url: {url}")).only(
+            "PunctualX",
+            "docs/RUNBOOKS.md#punctualx, and no heading",
+            "write the section",
         );
     }
 

@@ -91,17 +91,20 @@ pub const MOVED: &[Moved] = &[
 ];
 
 pub fn server() -> Server {
+    server_with(&[])
+}
+
+/// With more settings.
+pub fn server_with(more: &[(&str, &str)]) -> Server {
     // Declared ones show before their first job, others with it.
     let file = "[queues.narrow]\nmax_running = 1\n[queues.mail]\nretention.cancelled = \"1s\"\n";
-    live::start(
-        file,
-        &[
-            ("JOBS__SYNC_WINDOW", "20s"),
-            ("JOBS__MAX_PAYLOAD_BYTES", "2000"),
-            ("TASKS__REAPER", "50ms"),
-            ("TASKS__RETENTION", "50ms"),
-        ],
-    )
+    let settings = [
+        ("JOBS__SYNC_WINDOW", "20s"),
+        ("JOBS__MAX_PAYLOAD_BYTES", "2000"),
+        ("TASKS__REAPER", "50ms"),
+        ("TASKS__RETENTION", "50ms"),
+    ];
+    live::start(file, &[&settings, more].concat())
 }
 
 /// The real worker, killed at the end.

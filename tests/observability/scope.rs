@@ -116,7 +116,7 @@ pub fn check(expr: &Expr, used: Use, world: &World, found: &mut Findings) {
             bucket(name, selector, path, found);
         }
         match metric.scope {
-            Scope::Process => {}
+            Scope::Process => events(name, path, found),
             Scope::Store => fact(name, path, found),
             Scope::Liveness => {
                 alive(name, path, found);
@@ -189,6 +189,20 @@ fn fact(name: &str, path: &[Step<'_>], found: &mut Findings) {
         None => found.say(
             format!("every replica tells {name}, and instance or pod is still there"),
             format!("combine them: max without (instance, pod) ({name})"),
+        ),
+    }
+}
+
+/// What each replica counts of its own adds up; the most or the mean of them is nobody's number.
+fn events(name: &str, path: &[Step<'_>], found: &mut Findings) {
+    if !path.last().is_some_and(|step| step.calls(&RATES)) {
+        return;
+    }
+    match combined(path) {
+        Some("sum" | "count" | "group") | None => {}
+        Some(op) => found.say(
+            format!("{op} over the replicas of a rate of {name}, which each counts for itself"),
+            format!("add them: sum without (instance, pod) (rate({name}[…]))"),
         ),
     }
 }

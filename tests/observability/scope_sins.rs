@@ -168,3 +168,24 @@ fn a_rate_or_a_ratio_over_what_is_kept() {
     alert(&format!("{running} / ignoring (state) ({} > 0)", max(r#"{state="pending"}"#))).none();
     alert(&format!("{failed} > 100")).none();
 }
+
+#[test]
+fn events_that_are_not_added() {
+    let rate = "rate(punctual_attempts_started_total[5m])";
+    for op in ["max", "min", "avg"] {
+        alert(&format!("{op} without (instance, pod) ({rate}) > 1")).only(
+            "here",
+            &format!("{op} over the replicas of a rate of punctual_attempts_started_total"),
+            "add them: sum without (instance, pod)",
+        );
+    }
+    alert(&format!("max without (queue) (avg without (instance, pod) ({rate})) > 1")).only(
+        "here",
+        "avg over the replicas",
+        "add them",
+    );
+    alert(&format!("max without (queue) (sum without (instance, pod) ({rate})) > 1")).none();
+    // The busiest of them.
+    alert(&format!("{rate} > 1")).none();
+    alert(&format!("max without (queue) ({rate}) > 1")).none();
+}
