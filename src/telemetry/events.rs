@@ -18,7 +18,8 @@ use super::instruments::{
     QueueInstruments,
 };
 use super::labels::{
-    self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, SpanExport, SpanLoss, Task,
+    self, CappedLabel, Direction, ErrorClass, Finished, LateReason, Method, Run, SpanExport,
+    SpanLoss, Task, Timing,
 };
 use super::sample::{Latest, Monotonic, Row};
 use super::slots::Slots;
@@ -129,8 +130,11 @@ impl Events {
         }))
     }
 
-    fn queue<R>(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments) -> R) -> R {
-        self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it)
+    /// The server's own queues count nowhere.
+    fn queue(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments)) {
+        if !queue.is_reserved() {
+            self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it);
+        }
     }
 
     /// A submission's outcome; exactly once for each. `None` when it was refused before its
@@ -154,6 +158,9 @@ impl Events {
 
     /// A lease was given, `wait` after the job became eligible.
     pub fn attempt_started(&self, queue: &Name, kind: &Name, wait: Duration) {
+        if queue.is_reserved() {
+            return;
+        }
         // What is counted when it ends must be there before.
         self.0.kinds.admit(kind.as_str(), |label| self.0.by_kind.resolve(label));
         self.queue(queue, |q| {
@@ -174,6 +181,9 @@ impl Events {
         outcome: AttemptOutcome,
         run: Duration,
     ) {
+        if queue.is_reserved() {
+            return;
+        }
         self.queue(queue, |q| {
             q.attempts[outcome as usize].inc();
             if let Some(outcome) = Run::of(outcome) {
@@ -357,6 +367,47 @@ impl Events {
     /// What a recount found: the kept counter of `status` minus the exact number.
     pub fn drift(&self, status: Status, jobs: i64) {
         self.0.latest.set_drift(status, jobs);
+    }
+
+    /// This process sends canaries. The last that came back counts from the start of the process,
+    /// so that it is noticed when none ever does.
+    pub fn canary_registered(&self) {
+        self.0.process.canary_success().set(self.0.started_at);
+    }
+
+    /// A job of our own came back completed at `at`, `took` after it was submitted.
+    pub fn canary_succeeded(&self, took: Duration, at: Timestamp) {
+        self.0.process.canary_duration.observe(took.as_secs_f64());
+        self.0.process.canary_success().set(unix_seconds(at));
+    }
+
+    pub fn canary_failed(&self) {
+        self.0.process.canary_failures.inc();
+    }
+
+    /// A job ended `offset` before (`early`) or after the moment that its client was advised.
+    pub fn retry_after_offset(&self, direction: Direction, offset: Duration) {
+        self.0.process.retry_after_offset[direction as usize].observe(offset.as_secs_f64());
+    }
+
+    /// A question for a job's status was answered.
+    pub fn status_poll(&self, timing: Timing) {
+        self.0.process.status_polls[timing as usize].inc();
+    }
+
+    /// Whether this process does the store's maintenance from now on.
+    pub fn leads(&self, leads: bool) {
+        self.0.process.leader.set(leads.into());
+    }
+
+    /// How far engine time is ahead of the machine's clock.
+    pub fn clock_skew(&self, ahead: Duration) {
+        self.0.process.clock_skew.set(ahead.as_secs_f64());
+    }
+
+    /// A task was woken this much later than it had asked for.
+    pub fn scheduling_delay(&self, late: Duration) {
+        self.0.process.scheduling_delay.observe(late.as_secs_f64());
     }
 
     pub fn span_ended(&self) {
