@@ -145,7 +145,10 @@ mod tests {
         for n in 0..last {
             advice.tell(id(n), at(1));
         }
-        let held = |shard: &Mutex<Shard>| lock(shard).young.len() + lock(shard).old.len();
+        let held = |shard: &Mutex<Shard>| {
+            let shard = lock(shard);
+            shard.young.len() + shard.old.len()
+        };
         assert!(advice.shards.iter().map(held).sum::<usize>() <= LIMIT);
         assert_eq!(advice.take(id(0)), None);
         for n in last - LIMIT as u32 / 4..last {

@@ -171,7 +171,9 @@ impl Engine {
                 }
             })
             .collect();
-        accepted.iter().for_each(|accepted| self.advised(&accepted.view));
+        for one in &accepted {
+            self.advised(&one.view);
+        }
         Ok(accepted)
     }
 

@@ -99,7 +99,7 @@ mod tests {
         let shown = || -> Vec<f64> {
             let families = process.collect();
             let cpu = families.iter().filter(|f| f.name() == c::PROCESS_CPU.name);
-            cpu.flat_map(|f| f.get_metric().iter().map(|m| m.get_counter().value())).collect()
+            cpu.flat_map(|f| f.get_metric().iter().map(|m| m.get_counter().get_value())).collect()
         };
         // Work until the kernel has counted a tick: then there is a fraction, by that measure.
         let cpu = std::iter::repeat_with(|| {
