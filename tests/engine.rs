@@ -26,6 +26,8 @@ use punctual::telemetry::events::{Events, Settings as TelemetrySettings};
 use punctual::telemetry::labels::TaskOutcome;
 use punctual::telemetry::spans::Spans;
 
+#[path = "engine/ours.rs"]
+mod ours;
 #[path = "engine/watch.rs"]
 mod watch;
 
