@@ -198,7 +198,7 @@ async fn what_is_the_servers_own_cannot_be_named() {
     server.post("/v1/claims", &claim).await.wrong(&wrong);
     let wrong = ["/claim/queues/1 pattern", "/claim/kinds/0 pattern"];
     let settle = json!({"worker_id": "w", "settlements": [],
-                        "claim": {"queues": ["q", "_canary"], "kinds": ["system.canary"]}});
+                        "claim": claim});
     server.post("/v1/settlements", &settle).await.wrong(&wrong);
     for what in ["jobs", "episodes"] {
         for filter in ["queue=_canary", "kind=system.canary", "kind=system"] {
