@@ -14,7 +14,9 @@
 //!
 //! It must not know: HTTP, status codes, SQL, configuration files.
 
+mod advice;
 mod aftermath;
+mod canary;
 mod clock;
 mod drill;
 mod entropy;
@@ -29,6 +31,7 @@ mod outlook;
 mod parked;
 mod pauses;
 mod presence;
+mod pulse;
 pub mod reaper;
 mod sampler;
 mod submit;
@@ -131,6 +134,7 @@ struct Inner {
     mint: IdMint,
     medians: Mutex<Medians>,
     limits: Limits,
+    advice: advice::Advice,
     jobs: JobWaiters,
     claims: CarPark,
     roll: Mutex<Roll>,
@@ -404,6 +408,7 @@ impl Engine {
             mint,
             medians: Mutex::new(Medians::default()),
             limits,
+            advice: advice::Advice::default(),
             jobs: JobWaiters::default(),
             claims: CarPark::default(),
             roll: Mutex::new(Roll::default()),
@@ -425,6 +430,9 @@ impl Engine {
     /// Everything there is to scrape. Never touches the store.
     pub fn metrics(&self, format: Format) -> String {
         self.0.events.store_degraded(self.0.health.is_degraded());
+        // One process has the embedded store to itself, so whoever maintains it leads.
+        self.0.events.leads(self.0.tasks.runs(tasks::REAPER) && !self.is_draining());
+        self.0.events.clock_skew(self.0.clock.ahead());
         self.0.events.render(format)
     }
 

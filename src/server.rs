@@ -143,6 +143,7 @@ impl Server {
             retention: config.tasks.retention,
             reconcile: config.tasks.reconcile,
             watchdog: config.watchdog.interval,
+            canary: config.tasks.canary,
         });
         let router = http::router(engine.clone(), http_settings(config, addr));
         let (stop, stopped) = watch::channel(false);

@@ -25,6 +25,8 @@ mod families;
 mod instruments;
 pub mod labels;
 pub mod logging;
+#[cfg(target_os = "linux")]
+mod process;
 mod sample;
 mod slots;
 pub mod spans;

@@ -13,6 +13,10 @@ mod kit;
 #[path = "api/wire.rs"]
 mod wire;
 
+#[path = "api/advice.rs"]
+mod advice;
+#[path = "api/canary.rs"]
+mod canary;
 #[path = "api/claims.rs"]
 mod claims;
 #[path = "api/connections.rs"]

@@ -159,6 +159,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         sampler: span(base("tasks", "sampler")),
         retention: span(base("tasks", "retention")),
         reconcile: span(base("tasks", "reconcile")),
+        canary: span_or_off(base("tasks", "canary")),
     };
     let mode = match word(base("auth", "mode")) {
         "off" => AuthMode::Off,

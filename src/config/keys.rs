@@ -326,6 +326,14 @@ pub(super) const SECTIONS: &[Section] = &[
                 "10m",
                 "Recounts the jobs and compares with the running counters.",
             ),
+            Key::new(
+                "canary",
+                ms_or_off(100, HOUR),
+                "1m",
+                "Sends a job of the server's own through submission, claim and completion, to see \
+                 that work gets through. It shows in no list, count or queue. `\"off\"`: none is \
+                 sent.",
+            ),
         ],
     },
     Section {

@@ -23,10 +23,25 @@ impl Name {
         Self(Arc::from(text))
     }
 
+    /// The name of something of the server's own, such as a queue that clients neither see nor
+    /// name: no text that comes in from outside is one.
+    pub(crate) fn ours(text: &'static str) -> Self {
+        debug_assert!(text.starts_with(OURS) || is_reserved_kind(text), "{text}");
+        Self::trusted(text)
+    }
+
+    /// Whether it is a queue of the server's own.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(OURS)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// How the names of the server's own queues begin.
+const OURS: char = '_';
 
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -112,6 +127,12 @@ mod tests {
     fn reserved_kinds() {
         assert!(is_reserved_kind("system.canary") && is_reserved_kind("system"));
         assert!(!is_reserved_kind("systemic"));
+    }
+
+    #[test]
+    fn reserved_queues_cannot_come_from_outside() {
+        assert!(Name::ours("_canary").is_reserved() && Name::parse("_canary").is_none());
+        assert!(!Name::parse("a_").unwrap().is_reserved());
     }
 
     #[test]

@@ -90,6 +90,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Timestamp;
     /// How far the wall clock has jumped forward in one step since last asked; zero normally.
     fn take_step(&self) -> Duration;
+    /// How far engine time is ahead of the wall clock: what that was set back, less what has
+    /// passed since.
+    fn ahead(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A clock step longer than this makes leases unjudgeable, so they are extended first.

@@ -18,6 +18,9 @@ impl Engine {
         if t.change == Change::Unchanged {
             return;
         }
+        if t.queue.is_reserved() {
+            return self.after_ours(t);
+        }
         let recorded = if t.attempt_ended { self.attempt_ended(t) } else { None };
         let events = &self.0.events;
         match t.change {
@@ -61,6 +64,20 @@ impl Engine {
             // There is room for one more.
             self.0.claims.wake(&t.queue, None, 1);
         }
+        match t.job.finished_at {
+            Some(finished) if t.change != Change::Deleted => {
+                self.0.jobs.ended(t.id, finished);
+                self.advice_ends(t.id, finished);
+            }
+            Some(_) | None => self.0.jobs.changed(t.id),
+        }
+    }
+
+    /// Jobs of the server's own are told to nobody but who waits for them.
+    fn after_ours(&self, t: &Transition) {
+        if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
+            self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+        }
         self.0.jobs.changed(t.id);
     }
 
@@ -96,6 +113,10 @@ impl Engine {
         let now = self.now();
         for leased in &claimed.jobs {
             let spec = &leased.spec;
+            if spec.queue.is_reserved() {
+                self.0.jobs.changed(spec.id);
+                continue;
+            }
             let wait = leased
                 .job
                 .started_at

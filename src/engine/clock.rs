@@ -36,4 +36,9 @@ impl Clock for WallClock {
     fn take_step(&self) -> Duration {
         self.follower.take_step()
     }
+
+    fn ahead(&self) -> Duration {
+        let wall = Self::wall();
+        self.follower.read(wall, self.started.elapsed()).since(wall)
+    }
 }

@@ -408,6 +408,10 @@ impl Roll {
 
 impl Engine {
     pub(super) fn saw_claim(&self, order: &ClaimOrder) {
+        // Whoever works for the server itself is no worker.
+        if order.queues.iter().all(Name::is_reserved) {
+            return;
+        }
         let now = self.now();
         self.roll().saw_claim(order, now);
     }
@@ -418,6 +422,9 @@ impl Engine {
     }
 
     pub(super) fn saw_holder(&self, worker: &WorkerId, sign: Sign, queue: &Name, kind: &Name) {
+        if queue.is_reserved() {
+            return;
+        }
         let now = self.now();
         self.roll().saw_holder(worker, sign, queue, kind, now);
     }

@@ -13,6 +13,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
 
 use super::traces::Publishing;
+use super::waiters::JobTicket;
 use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission, lock};
 
 impl Engine {
@@ -59,7 +60,7 @@ impl Engine {
                     fresh.job = job;
                 }
                 if window.is_zero() {
-                    return Ok(Accepted { view: self.view(fresh), replayed: false });
+                    return Ok(self.accepted(fresh, &early));
                 }
                 // The first look needs no store: nothing has changed until somebody says so.
                 let mut draining = self.0.draining.subscribe();
@@ -69,7 +70,7 @@ impl Engine {
                     _ = draining.wait_for(|draining| *draining) => false,
                 };
                 if !changed {
-                    return Ok(Accepted { view: self.view(fresh), replayed: false });
+                    return Ok(self.accepted(fresh, &early));
                 }
                 (fresh, false)
             }
@@ -95,7 +96,15 @@ impl Engine {
                 waited => waited?,
             }
         };
+        self.advised_new(&view, &early);
         Ok(Accepted { view, replayed })
+    }
+
+    /// A new job, told without another look at it.
+    fn accepted(&self, fresh: Record, early: &JobTicket<'_>) -> Accepted {
+        let view = self.view(fresh);
+        self.advised_new(&view, early);
+        Accepted { view, replayed: false }
     }
 
     /// All or nothing. The index is the first item that stands in the way.
@@ -149,8 +158,10 @@ impl Engine {
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
-        let accepted =
-            answers.into_iter().zip(fresh).map(|(answer, (mut fresh, _))| match answer {
+        let accepted: Vec<Accepted> = answers
+            .into_iter()
+            .zip(fresh)
+            .map(|(answer, (mut fresh, _))| match answer {
                 Submitted::Replayed(record) => {
                     Accepted { view: self.view(*record), replayed: true }
                 }
@@ -158,8 +169,12 @@ impl Engine {
                     self.look_at_standing(&mut fresh, now);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
-            });
-        Ok(accepted.collect())
+            })
+            .collect();
+        for one in &accepted {
+            self.advised(&one.view);
+        }
+        Ok(accepted)
     }
 
     /// Commits one job and, in the same commit, the claim of whoever waits for it; answers the job
@@ -205,7 +220,9 @@ impl Engine {
                 counted.all(outcome_of(answer));
             }
             if submitted == Some(Submitted::Created) {
-                engine.0.events.payload(size);
+                if !record.spec.queue.is_reserved() {
+                    engine.0.events.payload(size);
+                }
                 engine.published(publishing.as_ref());
                 if leased.is_none() {
                     engine.announce(&record);

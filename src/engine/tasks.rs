@@ -26,6 +26,9 @@ const HUNG_FLOOR: Duration = Duration::from_secs(30);
 const LATE_PERIODS: u32 = 3;
 const LATE_MARGIN: Duration = Duration::from_secs(10);
 
+/// The task that every process that maintains its store runs.
+pub(super) const REAPER: &str = "reaper";
+
 /// What a step says of itself: one line for people, or why it failed.
 pub type StepResult = Result<String, String>;
 type Step = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = StepResult> + Send>> + Send + Sync>;
@@ -104,6 +107,16 @@ impl Board {
         }
     }
 
+    /// Whether the task was started here.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    /// Keeps what is to end with the tasks.
+    pub(super) fn drive(&self, driver: JoinHandle<()>) {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,6 +135,29 @@ impl Engine {
         F: Fn(Engine) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = StepResult> + Send + 'static,
     {
+        self.start_bare_task(name, interval, move |engine| {
+            let run = step(engine.clone());
+            async move {
+                engine.drill(name).await?;
+                run.await
+            }
+        });
+    }
+
+    /// Lets happen to the task what a drill says.
+    pub(super) async fn drill(&self, task: &str) -> Result<(), String> {
+        match &self.0.settings.drill {
+            None => Ok(()),
+            Some(drill) => drill.befall(task).await,
+        }
+    }
+
+    /// The same for a step that asks for its drills itself.
+    pub(super) fn start_bare_task<F, Fut>(&self, name: &'static str, interval: Duration, step: F)
+    where
+        F: Fn(Engine) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = StepResult> + Send + 'static,
+    {
         let status = TaskStatus {
             name,
             interval,
@@ -136,21 +172,13 @@ impl Engine {
         self.0.tasks.lock().insert(name, Entry { status, run_began: None });
         self.0.events.task_registered(name, interval);
         let weak = Arc::downgrade(&self.0);
-        let drill = self.0.settings.drill.clone();
         let step: Step = {
             let weak = weak.clone();
             Arc::new(move || {
                 let Some(inner) = weak.upgrade() else {
                     return Box::pin(async { Err("the engine is gone".to_owned()) });
                 };
-                let run = step(Engine(inner));
-                match drill.clone() {
-                    None => Box::pin(run),
-                    Some(drill) => Box::pin(async move {
-                        drill.befall(name).await?;
-                        run.await
-                    }),
-                }
+                Box::pin(step(Engine(inner)))
             })
         };
         let driver = tokio::spawn(async move {
@@ -162,7 +190,7 @@ impl Engine {
                 Engine(inner).run_step(name, interval, &step).await;
             }
         });
-        self.0.tasks.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+        self.0.tasks.drive(driver);
     }
 
     /// One run, in a task of its own so that a panic ends the run and not the driver.

@@ -37,6 +37,9 @@ impl Engine {
         request: Option<TraceContext>,
         new: &mut NewJob,
     ) -> Option<Publishing> {
+        if new.spec.queue.is_reserved() {
+            return None;
+        }
         let begun = self.0.spans.publish(request);
         let stored = begun.map(|b| b.context).or(request);
         new.spec.traceparent = stored.map(|context| context.to_string());
@@ -67,6 +70,9 @@ impl Engine {
         // Weak: the store must not be what keeps the engine, and so itself.
         let inner = Arc::downgrade(&self.0);
         Some(Stamp::new(move |spec, job, eligible_since| {
+            if spec.queue.is_reserved() {
+                return None;
+            }
             let engine = Engine(inner.upgrade()?);
             let last = job.history.last();
             let previous = last.and_then(|a| a.trace_id.as_deref().zip(a.span_id.as_deref()));

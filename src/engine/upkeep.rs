@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::reaper::Reaper;
-use super::tasks::StepResult;
+use super::tasks::{REAPER, StepResult};
 use super::{Engine, TOMBSTONE_AGE};
 
 /// Jobs in one commit, so that clients' commits are not held up.
@@ -22,13 +22,15 @@ pub struct Periods {
     pub retention: Duration,
     pub reconcile: Duration,
     pub watchdog: Duration,
+    /// `None`: no canaries.
+    pub canary: Option<Duration>,
 }
 
 impl Engine {
     /// Starts all maintenance. Every task is one line here.
     pub fn start_tasks(&self, every: Periods) {
         let reaper = std::sync::Arc::new(Reaper::default());
-        self.start_task("reaper", every.reaper, move |engine| {
+        self.start_task(REAPER, every.reaper, move |engine| {
             let reaper = std::sync::Arc::clone(&reaper);
             async move { engine.reap(&reaper, every.reaper).await }
         });
@@ -42,6 +44,10 @@ impl Engine {
         self.start_task("presence", Duration::from_secs(5), |e| async move {
             e.write_presence(false).await
         });
+        if let Some(every) = every.canary {
+            self.start_canary(every);
+        }
+        self.start_pulse();
     }
 
     /// Makes due jobs claimable and wakes whoever waits for them.

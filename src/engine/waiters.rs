@@ -4,18 +4,36 @@
 //! A wake-up is a hint: the woken looks again, and what it finds in the store decides.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use super::lock;
 use crate::domain::id::JobId;
+use crate::domain::time::Timestamp;
+
+/// Not ended: no moment is that late.
+const NOT_ENDED: i64 = i64::MAX;
+
+/// What all who wait for one job share.
+#[derive(Debug)]
+struct Waited {
+    notify: Notify,
+    /// When the job ended, in milliseconds; [`NOT_ENDED`] before.
+    ended: AtomicI64,
+}
+
+impl Default for Waited {
+    fn default() -> Self {
+        Self { notify: Notify::new(), ended: AtomicI64::new(NOT_ENDED) }
+    }
+}
 
 /// Long-polls, by job.
 #[derive(Debug, Default)]
 pub(super) struct JobWaiters {
-    waiting: Mutex<HashMap<JobId, (Arc<Notify>, usize)>>,
+    waiting: Mutex<HashMap<JobId, (Arc<Waited>, usize)>>,
     /// Lets the common case, nobody waits, skip the lock.
     count: AtomicUsize,
 }
@@ -26,7 +44,7 @@ impl JobWaiters {
         let mut waiting = lock(&self.waiting);
         let entry = waiting.entry(id).or_default();
         entry.1 += 1;
-        JobTicket { waiters: self, id, notify: Arc::clone(&entry.0) }
+        JobTicket { waiters: self, id, waited: Arc::clone(&entry.0) }
     }
 
     /// The job has changed.
@@ -34,8 +52,19 @@ impl JobWaiters {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        if let Some((notify, _)) = lock(&self.waiting).get(&id) {
-            notify.notify_waiters();
+        if let Some((waited, _)) = lock(&self.waiting).get(&id) {
+            waited.notify.notify_waiters();
+        }
+    }
+
+    /// The job has changed, and will not again.
+    pub(super) fn ended(&self, id: JobId, at: Timestamp) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        if let Some((waited, _)) = lock(&self.waiting).get(&id) {
+            waited.ended.store(at.as_millis(), Ordering::SeqCst);
+            waited.notify.notify_waiters();
         }
     }
 }
@@ -45,13 +74,23 @@ impl JobWaiters {
 pub(super) struct JobTicket<'a> {
     waiters: &'a JobWaiters,
     id: JobId,
-    notify: Arc<Notify>,
+    waited: Arc<Waited>,
 }
 
 impl JobTicket<'_> {
     /// Make this future before looking at the job: it catches every change from then on.
     pub(super) fn change(&self) -> tokio::sync::futures::Notified<'_> {
-        self.notify.notified()
+        self.waited.notify.notified()
+    }
+
+    pub(super) fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// When the job ended, if it has since this ticket was made.
+    pub(super) fn ended(&self) -> Option<Timestamp> {
+        let at = self.waited.ended.load(Ordering::SeqCst);
+        (at != NOT_ENDED).then(|| Timestamp::from_millis(at))
     }
 }
 
@@ -82,6 +121,9 @@ mod tests {
         waiters.changed(JobId::from_bytes([2; 16]));
         waiters.changed(id);
         assert!(change.now_or_never().is_some());
+        assert_eq!(ticket.ended(), None);
+        waiters.ended(id, Timestamp::from_millis(7));
+        assert_eq!(ticket.ended(), Some(Timestamp::from_millis(7)));
         drop(ticket);
         assert!(lock(&waiters.waiting).is_empty());
     }

@@ -288,6 +288,7 @@ pub(super) async fn show(
             engine.wait_for_job(&caller, id, Some(version), wait, payload).await?
         }
     };
+    engine.status_answered(&view);
 
     let base = Base::of(api.settings(), &parts);
     let mut response = if known.is(view.record.job.version) {
@@ -353,6 +354,7 @@ pub(super) async fn result(
             response
         }
         ResultView::NotReady(view) => {
+            api.engine().advised(&view);
             return Err(Problem::not_ready(&view, &Base::of(api.settings(), &parts)));
         }
         ResultView::Failed(error) => return Err(Problem::failed(id, &error)),
@@ -385,6 +387,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(Code::InsufficientScope, "force is for operators; leave it out"));
     }
     let view = api.engine().cancel(&caller, id, wish.reason, wish.force).await?;
+    api.engine().advised(&view);
     let status =
         if view.status() == Status::Cancelled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let base = Base::of(api.settings(), &parts);

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Api;
 use super::links::Base;
 use super::problem::Problem;
-use super::query::{MOMENT, Query};
+use super::query::{KIND_RULE, MOMENT, Query, client_kind};
 use super::show::{self, With};
 use super::{limits, respond};
 use crate::domain::job::{PendingReason, Status};
@@ -56,7 +56,7 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
             "pending, running, completed, failed or cancelled",
             Status::parse,
         )?,
-        kind: query.value("kind", NAME_RULE, name)?,
+        kind: query.value("kind", KIND_RULE, client_kind)?,
         queue: query.value("queue", NAME_RULE, name)?,
         tag: query.value("tag", "a tag", some)?,
         pending_reason: query.value(

@@ -4,9 +4,18 @@ use axum::extract::Query as Pairs;
 use axum::http::Uri;
 
 use super::problem::{Code, Problem};
+use crate::domain::names::{Name, is_reserved_kind};
 
 /// What a parameter that is a moment must be.
 pub(super) const MOMENT: &str = "an RFC 3339 moment; mind that + is written %2B";
+
+pub(super) const KIND_RULE: &str =
+    "1 to 128 characters of a-z 0-9 . _ : -, the first a letter or digit, and not system.*";
+
+/// A kind that clients may have used.
+pub(super) fn client_kind(text: &str) -> Option<Name> {
+    Name::parse(text).filter(|kind| !is_reserved_kind(kind.as_str()))
+}
 
 /// The parameters, until each has been taken.
 pub(super) struct Query {

@@ -133,7 +133,7 @@ pub(super) fn moment(raw: &str) -> Read<Timestamp> {
     })
 }
 
-/// A queue or a filter of kinds.
+/// A queue. Those of the server's own are not of the pattern.
 pub(super) fn name(raw: &str) -> Read<Name> {
     Name::parse(&text(raw)?).ok_or_else(|| Wrong::new("pattern", format!("must be {NAME_RULE}")))
 }

@@ -8,7 +8,7 @@ use super::Api;
 use super::jobs::Id;
 use super::operators::Queue;
 use super::problem::Problem;
-use super::query::{MOMENT, Query};
+use super::query::{KIND_RULE, MOMENT, Query, client_kind};
 use super::{limits, respond};
 use crate::domain::id::JobId;
 use crate::domain::names::{NAME_RULE, Name};
@@ -55,7 +55,7 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
     let mut query = Query::read(uri)?;
     let filter = EpisodeFilter {
         queue: query.value("queue", NAME_RULE, Name::parse)?,
-        kind: query.value("kind", NAME_RULE, Name::parse)?,
+        kind: query.value("kind", KIND_RULE, client_kind)?,
         ended_after: query.value("since", MOMENT, Timestamp::parse_rfc3339)?,
     };
     let open = query.value("open", "true or false", |text| text.parse().ok())?;

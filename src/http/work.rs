@@ -45,7 +45,7 @@ pub(super) fn claim_order(f: &mut Fields<'_, '_>) -> Option<ClaimOrder> {
     let worker = f.required("worker_id", values::worker);
     f.demand("queues");
     let queues = f.list("queues", 1..=limits::CLAIM_NAMES, values::name);
-    let kinds = f.list("kinds", 0..=limits::CLAIM_NAMES, values::name);
+    let kinds = f.list("kinds", 0..=limits::CLAIM_NAMES, values::kind);
     let max_jobs = f.optional("max_jobs", values::count(1..=MAX_CLAIM as u32));
     let lease = f.optional("lease_seconds", values::seconds(limits::LEASE));
     let wait = f.optional("wait_seconds", values::seconds_to(MAX_WAIT));

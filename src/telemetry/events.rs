@@ -20,7 +20,8 @@ use super::instruments::{
     QueueInstruments,
 };
 use super::labels::{
-    self, CappedLabel, ErrorClass, Finished, LateReason, Method, Run, SpanExport, SpanLoss, Task,
+    self, CappedLabel, Direction, ErrorClass, Finished, LateReason, Method, Run, SpanExport,
+    SpanLoss, Task, Timing,
 };
 use super::logging;
 use super::sample::{Latest, Monotonic, Row};
@@ -138,8 +139,13 @@ impl Events {
         }))
     }
 
+    /// The server's own queues count nowhere.
+    fn counts(&self, queue: &Name) -> bool {
+        !self.0.muted && !queue.is_reserved()
+    }
+
     fn queue(&self, queue: &Name, use_it: impl FnOnce(&QueueInstruments)) {
-        if !self.0.muted {
+        if self.counts(queue) {
             self.0.queues.with(queue.as_str(), |label| self.0.families.resolve(label), use_it);
         }
     }
@@ -173,7 +179,7 @@ impl Events {
         wait: Duration,
         example: Option<Example>,
     ) {
-        if self.0.muted {
+        if !self.counts(queue) {
             return;
         }
         // What is counted when it ends must be there before.
@@ -197,7 +203,7 @@ impl Events {
         run: Duration,
         example: Option<Example>,
     ) {
-        if self.0.muted {
+        if !self.counts(queue) {
             return;
         }
         self.queue(queue, |q| {
@@ -398,6 +404,47 @@ impl Events {
     /// What a recount found: the kept counter of `status` minus the exact number.
     pub fn drift(&self, status: Status, jobs: i64) {
         self.0.latest.set_drift(status, jobs);
+    }
+
+    /// This process sends canaries. The last that came back counts from the start of the process,
+    /// so that it is noticed when none ever does.
+    pub fn canary_registered(&self) {
+        self.0.process.canary_success().set(self.0.started_at);
+    }
+
+    /// A job of our own came back completed at `at`, `took` after it was submitted.
+    pub fn canary_succeeded(&self, took: Duration, at: Timestamp) {
+        self.0.process.canary_duration.observe(took.as_secs_f64());
+        self.0.process.canary_success().set(unix_seconds(at));
+    }
+
+    pub fn canary_failed(&self) {
+        self.0.process.canary_failures.inc();
+    }
+
+    /// A job ended `offset` before (`early`) or after the moment that its client was advised.
+    pub fn retry_after_offset(&self, direction: Direction, offset: Duration) {
+        self.0.process.retry_after_offset[direction as usize].observe(offset.as_secs_f64());
+    }
+
+    /// A question for a job's status was answered.
+    pub fn status_poll(&self, timing: Timing) {
+        self.0.process.status_polls[timing as usize].inc();
+    }
+
+    /// Whether this process does the store's maintenance from now on.
+    pub fn leads(&self, leads: bool) {
+        self.0.process.leader.set(leads.into());
+    }
+
+    /// How far engine time is ahead of the machine's clock.
+    pub fn clock_skew(&self, ahead: Duration) {
+        self.0.process.clock_skew.set(ahead.as_secs_f64());
+    }
+
+    /// A task was woken this much later than it had asked for.
+    pub fn scheduling_delay(&self, late: Duration) {
+        self.0.process.scheduling_delay.observe(late.as_secs_f64());
     }
 
     pub fn span_ended(&self) {

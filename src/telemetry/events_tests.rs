@@ -62,6 +62,7 @@ impl Rig {
         for task in Task::VALUES {
             self.events.task_registered(task, PERIOD);
         }
+        self.events.canary_registered();
         self.sample(vec![]);
     }
 
@@ -305,6 +306,14 @@ fn events_count_where_they_should() {
     events.task_run("reaper", TaskOutcome::Ok, second, Timestamp::from_millis(12_345_678));
     events.task_run("reaper", TaskOutcome::Panic, second, Timestamp::from_millis(99_999_999));
     events.task_restarted("reaper");
+    events.canary_registered();
+    events.canary_succeeded(second, Timestamp::from_millis(12_345_678));
+    events.canary_failed();
+    events.retry_after_offset(Direction::Early, 2 * second);
+    events.status_poll(Timing::Due);
+    events.leads(true);
+    events.clock_skew(9 * second);
+    events.scheduling_delay(second);
     events.sample_failed();
 
     let scrape = Scrape::read(&events.render(Format::Text));
@@ -334,6 +343,15 @@ fn events_count_where_they_should() {
         ),
         ("punctual_watchdog_stuck_jobs_detected_total{queue=\"mail\",verdict=\"unknown\"}", 0.0),
         ("punctual_store_degraded", 1.0),
+        ("punctual_canary_last_success_timestamp_seconds", 12_345.678),
+        ("punctual_canary_duration_seconds_sum", 1.0),
+        ("punctual_canary_failures_total", 1.0),
+        ("punctual_retry_after_offset_seconds_sum{direction=\"early\"}", 2.0),
+        ("punctual_retry_after_offset_seconds_count{direction=\"late\"}", 0.0),
+        ("punctual_status_polls_total{timing=\"due\"}", 1.0),
+        ("punctual_leader", 1.0),
+        ("punctual_store_clock_skew_seconds", 9.0),
+        ("punctual_runtime_scheduling_delay_seconds_bucket{le=\"1\"}", 1.0),
         ("punctual_job_run_seconds_sum{outcome=\"failed\",queue=\"mail\"}", 2.0),
         ("punctual_job_run_seconds_count{outcome=\"completed\",queue=\"mail\"}", 0.0),
         ("punctual_retries_scheduled_total{queue=\"mail\"}", 1.0),
@@ -420,4 +438,28 @@ fn a_queue_costs_at_most_250_series() {
     let text = rig.events.render(Format::Text);
     let series = text.lines().filter(|l| l.contains("queue=\"default\"")).count();
     assert!((150..=250).contains(&series), "{series}");
+}
+
+#[test]
+fn the_servers_own_jobs_count_nowhere() {
+    let rig = rig(10, &[]);
+    rig.start();
+    let before = rig.scrape().series;
+    let (q, kind) = (Name::ours("_canary"), Name::ours("system.canary"));
+    let Rig { events, .. } = &rig;
+    events.submission(Some(&q), Submission::Accepted);
+    events.claim_request(&q, ClaimOutcome::Leased);
+    events.attempt_started(&q, &kind, PERIOD, None);
+    events.heartbeat(&q, HeartbeatOutcome::Lost);
+    events.attempt_finished(&q, &kind, AttemptOutcome::Failed, PERIOD, None);
+    events.job_finished(&q, Status::Failed, PERIOD, None);
+    events.retry_scheduled(&q);
+    events.lease_taken_back(&q, TakeBackCause::WorkerSilent);
+    events.late_report(Some(&q), Rejected::LeaseLost);
+    events.stuck_detected(&q, Verdict::NoWorkers, 1);
+    let mut after = rig.scrape().series;
+    // These go on by themselves.
+    after.retain(|series, _| !series.starts_with("process_") && !series.contains("log_events"));
+    let changed: Vec<_> = after.iter().filter(|(s, v)| before.get(*s) != Some(*v)).collect();
+    assert!(changed.is_empty(), "{changed:?}");
 }

@@ -16,8 +16,8 @@ use prometheus::{
 use super::catalogue::{self as c, Kind, Metric};
 use super::exemplars::{Exemplars, TracedCounter, TracedHistogram};
 use super::labels::{
-    self, ClaimOutcome, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method, Operation, Run,
-    SpanExport, SpanLoss, Submission, Task, TaskOutcome,
+    self, ClaimOutcome, Direction, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method,
+    Operation, Run, SpanExport, SpanLoss, Submission, Task, TaskOutcome, Timing,
 };
 use crate::domain::job::AttemptOutcome;
 use crate::domain::lease::TakeBackCause;
@@ -108,6 +108,10 @@ impl Histograms {
             histogram: self.one(values),
             exemplars: exemplars.of(self.metric, values),
         }
+    }
+
+    fn each<const N: usize>(&self, first: &[&str], values: &[&'static str; N]) -> [Histogram; N] {
+        values.map(|value| self.one(&[first, &[value]].concat()))
     }
 
     fn forget(&self, name: &str) {
@@ -356,6 +360,14 @@ pub(super) struct Process {
     pub(super) tasks: [TaskInstruments; Task::ALL.len()],
     task_success: GaugeVec,
     task_interval: GaugeVec,
+    canary_success: GaugeVec,
+    pub(super) canary_duration: Histogram,
+    pub(super) canary_failures: IntCounter,
+    pub(super) retry_after_offset: [Histogram; Direction::ALL.len()],
+    pub(super) status_polls: [IntCounter; Timing::ALL.len()],
+    pub(super) leader: IntGauge,
+    pub(super) clock_skew: Gauge,
+    pub(super) scheduling_delay: Histogram,
     pub(super) store_degraded: IntGauge,
     pub(super) store_durations: [Histogram; Operation::ALL.len()],
     pub(super) store_errors: [[IntCounter; ErrorClass::ALL.len()]; Operation::ALL.len()],
@@ -397,6 +409,15 @@ impl Process {
             }),
             task_success: gauges(registry, &c::TASK_SUCCESS),
             task_interval: gauges(registry, &c::TASK_INTERVAL),
+            canary_success: gauges(registry, &c::CANARY_SUCCESS),
+            canary_duration: histograms(registry, &c::CANARY_DURATION).one(&[]),
+            canary_failures: counters(registry, &c::CANARY_FAILURES).one(&[]),
+            retry_after_offset: histograms(registry, &c::RETRY_AFTER_OFFSET)
+                .each(&[], &Direction::VALUES),
+            status_polls: counters(registry, &c::STATUS_POLLS).each(&[], &Timing::VALUES),
+            leader: int_gauges(registry, &c::LEADER).with_label_values::<&str>(&[]),
+            clock_skew: gauges(registry, &c::CLOCK_SKEW).with_label_values::<&str>(&[]),
+            scheduling_delay: histograms(registry, &c::SCHEDULING_DELAY).one(&[]),
             store_degraded: int_gauges(registry, &c::STORE_DEGRADED)
                 .get_metric_with_label_values::<&str>(&[])
                 .expect(KNOWN),
@@ -417,6 +438,11 @@ impl Process {
         self.task_success.get_metric_with_label_values(&[task.as_str()]).expect(KNOWN)
     }
 
+    /// Likewise for the canary.
+    pub(super) fn canary_success(&self) -> Gauge {
+        self.canary_success.with_label_values::<&str>(&[])
+    }
+
     pub(super) fn task_interval(&self, task: Task) -> Gauge {
         self.task_interval.get_metric_with_label_values(&[task.as_str()]).expect(KNOWN)
     }
@@ -424,6 +450,5 @@ impl Process {
 
 #[cfg(target_os = "linux")]
 fn register_process(registry: &Registry) {
-    use prometheus::process_collector::ProcessCollector;
-    registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
+    registry.register(Box::new(super::process::Process::of_self())).expect(VALID);
 }

@@ -66,6 +66,24 @@ closed! {
 }
 
 closed! {
+    /// On which side of the advised moment a job ended.
+    Direction {
+        Early => "early",
+        Late => "late",
+    }
+}
+
+closed! {
+    /// How a question for a job's status fits what was advised.
+    Timing {
+        /// Before the moment that was advised.
+        Early => "early",
+        Due => "due",
+        Finished => "finished",
+    }
+}
+
+closed! {
     TaskOutcome {
         Ok => "ok",
         Error => "error",
@@ -156,6 +174,7 @@ closed! {
         Retention => "retention",
         Reconcile => "reconcile",
         Presence => "presence",
+        Canary => "canary",
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kit::{Server, in_millis};
 use crate::server::until;
 use crate::wire::Wire;
 
-const HALF: &str = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+pub const HALF: &str = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                     Content-Length: 12\r\n\r\n{\"kind\"";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,8 +148,16 @@ async fn workers_and_tasks_are_listed() {
         (&json!(1), &json!("w2"))
     );
 
-    let expected =
-        ["presence", "reaper", "reconcile", "retention", "sampler", "scheduler", "watchdog"];
+    let expected = [
+        "canary",
+        "presence",
+        "reaper",
+        "reconcile",
+        "retention",
+        "sampler",
+        "scheduler",
+        "watchdog",
+    ];
     let tasks = crate::server::until("every task to have run", || async {
         let tasks = server.get("/v1/tasks").await.is(200).json;
         let tasks = tasks["tasks"].as_array().expect("tasks").clone();

@@ -61,6 +61,11 @@ pub const MOVED: &[Moved] = &[
     ("punctual_jobs_finished_total", &[("queue", "mail"), ("status", "failed")]),
     ("punctual_jobs_finished_total", &[("queue", "mail"), ("status", "cancelled")]),
     ("punctual_jobs_expired_total", &[]),
+    ("punctual_retry_after_offset_seconds_count", &[("direction", "early")]),
+    ("punctual_retry_after_offset_seconds_count", &[("direction", "late")]),
+    ("punctual_status_polls_total", &[("timing", "early")]),
+    ("punctual_status_polls_total", &[("timing", "due")]),
+    ("punctual_status_polls_total", &[("timing", "finished")]),
     ("punctual_jobs", &[("queue", "narrow"), ("state", "running")]),
     ("punctual_jobs", &[("queue", "work"), ("state", "completed")]),
     ("punctual_queue_depth", &[("queue", "narrow")]),
@@ -82,6 +87,12 @@ pub const MOVED: &[Moved] = &[
     ("punctual_worker_slots", &[("queue", "narrow"), ("state", "busy")]),
     ("punctual_watchdog_stuck_jobs_detected_total", &[("verdict", "no_workers")]),
     ("punctual_task_runs_total", &[("task", "watchdog"), ("outcome", "ok")]),
+    ("punctual_task_runs_total", &[("task", "canary"), ("outcome", "ok")]),
+    ("punctual_canary_last_success_timestamp_seconds", &[]),
+    ("punctual_canary_duration_seconds_count", &[]),
+    ("punctual_leader", &[]),
+    ("punctual_runtime_scheduling_delay_seconds_count", &[]),
+    ("process_cpu_seconds_total", &[]),
     ("punctual_store_operation_duration_seconds_count", &[("operation", "settle")]),
     ("punctual_store_commit_batch_jobs_count", &[]),
     ("punctual_log_events_total", &[("level", "info")]),
@@ -124,6 +135,7 @@ pub async fn play(server: &Server) {
     late_reports(server).await;
     hard_timeout(server).await;
     queues(server).await;
+    advice(server).await;
     // Presence outlives it, so that its series are still there.
     drop(worker);
 }
@@ -236,4 +248,21 @@ async fn queues(server: &Server) {
     let claim = json!({"worker_id": "n", "queues": ["narrow"], "lease_seconds": 3_600});
     server.lease_by(&claim).await;
     server.claims(&json!({"worker_id": "n2", "queues": ["narrow"]})).await;
+}
+
+/// Clients who come too soon, in time, and when all is over; a job that takes longer than was said.
+async fn advice(server: &Server) {
+    let job = json!({"kind": "send", "queue": "mail"});
+    let accepted = server.post_with("/v1/jobs", &job, &[("Prefer", "respond-async")]).await.is(202);
+    let path = format!("/v1/jobs/{}", accepted.id());
+    let soon = server.get(&path).await.is(200).retry_after();
+    let held = format!("wait={soon}");
+    let told = server.get_with(&path, &[("Prefer", &held)]).await.is(200).retry_after();
+    // As good as a clock: a job that nothing happens to is asked for until that moment is over.
+    let idle = server.submit(&json!({"kind": "idle", "queue": "held"})).await;
+    let held = format!("wait={}", told + 1);
+    server.get_with(&format!("/v1/jobs/{idle}"), &[("Prefer", &held)]).await.is(200);
+    let lease = server.lease("m", "mail").await;
+    server.complete(&lease, json!("sent")).await;
+    server.get(&path).await.is(200);
 }

@@ -183,6 +183,10 @@ impl Book {
 pub(super) const QUEUE_COLUMNS: &str =
     "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at, q.max_running";
 
+/// Keeps the server's own queues out of what is told of a table called `q`; see
+/// [`Name::is_reserved`].
+pub(super) const NOT_OURS: &str = "substr(q.name, 1, 1) <> '_'";
+
 pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<QueueState> {
     let millis = |i: usize| -> rusqlite::Result<Option<Timestamp>> {
         Ok(row.get::<_, Option<i64>>(i)?.map(Timestamp::from_millis))

@@ -9,6 +9,7 @@ use crate::domain::job::{PendingReason, Record, Standing, Status};
 use crate::domain::names::{Name, WorkerId};
 use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
 
+use super::book::NOT_OURS;
 use super::rows::{
     AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
@@ -223,6 +224,7 @@ fn matching(
         Some(Status::Running | Status::Failed | Status::Cancelled) | None => {}
     }
     clauses.push("coalesce(l.job_row, f.job_row) IS NOT NULL".to_owned());
+    clauses.push(NOT_OURS.to_owned());
     let sql = format!(
         "SELECT {LIVE_COLUMNS}, {FINISHED_COLUMNS}, {SPEC_COLUMNS}, {standing} \
          FROM ({window}) w JOIN job_specs s ON s.job_row = w.job_row \

@@ -10,14 +10,14 @@ use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{QueueSample, Result, Sample};
 
-use super::book::{QUEUE_COLUMNS, queue_state};
+use super::book::{NOT_OURS, QUEUE_COLUMNS, queue_state};
 use super::episodes;
 use super::rows::fault;
 
 pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
     let snapshot = conn.unchecked_transaction().map_err(fault)?;
     let mut queues: BTreeMap<i64, QueueSample> = conn
-        .prepare_cached(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q"))
+        .prepare_cached(&format!("SELECT queue_id, {QUEUE_COLUMNS} FROM queues q WHERE {NOT_OURS}"))
         .and_then(|mut s| {
             s.query_map([], |r| {
                 let sample = QueueSample {
@@ -137,11 +137,9 @@ fn leases(
             Ok((worker, row.get(1)?, row.get(2)?, row.get(3)?))
         };
         let (worker, queue, jobs, oldest) = read().map_err(fault)?;
+        let Some(sample) = queues.get_mut(&queue) else { continue };
         *held.entry(worker).or_default() += u64::try_from(jobs).unwrap_or(0);
-        if let Some(sample) = queues.get_mut(&queue) {
-            sample.oldest_lease =
-                earlier(sample.oldest_lease, Some(Timestamp::from_millis(oldest)));
-        }
+        sample.oldest_lease = earlier(sample.oldest_lease, Some(Timestamp::from_millis(oldest)));
     }
     Ok(held.into_iter().collect())
 }

@@ -69,6 +69,9 @@ pub(super) fn plan(conn: &Connection, rules: &StuckAfter, now: Timestamp) -> Res
 
 /// Whoever has been eligible since this moment is stuck; `None` when nobody can be.
 fn watermark(queue: &QueueState, rules: &StuckAfter, now: Timestamp) -> Option<Timestamp> {
+    if queue.name.is_reserved() {
+        return None;
+    }
     let to = now.minus(rules.of(queue.name.as_str())?);
     // Time before the last resume does not count.
     let resumed = queue.resumed_at.is_none_or(|resumed| resumed <= to);

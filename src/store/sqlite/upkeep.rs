@@ -187,11 +187,15 @@ pub(super) fn expire(
         ))
         .and_then(|mut s| s.query_map((now.as_millis(), limit), finished)?.collect())
         .map_err(fault)?;
-    let (mut removed, mut bytes) = (0, 0);
+    let (mut removed, mut ours, mut bytes) = (0, 0, 0);
     for job in &due {
         bytes += size(tx, job)?;
+        // Nobody knows of the server's own jobs who could ask where they are.
+        let reserved = tx.book.queues.name(job.queue).is_reserved();
+        let tombstone = if reserved { Duration::ZERO } else { tombstone };
         remove(tx, job, false, tombstone, key_ttl, now)?;
         removed += 1;
+        ours += usize::from(reserved);
         if bytes > STEP_BYTES {
             break;
         }
@@ -236,7 +240,7 @@ pub(super) fn expire(
             .map_err(fault)?;
     }
     let more = removed < due.len() || removed >= limit as usize || other >= limit as usize;
-    Ok(Retired { jobs: removed as u64, other: other as u64, more })
+    Ok(Retired { jobs: (removed - ours) as u64, other: other as u64, more })
 }
 
 pub(super) fn delete(

@@ -20,6 +20,9 @@ const RUN_BUCKETS: &[f64] = &[
 ];
 const PAYLOAD_BUCKETS: &[f64] =
     &[64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+/// From what nobody notices to the longest that a client is ever told to wait.
+const OFFSET_BUCKETS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
 
 catalogue! {
     HTTP_DURATION = Metric {
@@ -211,6 +214,28 @@ catalogue! {
         labels: &[QUEUE, closed("status", &labels::Finished::VALUES)],
         scope: Scope::Process,
         read: "Failure rate: `sum by (queue) (rate(…{status=\"failed\"}[5m])) / sum by (queue) (rate(…{status=~\"completed|failed\"}[5m]))`; cancelled jobs are no failures.",
+        debug: None,
+    };
+    RETRY_AFTER_OFFSET = Metric {
+        group: Group::Jobs,
+        name: "punctual_retry_after_offset_seconds",
+        kind: Kind::Histogram(OFFSET_BUCKETS),
+        unit: Unit::Seconds,
+        help: "Distance between a job's end and the moment that its client was last advised to ask again (Retry-After): the job ended early, before that moment, or late. Jobs of which nobody was told are not counted.",
+        labels: &[closed("direction", &labels::Direction::VALUES)],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.9, sum by (le, direction) (rate(…_bucket[5m])))`; `late` costs a poll more, `early` is time that the client waited for nothing.",
+        debug: None,
+    };
+    STATUS_POLLS = Metric {
+        group: Group::Jobs,
+        name: "punctual_status_polls_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Answers to GET /v1/jobs/{id}: of a finished job, of an unfinished one before the moment that was last advised (early), or of one at or after it, or of which none is remembered (due).",
+        labels: &[closed("timing", &labels::Timing::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (timing) (rate(…[5m]))`; many `early` are clients that do not honour Retry-After, many `due` for each `finished` are moments advised too soon.",
         debug: None,
     };
     LOST = Metric {

@@ -9,6 +9,12 @@ const STORE_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0,
 ];
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
+/// A canary takes milliseconds, and is given up after ten seconds.
+const CANARY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The timer's own grain is a millisecond.
+const DELAY_BUCKETS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 catalogue! {
     TASK_SUCCESS = Metric {
@@ -64,6 +70,50 @@ catalogue! {
         labels: &[TASK],
         scope: Scope::Process,
         read: "`sum by (task) (increase(…[1h]))`; the log has the panic.",
+        debug: None,
+    };
+    CANARY_SUCCESS = Metric {
+        group: Group::Tasks,
+        name: "punctual_canary_last_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "When a job of the server's own last went all the way: submitted, claimed, completed. In Unix time; the start of the process before its first. Absent with tasks.canary = \"off\".",
+        labels: &[],
+        scope: Scope::Liveness,
+        read: "`time() - min by (instance) (…)` by instance, against `3 * max by (instance) (punctual_task_interval_seconds{task=\"canary\"})`.",
+        debug: None,
+    };
+    CANARY_DURATION = Metric {
+        group: Group::Tasks,
+        name: "punctual_canary_duration_seconds",
+        kind: Kind::Histogram(CANARY_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How long the server's own job took from its submission to the news of its completion.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, instance) (rate(…_bucket[15m])))`: what a job costs that has nothing to do.",
+        debug: None,
+    };
+    CANARY_FAILURES = Metric {
+        group: Group::Tasks,
+        name: "punctual_canary_failures_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Times that the server's own job did not come back completed within 10 s.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum by (instance) (increase(…[10m]))`; more than one in a row, and work does not get through this server.",
+        debug: None,
+    };
+    LEADER = Metric {
+        group: Group::Tasks,
+        name: "punctual_leader",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "1 where the maintenance of the store runs; 0 before it has begun and while the server drains.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`sum(…)` is 1; 0 for longer than a restart means that nobody takes back leases.",
         debug: None,
     };
     STORE_DEGRADED = Metric {
@@ -143,6 +193,17 @@ catalogue! {
         read: "`max(…)`, to compare `punctual_store_free_bytes` with.",
         debug: None,
     };
+    CLOCK_SKEW = Metric {
+        group: Group::Store,
+        name: "punctual_store_clock_skew_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "How far the time by which the store lives is ahead of this machine's clock. It follows that clock forwards, also over a jump, and goes on by itself while the clock has been set back.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "By instance, `max(…)`, never a `sum`; anything but 0 is a clock that was set back, and is so until it has caught up.",
+        debug: None,
+    };
     LABEL_OVERFLOW = Metric {
         group: Group::Server,
         name: "punctual_label_overflow_total",
@@ -198,6 +259,17 @@ catalogue! {
         read: "`sum by (level) (rate(…[5m]))`; any `error` deserves a look at the log.",
         debug: None,
     };
+    SCHEDULING_DELAY = Metric {
+        group: Group::Server,
+        name: "punctual_runtime_scheduling_delay_seconds",
+        kind: Kind::Histogram(DELAY_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How late the runtime woke a task that asks for it every 500 ms.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`histogram_quantile(0.99, sum by (le, instance) (rate(…_bucket[5m])))`; tens of milliseconds mean that the machine is busy, or that something blocks the runtime.",
+        debug: None,
+    };
     BUILD_INFO = Metric {
         group: Group::Server,
         name: "punctual_build_info",
@@ -232,7 +304,7 @@ catalogue! {
         help: "Total user and system CPU time spent in seconds.",
         labels: &[],
         scope: Scope::Process,
-        read: "`sum(rate(…[5m]))` is the number of busy cores; counted in whole seconds, so use ranges of minutes.",
+        read: "`sum(rate(…[1m]))` is the number of busy cores.",
         debug: None,
     };
     PROCESS_OPEN_FDS = Metric {
