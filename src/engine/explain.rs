@@ -224,6 +224,7 @@ impl Engine {
             Some(
                 reason @ (PendingReason::NoWorkers
                 | PendingReason::ConcurrencyLimited
+                | PendingReason::RateLimited
                 | PendingReason::Queued),
             ) => {
                 let Some(of_kind) = self.explain_one(&queue, &kind).await else {

@@ -53,6 +53,8 @@ pub struct QueueSnapshot {
     pub no_workers: u64,
     /// As many jobs run as `max_running` allows.
     pub at_limit: bool,
+    /// As many attempts have just started as `start_rate_per_second` allows.
+    pub rate_limited: bool,
     /// `None` when the watchdog is off for the queue.
     pub stuck_after: Option<Duration>,
     /// A running age beyond it is suspicious.
@@ -60,6 +62,7 @@ pub struct QueueSnapshot {
     /// How long the eligible jobs will take to start. Shown as a day at most.
     pub drain_estimate: Duration,
     pub max_running: Option<u32>,
+    pub max_depth: Option<u64>,
     /// Workers that serve the queue, by [`WorkerState`].
     pub workers: [u64; WorkerState::ALL.len()],
     /// What they can run at once, likewise.
@@ -100,6 +103,9 @@ pub(super) struct Row {
     max_running: u64,
     /// Some queue has no limit, so all of them together have none.
     unlimited: bool,
+    /// What may wait in all of its queues; `None` while some queue has no limit, or none is there.
+    max_depth: Option<u64>,
+    queues: usize,
     workers: [u64; WorkerState::ALL.len()],
     slots: [u64; WorkerState::ALL.len()],
 }
@@ -143,6 +149,9 @@ impl Row {
             Some(limit) => self.max_running = self.max_running.saturating_add(limit.into()),
             None => self.unlimited = true,
         }
+        let before = if self.queues == 0 { Some(0) } else { self.max_depth };
+        self.max_depth = before.zip(queue.max_depth).map(|(sum, more)| sum.saturating_add(more));
+        self.queues += 1;
         add(&mut self.workers, &queue.workers);
         add(&mut self.slots, &queue.slots);
     }
@@ -182,7 +191,10 @@ fn reasons(queue: &QueueSnapshot) -> [u64; PendingReason::ALL.len()] {
             n
         }
         PendingReason::ConcurrencyLimited if queue.at_limit => std::mem::take(&mut queued),
-        PendingReason::QueuePaused | PendingReason::ConcurrencyLimited => 0,
+        PendingReason::RateLimited if queue.rate_limited => std::mem::take(&mut queued),
+        PendingReason::QueuePaused
+        | PendingReason::ConcurrencyLimited
+        | PendingReason::RateLimited => 0,
         PendingReason::Queued => queued,
     })
 }
@@ -263,6 +275,9 @@ impl Collector for Latest {
             .iter()
             .zip(&self.0.drift)
             .map(|(state, jobs)| (vec![*state], jobs.load(Ordering::Relaxed) as f64));
+        // A queue without a limit is withheld: no depth is near to none.
+        let max_depths =
+            rows.iter().filter_map(|r| Some((vec![r.label.as_str()], r.max_depth? as f64)));
         let one = |value: u64| std::iter::once((vec![], value as f64));
         let mut families = vec![
             family(&c::JOBS, by(rows, labels::STATES, |r| Status::ALL.map(|s| r.state(s)))),
@@ -273,6 +288,7 @@ impl Collector for Latest {
             family(&c::RUN_THRESHOLD, each(rows, |r| r.run_threshold.as_secs_f64())),
             family(&c::DRAIN_ESTIMATE, each(rows, |r| r.drain_estimate.as_secs_f64())),
             family(&c::MAX_RUNNING, each(rows, |r| r.max_running() as f64)),
+            family(&c::MAX_DEPTH, max_depths),
             family(&c::PAUSED, each(rows, |r| f64::from(u8::from(r.paused)))),
             family(&c::WORKERS, by(rows, WorkerState::VALUES, |r| r.workers)),
             family(&c::SLOTS, by(rows, WorkerState::VALUES, |r| r.slots)),

@@ -27,7 +27,8 @@ fn watched() -> World {
 fn limited(max_running: Option<u32>) -> World {
     world_with(WatchSettings {
         stuck_after: StuckAfter { default: Some(5 * MINUTE), queues: HashMap::new() },
-        limits: vec![QueueLimits { name: Name::trusted("default"), max_running }],
+        limits: vec![QueueLimits { max_running, ..QueueLimits::none(Name::trusted("default")) }],
+        ..WatchSettings::default()
     })
 }
 
