@@ -26,6 +26,8 @@ use punctual::telemetry::events::{Events, Settings as TelemetrySettings};
 use punctual::telemetry::labels::TaskOutcome;
 use punctual::telemetry::spans::Spans;
 
+#[path = "engine/limits.rs"]
+mod limits;
 #[path = "engine/watch.rs"]
 mod watch;
 
