@@ -78,7 +78,7 @@ impl Engine {
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
             Some(Submitted::QueueFull(depth)) => {
-                return Err(self.queue_full(&fresh.spec.queue, depth));
+                return Err(self.queue_full(&fresh.spec.queue, depth, 1));
             }
             None => return Err(Failure::NoSuchJob),
         };
@@ -153,7 +153,9 @@ impl Engine {
                 Submitted::KeyReused(id) => return Err((at, Failure::KeyReused { id: *id })),
                 Submitted::ReplayedGone(id) => return Err((at, self.gone(*id).await)),
                 Submitted::QueueFull(depth) => {
-                    return Err((at, self.queue_full(&fresh[at].0.spec.queue, *depth)));
+                    let queue = &fresh[at].0.spec.queue;
+                    let coming = fresh.iter().filter(|(new, _)| new.spec.queue == *queue).count();
+                    return Err((at, self.queue_full(queue, *depth, coming as u64)));
                 }
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
@@ -318,10 +320,10 @@ impl Engine {
         (new, publishing)
     }
 
-    fn queue_full(&self, queue: &Name, depth: Depth) -> Failure {
+    fn queue_full(&self, queue: &Name, depth: Depth, coming: u64) -> Failure {
         let rate = self.0.flow.rate(queue);
         let unit = self.0.entropy.unit();
-        let retry_after = room_after_seconds(depth.jobs, depth.max, rate, unit);
+        let retry_after = room_after_seconds(depth.jobs, depth.max, coming, rate, unit);
         Failure::QueueFull { queue: queue.clone(), max_depth: depth.max, retry_after }
     }
 

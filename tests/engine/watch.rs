@@ -370,6 +370,7 @@ async fn who_let_a_lease_run_out_is_silent_at_once() {
     let w = world_with(WatchSettings {
         stuck_after: StuckAfter { default: Some(half_minute), queues: HashMap::new() },
         limits: Vec::new(),
+        ..WatchSettings::default()
     });
     let reaper = Reaper::default();
     w.practised("w").await;
