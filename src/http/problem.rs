@@ -343,7 +343,7 @@ impl From<Failure> for Problem {
             }
             Failure::QueueFull { queue, max_depth, retry_after } => {
                 let detail = format!(
-                    "{max_depth} jobs of queue {queue} wait, as many as may; nothing was accepted; \
+                    "queue {queue} takes {max_depth} pending jobs and has no room; nothing was accepted; \
                      try again after Retry-After"
                 );
                 let mut problem = Self::new(Code::QueueFull, detail);
