@@ -95,11 +95,6 @@ fn queue(text: &str) -> QueueSnapshot {
     }
 }
 
-/// A queue with every limit.
-fn limited(text: &str) -> QueueSnapshot {
-    QueueSnapshot { max_running: Some(7), max_depth: Some(1_000), ..queue(text) }
-}
-
 /// A scrape, taken apart.
 struct Scrape {
     /// Name to (help, type).
@@ -159,7 +154,6 @@ impl Scrape {
 fn the_catalogue_is_what_a_scrape_shows_and_nothing_else() {
     let rig = rig(10, &["default"]);
     rig.start();
-    rig.sample(vec![limited("default")]);
     let scrape = rig.scrape();
     let declared: BTreeMap<_, _> = catalogue::ALL
         .iter()
@@ -174,11 +168,7 @@ fn every_known_combination_starts_at_zero() {
     let rig = rig(10, &["default"]);
     rig.start();
     let scrape = rig.scrape();
-    let known = |m: &&catalogue::Metric| {
-        // The one limit that is withheld where there is none: no depth is near to it.
-        !m.name.starts_with("process_") && m.name != catalogue::MAX_DEPTH.name
-    };
-    for m in catalogue::ALL.iter().copied().filter(known) {
+    for m in catalogue::ALL.iter().filter(|m| !m.name.starts_with("process_")) {
         // Of kinds nothing is known beforehand, of classes of errors those that are our own.
         let names = match m.labels.first().map(|l| l.values) {
             Some(Values::Kind) => &[labels::OTHER][..],

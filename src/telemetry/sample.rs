@@ -103,9 +103,9 @@ pub(super) struct Row {
     max_running: u64,
     /// Some queue has no limit, so all of them together have none.
     unlimited: bool,
-    /// What may wait in all of its queues; `None` while some queue has no limit, or none is there.
-    max_depth: Option<u64>,
-    queues: usize,
+    max_depth: u64,
+    /// The same of that limit.
+    bottomless: bool,
     workers: [u64; WorkerState::ALL.len()],
     slots: [u64; WorkerState::ALL.len()],
 }
@@ -149,9 +149,10 @@ impl Row {
             Some(limit) => self.max_running = self.max_running.saturating_add(limit.into()),
             None => self.unlimited = true,
         }
-        let before = if self.queues == 0 { Some(0) } else { self.max_depth };
-        self.max_depth = before.zip(queue.max_depth).map(|(sum, more)| sum.saturating_add(more));
-        self.queues += 1;
+        match queue.max_depth {
+            Some(limit) => self.max_depth = self.max_depth.saturating_add(limit),
+            None => self.bottomless = true,
+        }
         add(&mut self.workers, &queue.workers);
         add(&mut self.slots, &queue.slots);
     }
@@ -159,6 +160,11 @@ impl Row {
     /// 0 for no limit.
     fn max_running(&self) -> u64 {
         if self.unlimited { 0 } else { self.max_running }
+    }
+
+    /// 0 for no limit.
+    fn max_depth(&self) -> u64 {
+        if self.bottomless { 0 } else { self.max_depth }
     }
 
     fn state(&self, status: Status) -> u64 {
@@ -275,9 +281,6 @@ impl Collector for Latest {
             .iter()
             .zip(&self.0.drift)
             .map(|(state, jobs)| (vec![*state], jobs.load(Ordering::Relaxed) as f64));
-        // A queue without a limit is withheld: no depth is near to none.
-        let max_depths =
-            rows.iter().filter_map(|r| Some((vec![r.label.as_str()], r.max_depth? as f64)));
         let one = |value: u64| std::iter::once((vec![], value as f64));
         let mut families = vec![
             family(&c::JOBS, by(rows, labels::STATES, |r| Status::ALL.map(|s| r.state(s)))),
@@ -288,7 +291,7 @@ impl Collector for Latest {
             family(&c::RUN_THRESHOLD, each(rows, |r| r.run_threshold.as_secs_f64())),
             family(&c::DRAIN_ESTIMATE, each(rows, |r| r.drain_estimate.as_secs_f64())),
             family(&c::MAX_RUNNING, each(rows, |r| r.max_running() as f64)),
-            family(&c::MAX_DEPTH, max_depths),
+            family(&c::MAX_DEPTH, each(rows, |r| r.max_depth() as f64)),
             family(&c::PAUSED, each(rows, |r| f64::from(u8::from(r.paused)))),
             family(&c::WORKERS, by(rows, WorkerState::VALUES, |r| r.workers)),
             family(&c::SLOTS, by(rows, WorkerState::VALUES, |r| r.slots)),
