@@ -67,6 +67,7 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
             held: None,
             received_at: now,
             stamp: None,
+            pace: None,
         };
         let began = Instant::now();
         let claimed = store.claim(request, now).await.expect("claim");

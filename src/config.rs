@@ -329,7 +329,12 @@ impl Config {
 
     /// What this queue gets beside that: its own keys, else that of `[watchdog]`, else no limit.
     pub fn queue_watch(&self, name: &str) -> QueueWatch {
-        let undeclared = QueueWatch { stuck_after: self.watchdog.stuck_after, max_running: None };
+        let undeclared = QueueWatch {
+            stuck_after: self.watchdog.stuck_after,
+            max_running: None,
+            max_depth: None,
+            start_rate: None,
+        };
         self.queues.get(name).map_or(undeclared, |(_, watch)| *watch)
     }
 

@@ -32,6 +32,7 @@ mod parked;
 mod pauses;
 mod presence;
 mod pulse;
+mod rates;
 pub mod reaper;
 mod sampler;
 mod submit;
@@ -140,6 +141,7 @@ struct Inner {
     roll: Mutex<Roll>,
     pauses: Pauses,
     flow: flow::Flow,
+    rates: rates::Rates,
     latest: Mutex<Option<Arc<sampler::Latest>>>,
     watchdog: watchdog::Watchdog,
     /// Queues with a limit on what runs at once.
@@ -262,6 +264,9 @@ pub enum Failure {
     Rejected { id: JobId, rejected: Rejected, status: Option<Status> },
     #[error("the idempotency key was used with another body")]
     KeyReused { id: JobId },
+    /// As many jobs of the queue wait as may; there may be room after so many seconds.
+    #[error("the queue is full")]
+    QueueFull { queue: Name, max_depth: u64, retry_after: u64 },
     #[error("the server is shutting down")]
     Draining,
     #[error(transparent)]
@@ -368,6 +373,8 @@ pub struct QueueView {
     /// Until what is eligible now has started, at that rate.
     pub drain_estimate: Duration,
     pub stuck_after: Option<Duration>,
+    /// Attempts that may start a second.
+    pub start_rate_limit: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -396,6 +403,7 @@ impl Engine {
         let mint = IdMint::new(store.identity().id_secret.clone());
         let limited = settings.watch.limits.iter().filter(|q| q.max_running.is_some());
         let limited = limited.map(|q| q.name.clone()).collect();
+        let rates = rates::Rates::new(&settings.watch.start_rates, Arc::clone(&clock));
         let limits = Limits { statistical: settings.retry_after_max, ..Limits::default() };
         Self(Arc::new(Inner {
             store,
@@ -414,6 +422,7 @@ impl Engine {
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
             flow: flow::Flow::default(),
+            rates,
             latest: Mutex::default(),
             watchdog: watchdog::Watchdog::default(),
             limited,

@@ -296,7 +296,15 @@ fn watch_settings(config: &Config) -> engine::WatchSettings {
         },
         limits: config
             .queue_watches()
-            .map(|(name, watch)| QueueLimits { name: name.clone(), max_running: watch.max_running })
+            .map(|(name, watch)| QueueLimits {
+                name: name.clone(),
+                max_running: watch.max_running,
+                max_depth: watch.max_depth,
+            })
+            .collect(),
+        start_rates: config
+            .queue_watches()
+            .filter_map(|(name, watch)| Some((name.clone(), watch.start_rate?)))
             .collect(),
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! [`domain::state::apply`]: crate::domain::state::apply
 
+mod pace;
 pub mod sqlite;
 mod watch;
 
@@ -36,6 +37,7 @@ use crate::domain::state::{Change, Rejected};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::AttemptTrace;
 
+pub use pace::{Pace, Pacing, Starts};
 pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
 /// "Could not find out." Nothing may be concluded about whether a write happened; only
@@ -112,13 +114,23 @@ pub enum Submitted {
     ReplayedGone(JobId),
     /// The key was used before with another body.
     KeyReused(JobId),
+    /// As many jobs of its queue are pending as may be.
+    QueueFull(Depth),
 }
 
-/// Whether a batch with these answers was taken: no key stood in its way.
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Pending jobs, whatever they wait for.
+    pub jobs: u64,
+    pub max: u64,
+}
+
+/// Whether a batch with these answers was taken: no key and no full queue stood in its way.
 pub fn accepts(answers: &[Submitted]) -> bool {
     answers.iter().all(|answer| match answer {
         Submitted::Created | Submitted::Replayed(_) => true,
-        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => false,
+        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) | Submitted::QueueFull(_) => false,
     })
 }
 
@@ -160,6 +172,9 @@ pub struct ListFilter {
     pub kind: Option<Name>,
     pub tag: Option<String>,
     pub pending_reason: Option<PendingReason>,
+    /// Queues whose jobs wait because of a limit on starts, which the store does not know: their
+    /// records and `pending_reason` say so.
+    pub rate_limited: Vec<Name>,
     pub error_type: Option<String>,
     pub created_after: Option<Timestamp>,
     pub created_before: Option<Timestamp>,
@@ -195,6 +210,8 @@ pub struct ClaimRequest {
     pub received_at: Timestamp,
     /// Gives each attempt its place in a trace, committed with the lease; `None`: nobody traces.
     pub stamp: Option<Stamp>,
+    /// Limits how many attempts start, by queue; `None`: nothing does.
+    pub pace: Option<Pace>,
 }
 
 /// Makes the trace of an attempt from the job, as it is before the lease, and the moment since
@@ -243,7 +260,7 @@ pub struct Claimed {
     pub missed: Vec<Transition>,
     /// For each queue asked, whether it is paused.
     pub paused: Vec<bool>,
-    /// For each queue asked, whether its `max_running` stood in the way.
+    /// For each queue asked, whether its `max_running` or the pace stood in the way.
     pub limited: Vec<bool>,
 }
 
@@ -303,6 +320,8 @@ pub struct QueueState {
     pub resumed_at: Option<Timestamp>,
     /// Jobs of the queue that may be leased at once.
     pub max_running: Option<u32>,
+    /// Jobs of the queue that may be pending at once.
+    pub max_depth: Option<u64>,
 }
 
 /// Exact counts and ages at one moment, from counters and index seeks only.
@@ -375,8 +394,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// All or nothing. Each job is created with its key and counters in one commit; if any key
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
-    /// for those answers first: the others then say `Created` of what would have been). While
-    /// space is low a batch that would create anything is refused; repetitions are answered.
+    /// for those answers first: the others then say `Created` of what would have been). The same
+    /// when a queue is full: a job that would be pending beyond its `max_depth` is answered so.
+    /// While space is low a batch that would create anything is refused; repetitions are answered.
     async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
         self.submit_and_claim(jobs, Vec::new(), now).await.map(|(submitted, _)| submitted)
     }

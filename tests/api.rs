@@ -29,6 +29,8 @@ mod idempotency;
 mod leases;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/numbers.rs"]
 mod numbers;
 #[path = "api/operators.rs"]

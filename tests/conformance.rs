@@ -9,12 +9,16 @@ mod stores;
 
 #[path = "conformance/claims.rs"]
 mod claims;
+#[path = "conformance/depth.rs"]
+mod depth;
 #[path = "conformance/every_pair.rs"]
 mod every_pair;
 #[path = "conformance/lists.rs"]
 mod lists;
 #[path = "conformance/maintenance.rs"]
 mod maintenance;
+#[path = "conformance/pace.rs"]
+mod pace;
 #[path = "conformance/queues.rs"]
 mod queues;
 #[path = "conformance/restart.rs"]

@@ -27,6 +27,8 @@ use punctual::telemetry::exposition::Format;
 use punctual::telemetry::labels::TaskOutcome;
 use punctual::telemetry::spans::Spans;
 
+#[path = "engine/limits.rs"]
+mod limits;
 #[path = "engine/ours.rs"]
 mod ours;
 #[path = "engine/watch.rs"]

@@ -228,11 +228,24 @@ fn of_evidence(e: &wire::Evidence, now: Now) -> Facts {
     facts.maybe("last empty claim", moment(&e.last_empty_claim));
     facts.maybe("last start", moment(&e.last_start));
     facts.maybe("last settlement", moment(&e.last_settlement));
-    facts.maybe("start rate", e.start_rate_per_second.map(output::rate));
+    facts.maybe("start rate", start_rate(e));
+    // Priorities matter to whom other ones overtake.
+    let higher = moment(&e.last_higher_start).zip(e.oldest_priority);
+    facts.maybe(
+        "last overtaken",
+        higher.map(|(at, own)| format!("{at}, by more than priority {own}")),
+    );
     facts.maybe("run limit", (e.leases > 0).then(|| output::span(e.run_limit_seconds)));
     facts.maybe("last error", e.last_error.clone());
     facts.maybe("trace", e.trace_id.clone());
     facts
+}
+
+/// And what it may be at most.
+fn start_rate(e: &wire::Evidence) -> Option<String> {
+    let most = e.start_rate_limit_per_second.map(|limit| format!(", at most {limit}/s"));
+    let rate = e.start_rate_per_second.map(output::rate)?;
+    Some(format!("{rate}{}", most.unwrap_or_default()))
 }
 
 fn some_of(ids: &[String]) -> Option<String> {

@@ -95,7 +95,7 @@ struct ListArgs {
     #[arg(
         long,
         value_name = "REASON",
-        help = "Why it waits: queued, scheduled, retry_backoff, queue_paused, no_workers or concurrency_limited"
+        help = "Why it waits: queued, scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited or rate_limited"
     )]
     pending_reason: Option<String>,
     /// The type of its error: exit-1, lease-expired …

@@ -169,7 +169,10 @@ fn describe(queue: &wire::Queue, now: Now) -> String {
     facts.add("scheduled", queue.jobs.scheduled.to_string());
     facts.add("workers", queue.workers.to_string());
     facts.add("slots", queue.slots.to_string());
-    facts.add("start rate", output::rate(queue.start_rate_per_second));
+    facts.maybe("at most pending", queue.limits.max_depth.map(|max| max.to_string()));
+    let most = queue.limits.start_rate_per_second.map(|limit| format!(" of at most {limit}/s"));
+    let rate = output::rate(queue.start_rate_per_second);
+    facts.add("start rate", format!("{rate}{}", most.unwrap_or_default()));
     facts.add("estimated wait", wait(queue));
     facts.render()
 }
@@ -191,7 +194,12 @@ mod tests {
             slots: 8,
             start_rate_per_second: 0.1,
             estimated_wait_seconds: 120.0,
-            limits: wire::QueueLimits { max_running: Some(3), stuck_after_seconds: Some(60.0) },
+            limits: wire::QueueLimits {
+                max_running: Some(3),
+                max_depth: Some(1_000),
+                start_rate_per_second: Some(2.5),
+                stuck_after_seconds: Some(60.0),
+            },
             ..wire::Queue::default()
         };
         assert_eq!(
@@ -200,9 +208,11 @@ mod tests {
              reports        12   1m15s      5      3/3         0          0        2      8  0.10/s    2m  paused\n"
         );
         let text = describe(&queue, Now::read());
-        assert!(text.contains("paused because  printer\n"), "{text}");
-        assert!(text.contains("running         3 of at most 3\n"), "{text}");
-        assert!(text.contains("stuck after     1m\n"), "{text}");
+        assert!(text.contains("paused because   printer\n"), "{text}");
+        assert!(text.contains("running          3 of at most 3\n"), "{text}");
+        assert!(text.contains("stuck after      1m\n"), "{text}");
+        assert!(text.contains("at most pending  1000\n"), "{text}");
+        assert!(text.contains("start rate       0.10/s of at most 2.5/s\n"), "{text}");
         let idle = wire::Queue { estimated_wait_seconds: 86_400.0, ..wire::Queue::default() };
         assert_eq!((wait(&idle), wait(&wire::Queue::default())), (">1d".into(), "-".into()));
     }

@@ -123,6 +123,8 @@ fn config(values: Values, file: Option<&Path>) -> Config {
     let watch = |queue: &str| QueueWatch {
         stuck_after: span_or_off(&values.queue(queue, "stuck_after").expect(INHERITED).value),
         max_running: values.queue(queue, "max_running").map(|limit| small(&limit.value)),
+        max_depth: values.queue(queue, "max_depth").map(|limit| number(&limit.value)),
+        start_rate: values.queue(queue, "start_rate_per_second").map(|limit| real(&limit.value)),
     };
     let server = ServerConfig {
         listen: socket_addr(base("server", "listen")),

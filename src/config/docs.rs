@@ -27,6 +27,8 @@ lease = \"5m\"
 backoff.max = \"1h\"        # the rest of backoff as in [jobs]
 stuck_after = \"30m\"       # they may wait so long
 max_running = 50          # at a time, over all workers
+max_depth = 10000         # more are refused with 503
+start_rate_per_second = 10.0
 
 [queues.\"eu.mail\"]       # a name with a dot needs quotes
 max_attempts = 20

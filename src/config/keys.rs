@@ -413,14 +413,33 @@ pub(super) const SECTIONS: &[Section] = &[
 ];
 
 /// What only a queue has. Unset means no limit, so there is no default to inherit.
-pub(super) const QUEUE_ONLY: &[Key] = &[Key::per_queue(
-    "max_running",
-    integer(1, 1_000_000),
-    "",
-    "At most this many of the queue's jobs run at a time, over all workers; more wait, also when \
-     workers ask for them, and say `concurrency_limited`. For work that shares something scarce. \
-     Unset: no limit.",
-)];
+pub(super) const QUEUE_ONLY: &[Key] = &[
+    Key::per_queue(
+        "max_running",
+        integer(1, 1_000_000),
+        "",
+        "At most this many of the queue's jobs run at a time, over all workers; more wait, also \
+         when workers ask for them, and say `concurrency_limited`. For work that shares something \
+         scarce. Unset: no limit.",
+    ),
+    Key::per_queue(
+        "max_depth",
+        integer(1, 1_000_000_000_000),
+        "",
+        "At most this many of the queue's jobs are pending, whatever they wait for (a worker, \
+         their time, another attempt); submissions beyond it get 503 `queue-full` with a \
+         `Retry-After`. Repetitions by `Idempotency-Key` are answered all the same, and jobs that \
+         come back for another attempt are never refused. Unset: no limit.",
+    ),
+    Key::per_queue(
+        "start_rate_per_second",
+        Kind::Float { min: 0.001, max: 1_000_000.0 },
+        "",
+        "At most this many attempts of the queue start a second, over all workers, with a burst of \
+         one second's worth (at least one); more wait, also when workers ask for them, and say \
+         `rate_limited`. Retries count. For an API that allows so many calls. Unset: no limit.",
+    ),
+];
 
 /// Where a key is set: a section, or a queue's overrides.
 #[derive(Debug, Clone, Copy)]

@@ -196,6 +196,10 @@ fn wrong_types_are_named() {
         ("[queues.a]\nstuck_after = \"of\"", "1s to 7d, or \"off\""),
         ("[queues.a]\nmax_running = 0", "use 1 to 1000000"),
         ("[queues.a]\nmax_running = \"off\"", "write a whole number"),
+        ("[queues.a]\nmax_depth = 0", "use 1 to"),
+        ("[queues.a]\nstart_rate_per_second = 0.0", "use 0.001 to 1000000"),
+        ("[queues.a]\nstart_rate_per_second = \"fast\"", "write a number"),
+        ("[jobs]\nmax_depth = 1", "each queue has its own; set queues.NAME.max_depth instead"),
         ("[jobs]\ntimeout = \"604801s\"", "use 1s to 7d"),
     ] {
         let found = errors(text);
@@ -278,7 +282,12 @@ lease = \"2m\"
 
 #[test]
 fn a_queue_has_a_patience_and_a_limit_of_its_own() {
-    let patience = |stuck_after, max_running| QueueWatch { stuck_after, max_running };
+    let patience = |stuck_after, max_running| QueueWatch {
+        stuck_after,
+        max_running,
+        max_depth: None,
+        start_rate: None,
+    };
     let config = Config::from_toml(
         "\
 [watchdog]
@@ -363,6 +372,8 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("PUNCTUAL_WATCHDOG__INTERVAL", "100ms"),
         ("PUNCTUAL_QUEUES__REPORTS__STUCK_AFTER", "off"),
         ("PUNCTUAL_QUEUES__REPORTS__MAX_RUNNING", "7"),
+        ("PUNCTUAL_QUEUES__REPORTS__MAX_DEPTH", "500"),
+        ("PUNCTUAL_QUEUES__REPORTS__START_RATE_PER_SECOND", "0.5"),
         ("PUNCTUAL_SERVER__LISTEN", "127.0.0.1:1"),
         ("PUNCTUAL_JOB_ID", "not a key"),
         ("OTHER__KEY", "not ours"),
@@ -382,7 +393,12 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
     assert_eq!(config.queue("eu.mail").lease, secs(4));
     assert_eq!(config.watchdog.interval, Duration::from_millis(100));
     assert_eq!(config.queue_watch("a__b").stuck_after, Some(secs(120)));
-    let reports = QueueWatch { stuck_after: None, max_running: Some(7) };
+    let reports = QueueWatch {
+        stuck_after: None,
+        max_running: Some(7),
+        max_depth: Some(500),
+        start_rate: Some(0.5),
+    };
     assert_eq!(config.queue_watch("reports"), reports);
     assert_eq!(config.server.listen.to_string(), "[::1]:2");
 }
@@ -557,6 +573,16 @@ fn the_usual_file_is_used_if_it_is_there() {
 }
 
 #[test]
+fn a_queue_limits_what_waits_and_what_starts() {
+    let text = "[queues.a]\nmax_depth = 10_000\nstart_rate_per_second = 2\n[queues.b]";
+    let config = Config::from_toml(text).unwrap();
+    let limits =
+        |queue| (config.queue_watch(queue).max_depth, config.queue_watch(queue).start_rate);
+    assert_eq!(limits("a"), (Some(10_000), Some(2.0)));
+    assert_eq!((limits("b"), limits("c")), ((None, None), (None, None)));
+}
+
+#[test]
 fn the_hash_follows_what_is_in_force() {
     let hash = |text: &str| Config::from_toml(text).unwrap().hash();
     assert_eq!(hash("").len(), 16);
@@ -568,6 +594,8 @@ fn the_hash_follows_what_is_in_force() {
     assert_ne!(hash(""), hash("[watchdog]\ninterval = \"1s\""));
     assert_ne!(hash(""), hash("[store]\nmin_free = 0"));
     assert_ne!(hash("[queues.a]"), hash("[queues.a]\nmax_running = 5"));
+    assert_ne!(hash("[queues.a]"), hash("[queues.a]\nmax_depth = 5"));
+    assert_ne!(hash("[queues.a]"), hash("[queues.a]\nstart_rate_per_second = 5.0"));
     assert_ne!(hash("[queues.a]"), hash("[queues.a]\nstuck_after = \"1m\""));
     assert_eq!(hash("[queues.a]"), hash("[queues.a]\nstuck_after = \"300s\""));
     // A queue's value that is inherited or repeated is in force all the same.
@@ -580,7 +608,8 @@ fn the_description_loads_to_the_same() {
         "[server]\nlisten = \"0.0.0.0:80\"\npublic_url = \"https://a\"\n[auth]\nmode = \"off\"\n\
          [jobs]\nlease = \"1500ms\"\nresult_hosts = [\"a\", \"b\"]\nbackoff.jitter = 0.333\n\
          [watchdog]\nstuck_after = \"off\"\n[queues.\"eu.mail\"]\nretention.failed = \"90m\"\n\
-         stuck_after = \"90s\"\nmax_running = 3\n[queues.a]\n\
+         stuck_after = \"90s\"\nmax_running = 3\nmax_depth = 9\n\
+         start_rate_per_second = 0.25\n[queues.a]\n\
          [store]\nurl = 'sqlite://a\"b\\c'\nmin_free = \"1GiB\"\n",
     )
     .unwrap();

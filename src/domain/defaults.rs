@@ -36,11 +36,15 @@ impl JobDefaults {
 }
 
 /// What a queue gets beside its [`JobDefaults`]: nothing of it is fixed in a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QueueWatch {
     /// How long a job may be eligible before it is stuck; `None`: it never is. 1 s to 7 d, default
     /// 5 m.
     pub stuck_after: Option<Duration>,
     /// How many of its jobs may run at a time; `None`: any number. 1 to 1 000 000.
     pub max_running: Option<u32>,
+    /// How many of its jobs may wait; `None`: any number. At least 1.
+    pub max_depth: Option<u64>,
+    /// How many attempts may start a second; `None`: any number. 0.001 to 1 000 000.
+    pub start_rate: Option<f64>,
 }

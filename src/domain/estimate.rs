@@ -14,8 +14,10 @@ use std::time::Duration;
 use super::job::{Job, Phase};
 use super::time::Timestamp;
 
+pub use full::room_after_seconds;
 pub use medians::{Basis, Median, Medians};
 
+mod full;
 mod medians;
 
 /// Said of durations of which nothing is known.

@@ -516,6 +516,8 @@ pub struct Standing {
     pub no_workers: bool,
     /// As many jobs of the queue run as its `max_running` allows.
     pub at_limit: bool,
+    /// As many attempts have just started as its `start_rate_per_second` allows.
+    pub rate_limited: bool,
 }
 
 /// Why a pending job is not running: the member `pending_reason`.
@@ -526,17 +528,19 @@ pub enum PendingReason {
     QueuePaused,
     NoWorkers,
     ConcurrencyLimited,
+    RateLimited,
     Queued,
 }
 
 impl PendingReason {
     /// In the order of precedence.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Scheduled,
         Self::RetryBackoff,
         Self::QueuePaused,
         Self::NoWorkers,
         Self::ConcurrencyLimited,
+        Self::RateLimited,
         Self::Queued,
     ];
 
@@ -547,6 +551,7 @@ impl PendingReason {
             Self::QueuePaused => "queue_paused",
             Self::NoWorkers => "no_workers",
             Self::ConcurrencyLimited => "concurrency_limited",
+            Self::RateLimited => "rate_limited",
             Self::Queued => "queued",
         }
     }
@@ -563,6 +568,7 @@ impl PendingReason {
             Phase::Pending(Wait::Queued) if standing.queue_paused => Some(Self::QueuePaused),
             Phase::Pending(Wait::Queued) if standing.no_workers => Some(Self::NoWorkers),
             Phase::Pending(Wait::Queued) if standing.at_limit => Some(Self::ConcurrencyLimited),
+            Phase::Pending(Wait::Queued) if standing.rate_limited => Some(Self::RateLimited),
             Phase::Pending(Wait::Queued) => Some(Self::Queued),
             Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => None,
         }

@@ -5,6 +5,7 @@
 //! [`Evidence`] alone, so whoever is shown the evidence can judge for themselves.
 
 mod advice;
+mod levels;
 mod watching;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::time::Timestamp;
 
 pub use advice::{next_step, outlook};
+pub use levels::Levels;
 pub use watching::{Turn, Watching};
 
 /// A worker that was not seen for this long counts as silent.
@@ -24,12 +26,16 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(90);
 pub enum Verdict {
     /// The server sees its own store failing or crawling.
     StoreDegraded,
+    /// As many attempts start as the queue's `start_rate_per_second` allows.
+    RateLimited,
     /// As many jobs run as the queue's `max_running` allows.
     ConcurrencyLimited,
     /// Nobody was seen who accepts this queue and kind.
     NoWorkers,
     /// Somebody was, but not lately.
     WorkersSilent,
+    /// Jobs of a higher priority start, again and again, and none of theirs.
+    Starved,
     /// Somebody asks for such jobs and gets none: the server's own fault.
     DispatchStalled,
     /// Leases are held, and nothing has been settled for far too long.
@@ -41,11 +47,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::StoreDegraded,
+        Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::NoWorkers,
         Self::WorkersSilent,
+        Self::Starved,
         Self::DispatchStalled,
         Self::WorkersStalled,
         Self::WorkersSaturated,
@@ -55,9 +63,11 @@ impl Verdict {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::StoreDegraded => "store_degraded",
+            Self::RateLimited => "rate_limited",
             Self::ConcurrencyLimited => "concurrency_limited",
             Self::NoWorkers => "no_workers",
             Self::WorkersSilent => "workers_silent",
+            Self::Starved => "starved",
             Self::DispatchStalled => "dispatch_stalled",
             Self::WorkersStalled => "workers_stalled",
             Self::WorkersSaturated => "workers_saturated",
@@ -70,7 +80,9 @@ impl Verdict {
         match self {
             Self::NoWorkers | Self::WorkersSilent => true,
             Self::StoreDegraded
+            | Self::RateLimited
             | Self::ConcurrencyLimited
+            | Self::Starved
             | Self::DispatchStalled
             | Self::WorkersStalled
             | Self::WorkersSaturated
@@ -108,6 +120,12 @@ pub struct Evidence {
     pub queue_running: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
+    /// Attempts of the queue that may start a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_rate_limit: Option<Rate>,
+    /// When that last held a claim back; now, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rate_limited: Option<Timestamp>,
     pub store_degraded: bool,
     pub workers: u64,
     pub workers_present: u64,
@@ -127,6 +145,15 @@ pub struct Evidence {
     /// Of any kind in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_last_start: Option<Timestamp>,
+    /// Of the oldest eligible job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_priority: Option<i32>,
+    /// When these workers last started a job of a higher priority in the queue, of any kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_higher_start: Option<Timestamp>,
+    /// When they last started one of the same priority, or a lower one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_level_start: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_settlement: Option<Timestamp>,
     /// When the newest of those who hold leases was first seen.
@@ -159,11 +186,26 @@ impl Evidence {
         self.oldest_age().zip(limit).is_some_and(|(age, limit)| age > limit)
     }
 
+    /// The limit held a claim back since the scan before this one, and somebody who takes such
+    /// jobs has time for one: where all are busy, it is not the limit that keeps them.
+    fn is_at_start_rate(&self) -> bool {
+        self.start_rate_limit.is_some()
+            && after(self.last_rate_limited, self.previous_scan)
+            && (self.parked_claims > 0 || self.leases < self.slots)
+    }
+
+    /// Work of a higher priority has started since the scan before this one, and for as long as it
+    /// takes to be stuck, nothing of this one's own: it is not merely its turn that has not come.
+    fn is_starved(&self) -> bool {
+        let Some(previous) = self.previous_scan else { return false };
+        let patience = Duration::from_millis(self.stuck_after_ms.unwrap_or_default());
+        let long_ago = previous.min(self.at.minus(patience));
+        after(self.last_higher_start, Some(previous))
+            && !after(self.last_level_start, Some(long_ago))
+    }
+
     /// The verdict, whether or not anything is stuck yet.
     pub fn judge(&self) -> Verdict {
-        let after = |moment: Option<Timestamp>, mark: Option<Timestamp>| {
-            moment.is_some_and(|m| mark.is_none_or(|mark| m > mark))
-        };
         let run_limit = Duration::from_millis(self.run_limit_ms);
         // Who has only just come cannot have settled anything.
         let settled_lately = self
@@ -171,8 +213,8 @@ impl Evidence {
             .max(self.newest_worker)
             .is_some_and(|t| self.at.since(t) <= run_limit);
         // Where a limit holds claims back, one that waits may be waiting for another kind's turn.
-        let last_start =
-            if self.max_running.is_some() { self.queue_last_start } else { self.last_start };
+        let limited = self.max_running.is_some() || self.start_rate_limit.is_some();
+        let last_start = if limited { self.queue_last_start } else { self.last_start };
         // Without an earlier scan nothing can have gone on over two of them.
         let nothing_started =
             self.previous_scan.is_some() && !after(last_start, self.previous_scan);
@@ -180,12 +222,16 @@ impl Evidence {
             || after(self.last_empty_claim, self.previous_scan.max(self.oldest_since));
         if self.store_degraded {
             Verdict::StoreDegraded
+        } else if self.is_at_start_rate() {
+            Verdict::RateLimited
         } else if self.max_running.is_some_and(|max| self.queue_running >= u64::from(max)) {
             Verdict::ConcurrencyLimited
         } else if self.workers == 0 {
             Verdict::NoWorkers
         } else if self.workers_present == 0 {
             Verdict::WorkersSilent
+        } else if self.is_starved() {
+            Verdict::Starved
         } else if nothing_started && asked_in_vain {
             Verdict::DispatchStalled
         } else if self.leases > 0 && self.queue_running > 0 && !settled_lately {
@@ -197,6 +243,10 @@ impl Evidence {
             Verdict::Unknown
         }
     }
+}
+
+fn after(moment: Option<Timestamp>, mark: Option<Timestamp>) -> bool {
+    moment.is_some_and(|m| mark.is_none_or(|mark| m > mark))
 }
 
 /// Jobs a second, in thousandths: equal evidence is equal.

@@ -59,7 +59,9 @@ impl Engine {
             tell_end(t);
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
-            self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+            if self.may_start(&t.queue) {
+                self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+            }
         } else if t.attempt_ended && self.limited(&t.queue) {
             // There is room for one more.
             self.0.claims.wake(&t.queue, None, 1);
@@ -111,6 +113,7 @@ impl Engine {
             self.after(t);
         }
         let now = self.now();
+        self.saw_starts(&claimed.jobs, now);
         for leased in &claimed.jobs {
             let spec = &leased.spec;
             if spec.queue.is_reserved() {
@@ -134,6 +137,8 @@ impl Engine {
                 worker = leased.job.lease().map(|l| l.worker.as_str()),
                 "lease granted"
             );
+            // Should that have been the last for now, the next has its time.
+            self.may_start(&spec.queue);
         }
     }
 }

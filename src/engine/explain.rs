@@ -243,6 +243,7 @@ impl Engine {
             Some(
                 reason @ (PendingReason::NoWorkers
                 | PendingReason::ConcurrencyLimited
+                | PendingReason::RateLimited
                 | PendingReason::Queued),
             ) => {
                 let Some(of_kind) = self.explain_one(&queue, &kind).await else {

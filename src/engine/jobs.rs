@@ -151,8 +151,10 @@ impl Engine {
         before: Option<i64>,
         limit: u32,
     ) -> Result<JobsPage, Failure> {
+        // As the list was filtered, so it is shown.
+        let filter = ListFilter { rate_limited: self.0.rates.spent(), ..filter };
         let page = self.0.store.list(Self::scoped(caller, filter), before, limit).await?;
-        let jobs = page.jobs.into_iter().map(|record| self.view(record)).collect();
+        let jobs = page.jobs.into_iter().map(|record| self.view_as_it_stands(record)).collect();
         Ok(JobsPage { jobs, next: page.next })
     }
 

@@ -70,6 +70,7 @@ impl Engine {
             start_rate: self.0.flow.rate(name),
             drain_estimate: self.0.flow.drain(name, depth(&q)),
             stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
+            start_rate_limit: self.0.rates.limit(name),
             state: q.state,
         }
     }

@@ -82,6 +82,7 @@ mod tests {
             paused_until: until.map(Timestamp::from_millis),
             resumed_at: None,
             max_running: None,
+            max_depth: None,
         }
     }
 

@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::domain::id::JobId;
+use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
-use crate::domain::watch::{Evidence, SILENT_AFTER};
-use crate::store::{Claimed, Presence};
+use crate::domain::watch::{Evidence, Levels, SILENT_AFTER};
+use crate::store::{Claimed, Leased, Presence};
 use crate::telemetry::labels::WorkerState;
 
 use super::{ClaimOrder, Engine};
@@ -68,6 +69,8 @@ struct Asked {
     /// When a look for it last found nothing in the queue, by position; a pause or a limit is
     /// something.
     empty: Vec<Option<Timestamp>>,
+    /// When it last got a job of the queue, likewise.
+    starts: Vec<Levels>,
     /// Heard of, not heard: what the store remembers, or what a heartbeat lets one conclude.
     presumed: bool,
 }
@@ -75,7 +78,8 @@ struct Asked {
 impl Asked {
     fn new(queues: Vec<Name>, kinds: Vec<Name>, at: Timestamp, presumed: bool) -> Self {
         let empty = vec![None; queues.len()];
-        Self { queues, kinds, at, empty, presumed }
+        let starts = vec![Levels::default(); queues.len()];
+        Self { queues, kinds, at, empty, starts, presumed }
     }
 
     fn names(&self) -> usize {
@@ -283,6 +287,17 @@ impl Roll {
         }
     }
 
+    /// It got a job: of what it asks for, that which was asked for last and fits.
+    fn started(&mut self, worker: &WorkerId, spec: &Spec, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(worker) else { return };
+        let fits = |a: &Asked| a.accepts(&spec.queue, &spec.kind).is_some();
+        if let Some(asked) = entry.asked.iter_mut().filter(|a| fits(a)).max_by_key(|a| a.at)
+            && let Some(at) = asked.accepts(&spec.queue, &spec.kind)
+        {
+            asked.starts[at].started(spec.priority, now);
+        }
+    }
+
     /// What the store remembers of workers that this process has not seen itself.
     fn seed(&mut self, remembered: Vec<Presence>) {
         for presence in remembered {
@@ -335,8 +350,8 @@ impl Roll {
         let now = evidence.at;
         for (worker, entry) in &self.entries {
             let asked = entry.asked.iter().filter_map(|a| Some((a, a.accepts(queue, kind)?)));
-            let empty: Vec<Option<Timestamp>> = asked.map(|(a, at)| a.empty[at]).collect();
-            if empty.is_empty() {
+            let asked: Vec<(&Asked, usize)> = asked.collect();
+            if asked.is_empty() {
                 continue;
             }
             evidence.workers += 1;
@@ -349,8 +364,13 @@ impl Roll {
             evidence.workers_present += 1;
             evidence.slots += u64::from(entry.presence.capacity);
             evidence.leases += held;
-            evidence.last_empty_claim =
-                evidence.last_empty_claim.max(empty.into_iter().max().flatten());
+            for (asked, at) in asked {
+                evidence.last_empty_claim = evidence.last_empty_claim.max(asked.empty[at]);
+                let Some(priority) = evidence.oldest_priority else { continue };
+                let starts = &asked.starts[at];
+                evidence.last_higher_start = evidence.last_higher_start.max(starts.above(priority));
+                evidence.last_level_start = evidence.last_level_start.max(starts.up_to(priority));
+            }
             evidence.last_settlement = evidence.last_settlement.max(entry.presence.last_settlement);
             if held > 0 {
                 evidence.newest_worker = evidence.newest_worker.max(Some(entry.first_seen));
@@ -436,6 +456,20 @@ impl Engine {
     pub(super) fn found_nothing(&self, order: &ClaimOrder, claimed: &Claimed) {
         let now = self.now();
         self.roll().found_nothing(order, claimed, now);
+        for queue in &order.queues {
+            // If it is the pace that stands in the way: whoever stays parked is woken in time.
+            self.may_start(queue);
+        }
+    }
+
+    /// These jobs were handed out.
+    pub(super) fn saw_starts(&self, jobs: &[Leased], now: Timestamp) {
+        let mut roll = self.roll();
+        for leased in jobs {
+            if let Some(lease) = leased.job.lease() {
+                roll.started(&lease.worker, &leased.spec, now);
+            }
+        }
     }
 
     /// Reads what the store remembers, once.

@@ -99,10 +99,12 @@ impl Engine {
                 stuck,
                 no_workers,
                 at_limit: at_limit(q),
+                rate_limited: self.0.rates.is_spent(name),
                 stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
                 run_threshold: self.run_threshold(q),
                 drain_estimate: self.0.flow.drain(name, depth(q)),
                 max_running: q.state.max_running,
+                max_depth: q.state.max_depth,
                 workers,
                 slots,
             }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::domain::estimate::room_after_seconds;
 use crate::domain::job::{Job, Phase, Policy, RawJson, Record, Retention, Spec, Standing, Wait};
 use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
 use crate::domain::watch::Verdict;
-use crate::store::{Absence, Found, NewJob, Submitted};
+use crate::store::{Absence, Depth, Found, NewJob, Submitted};
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
 
@@ -77,6 +78,9 @@ impl Engine {
             Some(Submitted::Replayed(record)) => (*record, true),
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
+            Some(Submitted::QueueFull(depth)) => {
+                return Err(self.queue_full(&fresh.spec.queue, depth, 1));
+            }
             None => return Err(Failure::NoSuchJob),
         };
         let window = match hold {
@@ -137,7 +141,9 @@ impl Engine {
         let commit = async move {
             let answers = engine.commit(new, now).await?;
             if !crate::store::accepts(&answers) {
-                count.all(Outcome::Invalid);
+                let full = |answer: &Submitted| matches!(answer, Submitted::QueueFull(_));
+                let full = answers.iter().any(full);
+                count.all(if full { Outcome::QueueFull } else { Outcome::Invalid });
                 return Ok(answers);
             }
             for (at, (answer, (record, size))) in answers.iter().zip(&told).enumerate() {
@@ -155,6 +161,11 @@ impl Engine {
             match answer {
                 Submitted::KeyReused(id) => return Err((at, Failure::KeyReused { id: *id })),
                 Submitted::ReplayedGone(id) => return Err((at, self.gone(*id).await)),
+                Submitted::QueueFull(depth) => {
+                    let queue = &fresh[at].0.spec.queue;
+                    let coming = fresh.iter().filter(|(new, _)| new.spec.queue == *queue).count();
+                    return Err((at, self.queue_full(queue, *depth, coming as u64)));
+                }
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
@@ -165,7 +176,10 @@ impl Engine {
                 Submitted::Replayed(record) => {
                     Accepted { view: self.view(*record), replayed: true }
                 }
-                Submitted::Created | Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => {
+                Submitted::Created
+                | Submitted::ReplayedGone(_)
+                | Submitted::KeyReused(_)
+                | Submitted::QueueFull(_) => {
                     self.look_at_standing(&mut fresh, now);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
@@ -192,7 +206,9 @@ impl Engine {
         }
         let (record, size) = (record_of(&new), payload_size(&new));
         let enlisted = match new.job.phase {
-            Phase::Pending(Wait::Queued) => self.0.claims.enlist(&new.spec.queue, &new.spec.kind),
+            Phase::Pending(Wait::Queued) if self.may_start(&new.spec.queue) => {
+                self.0.claims.enlist(&new.spec.queue, &new.spec.kind)
+            }
             Phase::Pending(_)
             | Phase::Running(_)
             | Phase::Completed
@@ -262,12 +278,13 @@ impl Engine {
             no_workers: self.0.watchdog.verdict(queue, kind).is_some_and(Verdict::means_no_workers),
             at_limit: self.limited(queue)
                 && self.latest().is_some_and(|latest| latest.is_at_limit(queue)),
+            rate_limited: self.0.rates.is_spent(queue),
         };
     }
 
     fn announce(&self, record: &Record) {
         let spec = &record.spec;
-        if record.job.phase == Phase::Pending(Wait::Queued) {
+        if record.job.phase == Phase::Pending(Wait::Queued) && self.may_start(&spec.queue) {
             self.0.claims.wake(&spec.queue, Some(&spec.kind), 1);
         }
         tracing::debug!(job_id = %spec.id, queue = %spec.queue, kind = %spec.kind, "job accepted");
@@ -320,6 +337,13 @@ impl Engine {
         (new, publishing)
     }
 
+    fn queue_full(&self, queue: &Name, depth: Depth, coming: u64) -> Failure {
+        let rate = self.0.flow.rate(queue);
+        let unit = self.0.entropy.unit();
+        let retry_after = room_after_seconds(depth.jobs, depth.max, coming, rate, unit);
+        Failure::QueueFull { queue: queue.clone(), max_depth: depth.max, retry_after }
+    }
+
     /// What to say of a job whose key is still known.
     async fn gone(&self, id: crate::domain::id::JobId) -> Failure {
         match self.0.store.get(id, false).await {
@@ -368,6 +392,7 @@ fn outcome_of(answer: &Submitted) -> Outcome {
         Submitted::Created => Outcome::Accepted,
         Submitted::Replayed(_) => Outcome::Replayed,
         Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => Outcome::Invalid,
+        Submitted::QueueFull(_) => Outcome::QueueFull,
     }
 }
 
@@ -375,6 +400,7 @@ fn outcome_of(answer: &Submitted) -> Outcome {
 fn refusal(failure: &Failure) -> Outcome {
     match failure {
         Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
+        Failure::QueueFull { .. } => Outcome::QueueFull,
         Failure::NoSuchJob
         | Failure::Lost
         | Failure::NoSuchQueue

@@ -53,6 +53,8 @@ pub struct WatchSettings {
     pub stuck_after: StuckAfter,
     /// All declared queues.
     pub limits: Vec<QueueLimits>,
+    /// Attempts that may start a second, of the queues that have such a limit.
+    pub start_rates: HashMap<Name, f64>,
 }
 
 /// A queue and a kind.
@@ -248,6 +250,8 @@ impl Engine {
         let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
         let run_limit = queue_limit.max(self.run_limit(queue, &state.kind));
         let waiting = state.tallies[..3].iter().sum::<u64>();
+        let parked_claims = self.0.claims.free(queue, &state.kind);
+        let (start_rate_limit, last_rate_limited) = self.start_limit(queue, parked_claims, now);
         let mut evidence = Evidence {
             at: now,
             // Of those that are scheduled or back off, the due ones are not worth a count.
@@ -258,8 +262,11 @@ impl Engine {
             paused_at: state.queue.paused_at,
             queue_running: state.queue_running.iter().map(|(_, jobs)| jobs).sum(),
             max_running: state.queue.max_running,
+            start_rate_limit,
+            last_rate_limited,
+            oldest_priority: state.oldest_priority,
             store_degraded: self.0.health.is_degraded(),
-            parked_claims: self.0.claims.free(queue, &state.kind),
+            parked_claims,
             last_start: self.0.flow.last_start(queue, &state.kind),
             queue_last_start: self.0.flow.queue_last_start(queue),
             start_rate: Some(Rate::per_second(self.0.flow.rate(queue))),

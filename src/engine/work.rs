@@ -114,6 +114,7 @@ impl Engine {
             held,
             received_at,
             stamp: self.stamp(order.trace),
+            pace: self.0.rates.pace(),
         }
     }
 

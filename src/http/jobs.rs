@@ -195,7 +195,7 @@ pub(super) async fn submit_batch(
     let accepted = accepted.map_err(|(index, failure)| {
         let problem = Problem::from(failure);
         // A failure of the whole batch is nobody's in particular.
-        let whole = problem.code().status() >= 500;
+        let whole = problem.code().status() >= 500 && problem.code() != Code::QueueFull;
         if whole { problem } else { problem.at(&format!("/jobs/{index}")) }
     })?;
     let base = Base::of(api.settings(), &parts);

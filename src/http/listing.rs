@@ -61,13 +61,15 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
         tag: query.value("tag", "a tag", some)?,
         pending_reason: query.value(
             "pending_reason",
-            "scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited or queued",
+            "scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited, rate_limited \
+             or queued",
             PendingReason::parse,
         )?,
         error_type: query.value("error_type", "an error's type", some)?,
         created_after: query.value("created_after", MOMENT, Timestamp::parse_rfc3339)?,
         created_before: query.value("created_before", MOMENT, Timestamp::parse_rfc3339)?,
         finished_after: query.value("finished_after", MOMENT, Timestamp::parse_rfc3339)?,
+        rate_limited: Vec::new(),
     };
     let limit = query.value("limit", "1 to 1000", |text| {
         text.parse().ok().filter(|n| limits::LIST.contains(n))

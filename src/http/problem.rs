@@ -76,6 +76,7 @@ codes! {
     IdempotencyKeyReused => 422 "idempotency-key-reused" "The idempotency key was used with another body",
     InternalError => 500 "internal-error" "The server failed",
     ServerDraining => 503 "server-draining" "The server is shutting down",
+    QueueFull => 503 "queue-full" "The queue is full",
     TaskHung => 503 "task-hung" "A maintenance task hangs",
     Overloaded => 503 "overloaded" "Too much is being uploaded at once",
     StorageFull => 503 "storage-full" "The server has no space left",
@@ -346,6 +347,15 @@ impl From<Failure> for Problem {
                 let detail = "the key named another body before, which made this job; send that \
                               body, or take a new key for new work";
                 Self::new(Code::IdempotencyKeyReused, detail).about(id)
+            }
+            Failure::QueueFull { queue, max_depth, retry_after } => {
+                let detail = format!(
+                    "queue {queue} takes {max_depth} pending jobs and has no room; nothing was accepted; \
+                     try again after Retry-After"
+                );
+                let mut problem = Self::new(Code::QueueFull, detail);
+                problem.0.retry = Some(Retry::Seconds(retry_after));
+                problem
             }
             Failure::Draining => {
                 Self::new(Code::ServerDraining, "try again after Retry-After").retry_soon()

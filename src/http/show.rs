@@ -220,6 +220,8 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
         estimated_wait_seconds: view.drain_estimate.as_secs_f64(),
         limits: wire::QueueLimits {
             max_running: state.max_running,
+            max_depth: state.max_depth,
+            start_rate_per_second: view.start_rate_limit,
             stuck_after_seconds: view.stuck_after.map(|d| d.as_secs_f64()),
         },
     }

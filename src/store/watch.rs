@@ -30,6 +30,16 @@ pub struct QueueLimits {
     pub name: Name,
     /// Jobs of the queue that may be leased at once.
     pub max_running: Option<u32>,
+    /// Jobs of the queue that may be pending at once, beyond which submissions are refused. Jobs
+    /// that come back to pending are not.
+    pub max_depth: Option<u64>,
+}
+
+impl QueueLimits {
+    /// A queue without limits.
+    pub const fn none(name: Name) -> Self {
+        Self { name, max_running: None, max_depth: None }
+    }
 }
 
 /// One queue's jobs of one kind, and what concerns them.
@@ -47,6 +57,8 @@ pub struct KindState {
     /// Since when the oldest eligible job waits, or since the queue's last resume if that was
     /// later; `None` when none is eligible.
     pub oldest_since: Option<Timestamp>,
+    /// That job's.
+    pub oldest_priority: Option<i32>,
     /// The oldest eligible jobs, oldest first: at most 10, fewer when there are many kinds.
     pub oldest_jobs: Vec<JobId>,
     /// Kinds of the queue of which jobs run, and how many.

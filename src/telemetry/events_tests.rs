@@ -86,10 +86,12 @@ fn queue(text: &str) -> QueueSnapshot {
         stuck: [0; Verdict::ALL.len()],
         no_workers: 0,
         at_limit: false,
+        rate_limited: false,
         stuck_after: None,
         run_threshold: Duration::ZERO,
         drain_estimate: Duration::ZERO,
         max_running: None,
+        max_depth: None,
         workers: [0; labels::WorkerState::ALL.len()],
         slots: [0; labels::WorkerState::ALL.len()],
     }

@@ -41,6 +41,8 @@ closed! {
         Replayed => "replayed",
         Invalid => "invalid",
         TooLarge => "too_large",
+        /// As many jobs wait as the queue's `max_depth` allows.
+        QueueFull => "queue_full",
         Unavailable => "unavailable",
     }
 }
@@ -51,7 +53,8 @@ closed! {
         Leased => "leased",
         Empty => "empty",
         Paused => "paused",
-        /// As many jobs run as the queue's `max_running` allows.
+        /// As many jobs run as the queue's `max_running` allows, or start as its
+        /// `start_rate_per_second` does.
         Limited => "limited",
         Error => "error",
     }

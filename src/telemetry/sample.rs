@@ -53,6 +53,8 @@ pub struct QueueSnapshot {
     pub no_workers: u64,
     /// As many jobs run as `max_running` allows.
     pub at_limit: bool,
+    /// As many attempts have just started as `start_rate_per_second` allows.
+    pub rate_limited: bool,
     /// `None` when the watchdog is off for the queue.
     pub stuck_after: Option<Duration>,
     /// A running age beyond it is suspicious.
@@ -60,6 +62,7 @@ pub struct QueueSnapshot {
     /// How long the eligible jobs will take to start. Shown as a day at most.
     pub drain_estimate: Duration,
     pub max_running: Option<u32>,
+    pub max_depth: Option<u64>,
     /// Workers that serve the queue, by [`WorkerState`].
     pub workers: [u64; WorkerState::ALL.len()],
     /// What they can run at once, likewise.
@@ -100,6 +103,9 @@ pub(super) struct Row {
     max_running: u64,
     /// Some queue has no limit, so all of them together have none.
     unlimited: bool,
+    max_depth: u64,
+    /// The same of that limit.
+    bottomless: bool,
     workers: [u64; WorkerState::ALL.len()],
     slots: [u64; WorkerState::ALL.len()],
 }
@@ -143,6 +149,10 @@ impl Row {
             Some(limit) => self.max_running = self.max_running.saturating_add(limit.into()),
             None => self.unlimited = true,
         }
+        match queue.max_depth {
+            Some(limit) => self.max_depth = self.max_depth.saturating_add(limit),
+            None => self.bottomless = true,
+        }
         add(&mut self.workers, &queue.workers);
         add(&mut self.slots, &queue.slots);
     }
@@ -150,6 +160,11 @@ impl Row {
     /// 0 for no limit.
     fn max_running(&self) -> u64 {
         if self.unlimited { 0 } else { self.max_running }
+    }
+
+    /// 0 for no limit.
+    fn max_depth(&self) -> u64 {
+        if self.bottomless { 0 } else { self.max_depth }
     }
 
     fn state(&self, status: Status) -> u64 {
@@ -182,7 +197,10 @@ fn reasons(queue: &QueueSnapshot) -> [u64; PendingReason::ALL.len()] {
             n
         }
         PendingReason::ConcurrencyLimited if queue.at_limit => std::mem::take(&mut queued),
-        PendingReason::QueuePaused | PendingReason::ConcurrencyLimited => 0,
+        PendingReason::RateLimited if queue.rate_limited => std::mem::take(&mut queued),
+        PendingReason::QueuePaused
+        | PendingReason::ConcurrencyLimited
+        | PendingReason::RateLimited => 0,
         PendingReason::Queued => queued,
     })
 }
@@ -273,6 +291,7 @@ impl Collector for Latest {
             family(&c::RUN_THRESHOLD, each(rows, |r| r.run_threshold.as_secs_f64())),
             family(&c::DRAIN_ESTIMATE, each(rows, |r| r.drain_estimate.as_secs_f64())),
             family(&c::MAX_RUNNING, each(rows, |r| r.max_running() as f64)),
+            family(&c::MAX_DEPTH, each(rows, |r| r.max_depth() as f64)),
             family(&c::PAUSED, each(rows, |r| f64::from(u8::from(r.paused)))),
             family(&c::WORKERS, by(rows, WorkerState::VALUES, |r| r.workers)),
             family(&c::SLOTS, by(rows, WorkerState::VALUES, |r| r.slots)),

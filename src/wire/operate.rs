@@ -37,6 +37,12 @@ pub struct QueueLimits {
     /// Jobs that may run at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
+    /// Jobs that may be pending at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u64>,
+    /// Attempts that may start a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_rate_per_second: Option<f64>,
     /// How long an eligible job may wait before it counts as stuck.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stuck_after_seconds: Option<f64>,

@@ -76,6 +76,12 @@ pub struct Evidence {
     pub queue_running: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
+    /// Attempts of the queue that may start a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_rate_limit_per_second: Option<f64>,
+    /// When that last held a claim back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rate_limited: Option<String>,
     /// Those who accept this queue and kind and were seen within a day.
     pub workers: u64,
     /// Those of them who were seen within 90 s, since the oldest job became eligible, and since a
@@ -93,6 +99,15 @@ pub struct Evidence {
     pub last_empty_claim: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_start: Option<String>,
+    /// Of the oldest job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_priority: Option<i32>,
+    /// When the present workers last started a job of a higher priority in this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_higher_start: Option<String>,
+    /// When they last started one of the same priority, or of a lower one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_level_start: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_settlement: Option<String>,
     /// In this queue, over about a minute.

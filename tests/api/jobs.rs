@@ -9,8 +9,15 @@ use serde_json::{Value, json};
 use crate::kit::Reply;
 
 const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
-const REASONS: [&str; 6] =
-    ["scheduled", "retry_backoff", "queue_paused", "no_workers", "concurrency_limited", "queued"];
+const REASONS: [&str; 7] = [
+    "scheduled",
+    "retry_backoff",
+    "queue_paused",
+    "no_workers",
+    "concurrency_limited",
+    "rate_limited",
+    "queued",
+];
 const OUTCOMES: [&str; 6] =
     ["completed", "failed", "timed_out", "lease_expired", "released", "cancelled"];
 

@@ -88,13 +88,16 @@ fn check_evidence(evidence: &Value) {
     for (name, value) in evidence.as_object().expect("evidence") {
         let fits = match name.as_str() {
             "at" | "paused_at" | "last_seen" | "last_empty_claim" | "last_start"
-            | "last_settlement" => is_moment(value.as_str().expect("a moment")),
+            | "last_settlement" | "last_rate_limited" | "last_higher_start"
+            | "last_level_start" => is_moment(value.as_str().expect("a moment")),
             "eligible" | "running" | "queue_running" | "max_running" | "workers"
             | "workers_present" | "slots" | "leases" | "parked_claims" => value.is_u64(),
             "oldest_age_seconds"
             | "stuck_after_seconds"
             | "start_rate_per_second"
+            | "start_rate_limit_per_second"
             | "run_limit_seconds" => value.as_f64() >= Some(0.0),
+            "oldest_priority" => value.is_i64(),
             "store_degraded" => value.is_boolean(),
             "last_error" | "trace_id" => value.is_string(),
             _ => false,

@@ -17,6 +17,7 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             paused_until: None,
             resumed_at: None,
             max_running: None,
+            max_depth: None,
         };
         assert_eq!(state, expected);
         let state =
@@ -34,6 +35,7 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             paused_until: None,
             resumed_at: Some(at(4)),
             max_running: None,
+            max_depth: None,
         };
         assert_eq!(state, expected);
         assert_eq!(w.store().resume(name("q"), at(5)).await.unwrap(), expected, "already running");

@@ -215,7 +215,7 @@ async fn a_scan_changes_no_job() {
 }
 
 fn limit(max_running: Option<u32>) -> Vec<QueueLimits> {
-    vec![QueueLimits { name: name("q"), max_running }]
+    vec![QueueLimits { max_running, ..QueueLimits::none(name("q")) }]
 }
 
 #[tokio::test]

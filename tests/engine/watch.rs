@@ -16,8 +16,8 @@ use punctual::store::{QueueLimits, StuckAfter};
 
 use super::{SECOND, World, world_with};
 
-const SCAN: Duration = Duration::from_secs(15);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const SCAN: Duration = Duration::from_secs(15);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 fn watched() -> World {
     limited(None)
@@ -27,13 +27,14 @@ fn watched() -> World {
 fn limited(max_running: Option<u32>) -> World {
     world_with(WatchSettings {
         stuck_after: StuckAfter { default: Some(5 * MINUTE), queues: HashMap::new() },
-        limits: vec![QueueLimits { name: Name::trusted("default"), max_running }],
+        limits: vec![QueueLimits { max_running, ..QueueLimits::none(Name::trusted("default")) }],
+        ..WatchSettings::default()
     })
 }
 
 impl World {
     /// Lets `time` pass, with a sample and a scan every 15 s.
-    async fn pass(&self, time: Duration) {
+    pub(crate) async fn pass(&self, time: Duration) {
         let scans = time.as_secs().div_ceil(SCAN.as_secs());
         for _ in 0..scans {
             self.clock.advance(SCAN);
@@ -41,7 +42,7 @@ impl World {
         }
     }
 
-    async fn scan(&self) {
+    pub(crate) async fn scan(&self) {
         self.engine.sample().await.expect("a sample");
         self.engine.watch(SCAN).await.expect("a scan");
     }
@@ -51,14 +52,14 @@ impl World {
     }
 
     /// The verdict of the one episode that goes on.
-    async fn verdict(&self) -> Option<Verdict> {
+    pub(crate) async fn verdict(&self) -> Option<Verdict> {
         let open: Vec<Episode> =
             self.episodes().await.into_iter().filter(|e| e.ended_at.is_none()).collect();
         assert!(open.len() <= 1, "{open:?}");
         open.first().map(|e| e.verdict)
     }
 
-    async fn take(&self, worker: &str, jobs: usize) -> Grant {
+    pub(crate) async fn take(&self, worker: &str, jobs: usize) -> Grant {
         let order = ClaimOrder {
             worker: WorkerId::trusted(worker),
             max_jobs: jobs,
@@ -69,7 +70,7 @@ impl World {
         self.engine.claim(&self.everyone, order).await.expect("a claim")
     }
 
-    async fn report(&self, grant: &Grant, report: ReportOrder) {
+    pub(crate) async fn report(&self, grant: &Grant, report: ReportOrder) {
         let orders = grant
             .jobs
             .iter()
@@ -84,22 +85,22 @@ impl World {
         assert!(settled.iter().all(Result::is_ok), "{settled:?}");
     }
 
-    async fn done(&self, grant: &Grant) {
+    pub(crate) async fn done(&self, grant: &Grant) {
         self.report(grant, ReportOrder::Completed { result: None }).await;
     }
 
-    async fn send(&self, submission: Submission) -> JobId {
+    pub(crate) async fn send(&self, submission: Submission) -> JobId {
         let accepted = self.engine.submit(&self.everyone, submission, Hold::Never).await;
         accepted.expect("accepted").view.record.spec.id
     }
 
-    async fn reason(&self, id: JobId) -> Option<PendingReason> {
+    pub(crate) async fn reason(&self, id: JobId) -> Option<PendingReason> {
         let record = self.engine.job(&self.everyone, id, false).await.expect("the job").record;
         PendingReason::of(&record.job, record.standing)
     }
 
     /// A pool that has shown, with 30 jobs, how long a job takes.
-    async fn practised(&self, worker: &str) {
+    pub(crate) async fn practised(&self, worker: &str) {
         for _ in 0..30 {
             self.submit().await;
         }
@@ -384,6 +385,7 @@ async fn who_let_a_lease_run_out_is_silent_at_once() {
     let w = world_with(WatchSettings {
         stuck_after: StuckAfter { default: Some(half_minute), queues: HashMap::new() },
         limits: Vec::new(),
+        ..WatchSettings::default()
     });
     let reaper = Reaper::default();
     w.practised("w").await;

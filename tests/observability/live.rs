@@ -62,19 +62,24 @@ fn sampled(families: &[Family]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_series_is_there_before_it_counts() {
-    let file = "[queues.mail]\nmax_running = 3\nstuck_after = \"7m\"\ntimeout = \"11m\"\n";
+    let file =
+        "[queues.mail]\nmax_running = 3\nmax_depth = 9\nstuck_after = \"7m\"\ntimeout = \"11m\"\n";
     let server = start(file, &[]);
     let families = when(&server, "a sample", sampled).await;
     let mut found = Findings::default();
     exposed::check(&families, &MAIL, &mut found);
     // What is configured is said at once; all the rest begins at 0.
-    let configured =
-        [&catalogue::MAX_RUNNING, &catalogue::STUCK_THRESHOLD, &catalogue::RUN_THRESHOLD];
+    let configured = [
+        &catalogue::MAX_RUNNING,
+        &catalogue::MAX_DEPTH,
+        &catalogue::STUCK_THRESHOLD,
+        &catalogue::RUN_THRESHOLD,
+    ];
     exposed::check_zero(&families, "mail", &configured, &mut found);
     found.none();
     let mail = [("queue", "mail")];
     let shown = configured.map(|metric| sum(&families, metric.name, &mail));
-    assert_eq!(shown, [Some(3.0), Some(420.0), Some(660.0)]);
+    assert_eq!(shown, [Some(3.0), Some(9.0), Some(420.0), Some(660.0)]);
     assert_eq!(sum(&families, "punctual_queue_max_running", &[("queue", "_other")]), Some(0.0));
 }
 

@@ -220,6 +220,7 @@ impl World {
             held: None,
             received_at: now,
             stamp: None,
+            pace: None,
         }
     }
 

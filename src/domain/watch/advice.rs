@@ -12,6 +12,12 @@ pub fn next_step(verdict: Verdict, queue: &str, kind: &str, evidence: &Evidence)
              `/readyz?verbose`, then at the server's log"
                 .to_owned()
         }
+        Verdict::RateLimited => format!(
+            "no more than {} attempt(s) of queue {queue} may start a second: raise \
+             `start_rate_per_second` in [queues.{queue}] if what it protects can bear it, or let \
+             the backlog drain",
+            evidence.start_rate_limit.unwrap_or_default().as_per_second(),
+        ),
         Verdict::ConcurrencyLimited => format!(
             "{} of at most {} jobs of queue {queue} run: raise `max_running` in \
              [queues.{queue}], or look at why they take long with `punctual jobs list --queue \
@@ -28,6 +34,13 @@ pub fn next_step(verdict: Verdict, queue: &str, kind: &str, evidence: &Evidence)
             "the {} known worker(s) of queue {queue} no longer show themselves: see whether their \
              processes live and reach this server (`punctual workers list`), and restart them",
             evidence.workers
+        ),
+        Verdict::Starved => format!(
+            "workers of queue {queue} start jobs of a higher priority, and none of priority {}: \
+             give kind {kind} workers of its own (`punctual work --queue {queue} --kind {kind} \
+             --exec CMD`) or a queue of its own, send less above it, or send it with a higher \
+             `priority`",
+            evidence.oldest_priority.unwrap_or_default(),
         ),
         Verdict::DispatchStalled => "workers ask for this work and get none: this is the server's \
              own fault; see `/v1/tasks` for a stalled scheduler, restart the server, and report \
@@ -69,7 +82,7 @@ fn silence(evidence: &Evidence) -> Option<u64> {
     (quiet >= stuck_after.map_or(most, |limit| limit.min(most))).then_some(quiet.as_secs())
 }
 
-/// What is seen for shorter than this is no sign of a dispatch that stalls.
+/// What is seen for shorter than this is no sign of a dispatch that stalls, nor of starvation.
 const MOMENT_SECONDS: u64 = 60;
 
 /// What to expect where nothing is stuck (yet).
@@ -84,11 +97,13 @@ pub fn outlook(queue: &str, kind: &str, evidence: &Evidence) -> String {
     let age = age.as_secs();
     match verdict {
         // Between two jobs, and until a due one is promoted, it looks like that for a moment.
-        Verdict::DispatchStalled if age < MOMENT_SECONDS => flows(age),
+        Verdict::DispatchStalled | Verdict::Starved if age < MOMENT_SECONDS => flows(age),
         Verdict::StoreDegraded
+        | Verdict::RateLimited
         | Verdict::ConcurrencyLimited
         | Verdict::NoWorkers
         | Verdict::WorkersSilent
+        | Verdict::Starved
         | Verdict::DispatchStalled
         | Verdict::WorkersStalled => {
             let when = evidence.stuck_after_ms.map_or_else(

@@ -39,6 +39,18 @@ fn each_verdict_has_its_evidence() {
     assert_eq!(judged(|e| e.max_running = Some(2)), Verdict::ConcurrencyLimited);
     assert_eq!(judged(|e| e.max_running = Some(3)), Verdict::WorkersSaturated);
     assert_eq!(
+        judged(|e| {
+            e.start_rate_limit = Some(Rate::per_second(0.1));
+            e.last_rate_limited = Some(at(390));
+            e.parked_claims = 1;
+        }),
+        Verdict::RateLimited
+    );
+    assert_eq!(
+        judged(|e| (e.last_higher_start, e.last_level_start) = (Some(at(398)), Some(at(90)))),
+        Verdict::Starved
+    );
+    assert_eq!(
         judged(|e| (e.workers, e.workers_present, e.leases) = (0, 0, 0)),
         Verdict::NoWorkers
     );
@@ -109,19 +121,90 @@ fn a_claim_that_a_limit_holds_back_does_not_ask_in_vain() {
 }
 
 #[test]
+fn a_limit_on_starts_is_the_cause_only_while_somebody_waits_for_it() {
+    let mut paced = saturated();
+    paced.start_rate_limit = Some(Rate::per_second(0.1));
+    paced.last_rate_limited = Some(at(390));
+    assert_eq!(paced.judge(), Verdict::WorkersSaturated, "all are busy");
+    paced.slots = 3;
+    assert_eq!(paced.judge(), Verdict::RateLimited, "one has time, and polls");
+    paced.last_rate_limited = Some(at(380));
+    assert_eq!(paced.judge(), Verdict::WorkersSaturated, "that was before the last scan");
+    paced.previous_scan = None;
+    assert_eq!(paced.judge(), Verdict::RateLimited);
+    paced.start_rate_limit = None;
+    assert_eq!(paced.judge(), Verdict::WorkersSaturated);
+
+    // Whoever is parked waits for a token, not in vain.
+    let mut parked = saturated();
+    parked.start_rate_limit = Some(Rate::per_second(0.1));
+    (parked.parked_claims, parked.last_start) = (1, None);
+    parked.queue_last_start = Some(at(399));
+    assert_eq!(parked.judge(), Verdict::WorkersSaturated, "others of the queue have their turn");
+    parked.queue_last_start = Some(at(300));
+    assert_eq!(parked.judge(), Verdict::DispatchStalled);
+    parked.last_rate_limited = Some(parked.at);
+    assert_eq!(parked.judge(), Verdict::RateLimited);
+    (parked.workers, parked.workers_present, parked.leases) = (0, 0, 0);
+    (parked.slots, parked.parked_claims) = (0, 0);
+    assert_eq!(parked.judge(), Verdict::NoWorkers, "nobody is there to be held back");
+}
+
+#[test]
+fn starved_is_who_is_overtaken_for_long() {
+    let mut starved = saturated();
+    (starved.oldest_priority, starved.last_higher_start) = (Some(0), Some(at(398)));
+    assert_eq!(starved.judge(), Verdict::Starved, "nothing of its own ever started");
+    starved.last_level_start = Some(at(100));
+    assert_eq!(starved.judge(), Verdict::Starved, "not for as long as it takes to be stuck");
+    starved.last_level_start = Some(at(101));
+    assert_eq!(starved.judge(), Verdict::WorkersSaturated, "its turn comes");
+    starved.last_level_start = Some(at(100));
+    starved.last_higher_start = Some(at(385));
+    assert_eq!(
+        starved.judge(),
+        Verdict::WorkersSaturated,
+        "nothing overtook it since the last scan"
+    );
+    starved.last_higher_start = None;
+    assert_eq!(starved.judge(), Verdict::WorkersSaturated, "equal among equals");
+
+    let mut quick = Evidence { stuck_after_ms: Some(1_000), ..saturated() };
+    (quick.last_higher_start, quick.last_level_start) = (Some(at(399)), Some(at(390)));
+    assert_eq!(quick.judge(), Verdict::WorkersSaturated, "one of its own since the last scan");
+    quick.last_level_start = Some(at(385));
+    assert_eq!(quick.judge(), Verdict::Starved);
+    quick.previous_scan = None;
+    assert_eq!(quick.judge(), Verdict::WorkersSaturated, "one look is not enough");
+}
+
+#[test]
 fn the_first_that_applies_is_the_verdict() {
     let all = Evidence {
         store_degraded: true,
         max_running: Some(1),
         queue_running: 1,
+        start_rate_limit: Some(Rate::per_second(1.0)),
+        last_rate_limited: Some(at(1)),
+        parked_claims: 1,
         ..Evidence::default()
     };
     assert_eq!(all.judge(), Verdict::StoreDegraded);
+    assert_eq!(Evidence { store_degraded: false, ..all.clone() }.judge(), Verdict::RateLimited);
     assert_eq!(
-        Evidence { store_degraded: false, ..all.clone() }.judge(),
+        Evidence { store_degraded: false, parked_claims: 0, ..all.clone() }.judge(),
         Verdict::ConcurrencyLimited
     );
     assert_eq!(Evidence::default().judge(), Verdict::NoWorkers);
+    let starved = Evidence {
+        last_higher_start: Some(at(399)),
+        last_start: None,
+        parked_claims: 1,
+        ..saturated()
+    };
+    assert_eq!(starved.judge(), Verdict::Starved, "before a dispatch that stalls");
+    let silent = Evidence { workers_present: 0, ..starved };
+    assert_eq!(silent.judge(), Verdict::WorkersSilent);
     assert!(Verdict::ALL.is_sorted());
 }
 
@@ -163,6 +246,11 @@ fn evidence_survives_being_written_down() {
     let evidence = Evidence {
         start_rate: Some(Rate::per_second(1.25)),
         max_running: Some(7),
+        start_rate_limit: Some(Rate::per_second(0.5)),
+        last_rate_limited: Some(at(3)),
+        oldest_priority: Some(-3),
+        last_higher_start: Some(at(4)),
+        last_level_start: Some(at(5)),
         last_error: Some("upstream-timeout".to_owned()),
         ..saturated()
     };

@@ -1,5 +1,5 @@
-//! The writer's small memory: names by number, the queues' pauses and limits, what runs in each,
-//! the stuck marks, the next sequence.
+//! The writer's small memory: names by number, the queues' pauses and limits, what runs and
+//! waits in each, the stuck marks, the next sequence.
 //!
 //! It mirrors committed rows plus those of the transaction under way; when that one is rolled
 //! back the book is read anew.
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
-use crate::store::{QueueState, Result};
+use crate::store::{Depth, QueueState, Result};
 
 use super::marks::{self, Key, Mark};
 use super::rows::{fault, moment};
@@ -57,6 +57,8 @@ pub(super) struct Book {
     states: HashMap<i64, QueueState>,
     /// Jobs leased now, by queue.
     running: HashMap<i64, i64>,
+    /// Pending jobs, by queue.
+    waiting: HashMap<i64, i64>,
     pub(super) marks: HashMap<Key, Mark>,
     next_sequence: i64,
     last_seen: Timestamp,
@@ -76,16 +78,20 @@ impl Book {
             .query_map([], |r| Ok((r.get::<_, i64>(0)?, queue_state(r, 1)?)))
             .and_then(Iterator::collect)
             .map_err(fault)?;
-        let running = conn
-            .prepare("SELECT queue_id, sum(jobs) FROM job_counts WHERE tally = 3 GROUP BY queue_id")
+        let sums = |tallies: &str| {
+            conn.prepare(&format!(
+                "SELECT queue_id, sum(jobs) FROM job_counts WHERE {tallies} GROUP BY queue_id"
+            ))
             .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
-            .map_err(fault)?;
+            .map_err(fault)
+        };
         Ok(Self {
             namespaces: Names::load(conn, "SELECT namespace_id, name FROM namespaces")?,
             kinds: Names::load(conn, "SELECT kind_id, name FROM kinds")?,
             queues: Names::load(conn, "SELECT queue_id, name FROM queues")?,
             states,
-            running,
+            running: sums("tally = 3")?,
+            waiting: sums("tally < 3")?,
             marks: marks::load(conn)?,
             next_sequence,
             last_seen,
@@ -120,6 +126,18 @@ impl Book {
 
     pub(super) fn runs(&mut self, queue: i64, by: i64) {
         *self.running.entry(queue).or_default() += by;
+    }
+
+    pub(super) fn waits(&mut self, queue: i64, by: i64) {
+        *self.waiting.entry(queue).or_default() += by;
+    }
+
+    /// Pending jobs of the queue, and how many there may be; `None`: any number.
+    pub(super) fn depth(&self, queue: &Name) -> Option<Depth> {
+        let id = self.queues.id(queue)?;
+        let max = self.state(id)?.max_depth?;
+        let jobs = self.waiting.get(&id).copied().unwrap_or(0);
+        Some(Depth { jobs: u64::try_from(jobs).unwrap_or(0), max })
     }
 
     /// Jobs of the queue that may be leased on top of those that are.
@@ -173,6 +191,7 @@ impl Book {
                 paused_until: None,
                 resumed_at: None,
                 max_running: None,
+                max_depth: None,
             },
         );
         Ok(id)
@@ -180,8 +199,8 @@ impl Book {
 }
 
 /// In the order that [`queue_state`] reads, of a table called `q`.
-pub(super) const QUEUE_COLUMNS: &str =
-    "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at, q.max_running";
+pub(super) const QUEUE_COLUMNS: &str = "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at, q.max_running, \
+     q.max_depth";
 
 /// Keeps the server's own queues out of what is told of a table called `q`; see
 /// [`Name::is_reserved`].
@@ -198,5 +217,6 @@ pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Resul
         paused_until: millis(at + 3)?,
         resumed_at: millis(at + 4)?,
         max_running: row.get(at + 5)?,
+        max_depth: row.get::<_, Option<i64>>(at + 6)?.and_then(|n| u64::try_from(n).ok()),
     })
 }

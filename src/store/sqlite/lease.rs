@@ -42,6 +42,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
         let resumed_at = state.and_then(|s| s.resumed_at);
         claimed.paused.push(paused);
         let mut room = if paused { 0 } else { tx.book.room(queue) };
+        let wanted = room.min(tokens.len());
+        let pace = request.pace.as_ref().filter(|_| wanted > 0);
+        let mut starts = pace.map(|pace| pace.starts(queue_name, wanted));
+        room = starts.as_ref().map_or(room, |starts| room.min(starts.left()));
         claimed.limited.push(!paused && room == 0);
         if room == 0 {
             continue;
@@ -87,6 +91,9 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
                         });
                         tokens.next();
                         room -= 1;
+                        if let Some(starts) = &mut starts {
+                            starts.spend();
+                        }
                     }
                     // Too late for its first start: it fails here, and does not block the rest.
                     Err(_) => match fire_live(tx, &before, &Event::MissStart, now)? {

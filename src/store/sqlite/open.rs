@@ -14,8 +14,11 @@ use crate::domain::time::Timestamp;
 const APPLICATION_ID: i32 = 0x5075_6e63;
 
 /// Applied in order; `user_version` counts how many have been. Never edit one that was released.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_foundation.sql"), include_str!("migrations/0002_watchdog.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_foundation.sql"),
+    include_str!("migrations/0002_watchdog.sql"),
+    include_str!("migrations/0003_limits.sql"),
+];
 
 /// How long one connection waits for another's lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

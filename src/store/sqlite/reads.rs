@@ -13,7 +13,7 @@ use super::book::NOT_OURS;
 use super::rows::{
     AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
-    fault, finished, live, maybe_moment, moment, raw_json, record, spec, standing,
+    fault, finished, live, maybe_moment, moment, raw_json, record, spec, standing, to_json,
 };
 
 /// Rows that one page of a list looks at, whatever the filter.
@@ -203,6 +203,24 @@ fn matching(
             add(clause, at.as_millis().into());
         }
     }
+    let limited: Vec<&str> = filter.rate_limited.iter().map(Name::as_str).collect();
+    let limited = to_json(&limited)?;
+    match filter.pending_reason {
+        None => {}
+        Some(PendingReason::RateLimited) => {
+            add("q.name IN (SELECT value FROM json_each(?))", limited.into());
+        }
+        Some(PendingReason::Queued) => {
+            add("q.name NOT IN (SELECT value FROM json_each(?))", limited.into());
+        }
+        Some(
+            PendingReason::Scheduled
+            | PendingReason::RetryBackoff
+            | PendingReason::QueuePaused
+            | PendingReason::NoWorkers
+            | PendingReason::ConcurrencyLimited,
+        ) => {}
+    }
     match filter.pending_reason {
         None => {}
         Some(PendingReason::Scheduled) => clauses.push("l.tally = 1".to_owned()),
@@ -215,7 +233,7 @@ fn matching(
             clauses
                 .push(format!("l.tally = 0 AND NOT {PAUSED} AND NOT {NO_WORKERS} AND {AT_LIMIT}"));
         }
-        Some(PendingReason::Queued) => clauses
+        Some(PendingReason::RateLimited | PendingReason::Queued) => clauses
             .push(format!("l.tally = 0 AND NOT {PAUSED} AND NOT {NO_WORKERS} AND NOT {AT_LIMIT}")),
     }
     match filter.status {
@@ -238,7 +256,9 @@ fn matching(
     let mut rows = stmt.query(params_from_iter(values)).map_err(fault)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(fault)? {
-        found.push(listed(row).map_err(fault)?);
+        let (at, mut record) = listed(row).map_err(fault)?;
+        record.standing.rate_limited = filter.rate_limited.contains(&record.spec.queue);
+        found.push((at, record));
     }
     Ok(found)
 }

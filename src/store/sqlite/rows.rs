@@ -362,6 +362,8 @@ pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
         queue_paused: row.get(at)?,
         no_workers: row.get(at + 1)?,
         at_limit: row.get(at + 2)?,
+        // Not the store's to know.
+        rate_limited: false,
     })
 }
 

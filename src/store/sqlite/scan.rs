@@ -166,7 +166,7 @@ fn states(
         conn.prepare_cached("SELECT name FROM kinds WHERE kind_id = ?1").map_err(fault)?;
     let mut oldest = conn
         .prepare_cached(
-            "SELECT s.job_id, l.eligible_at FROM live_jobs l INDEXED BY live_pending \
+            "SELECT s.job_id, l.eligible_at, l.priority FROM live_jobs l INDEXED BY live_pending \
              JOIN job_specs s USING (job_row) WHERE l.tally < 3 AND l.queue_id = ?1 \
              AND l.kind_id = ?2 AND l.eligible_at <= ?3 ORDER BY l.eligible_at LIMIT ?4",
         )
@@ -179,9 +179,9 @@ fn states(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(running_kinds(conn, key.0)?),
         };
-        let jobs: Vec<(JobId, Timestamp)> = oldest
+        let jobs: Vec<(JobId, Timestamp, i32)> = oldest
             .query_map((key.0, key.1, now.as_millis(), shown), |r| {
-                Ok((job_id(r, 0)?, Timestamp::from_millis(r.get(1)?)))
+                Ok((job_id(r, 0)?, Timestamp::from_millis(r.get(1)?), r.get(2)?))
             })
             .and_then(Iterator::collect)
             .map_err(fault)?;
@@ -195,7 +195,7 @@ fn states(
                 *slot = u64::try_from(jobs).unwrap_or(0);
             }
         }
-        let since = jobs.first().map(|(_, since)| *since);
+        let since = jobs.first().map(|(_, since, _)| *since);
         states.push(KindState {
             kind: name
                 .query_row([key.1], |r| Ok(Name::trusted(r.get_ref(0)?.as_str()?)))
@@ -205,7 +205,8 @@ fn states(
             newly: positive(newly.get(key).copied().unwrap_or(0)),
             tallies: counts,
             oldest_since: since.map(|s| queue.resumed_at.map_or(s, |r| r.max(s))),
-            oldest_jobs: jobs.into_iter().map(|(id, _)| id).collect(),
+            oldest_priority: jobs.first().map(|(_, _, priority)| *priority),
+            oldest_jobs: jobs.into_iter().map(|(id, _, _)| id).collect(),
             queue_running: queue_running.clone(),
         });
     }

@@ -1,4 +1,4 @@
-//! Accepting jobs: keys first, then everything in one commit.
+//! Accepting jobs: keys first, then the room that there is, then everything in one commit.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::Tally;
 use crate::domain::names::Name;
 use crate::domain::time::{Timestamp, millis};
-use crate::store::{Found, IdempotencyKey, NewJob, Result, StoreError, Submitted};
+use crate::store::{Depth, Found, IdempotencyKey, NewJob, Result, StoreError, Submitted};
 
 use super::reads;
 use super::rows::{fault, job_id, policy_text, to_json};
@@ -70,6 +70,10 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
         return Err(StoreError::LowSpace(why.clone()));
     }
     let replayed: Vec<usize> = replay_later.iter().map(|(at, _)| *at).collect();
+    if let Some((at, depth)) = too_deep(tx, jobs, &answers, &replayed) {
+        answers[at] = Submitted::QueueFull(depth);
+        return Ok(answers);
+    }
     for (at, new) in jobs.iter().enumerate() {
         if answers[at] == Submitted::Created && !replayed.contains(&at) {
             insert(tx, new, now)?;
@@ -81,6 +85,28 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
         }
     }
     Ok(answers)
+}
+
+/// The first of the jobs to be created for which its queue has no room.
+fn too_deep(
+    tx: &Tx<'_>,
+    jobs: &[NewJob],
+    answers: &[Submitted],
+    replayed: &[usize],
+) -> Option<(usize, Depth)> {
+    let mut coming: HashMap<&Name, u64> = HashMap::new();
+    for (at, new) in jobs.iter().enumerate() {
+        if answers[at] != Submitted::Created || replayed.contains(&at) {
+            continue;
+        }
+        let Some(depth) = tx.book.depth(&new.spec.queue) else { continue };
+        let before = coming.entry(&new.spec.queue).or_default();
+        if depth.jobs + *before >= depth.max {
+            return Some((at, depth));
+        }
+        *before += 1;
+    }
+    None
 }
 
 /// Whether the batch makes a job: it is not refused, and not all of it is a repetition.

@@ -345,6 +345,7 @@ pub(super) fn pause(
         paused_until: until,
         resumed_at: tx.book.state(id).and_then(|s| s.resumed_at),
         max_running: tx.book.state(id).and_then(|s| s.max_running),
+        max_depth: tx.book.state(id).and_then(|s| s.max_depth),
     };
     write_queue(tx, id, state)
 }
@@ -361,6 +362,7 @@ pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<Que
         paused_until: None,
         resumed_at: if paused { Some(now) } else { last },
         max_running: tx.book.state(id).and_then(|s| s.max_running),
+        max_depth: tx.book.state(id).and_then(|s| s.max_depth),
     };
     write_queue(tx, id, state)
 }
@@ -393,13 +395,19 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp
     }
     let states: Vec<(i64, QueueState)> = tx.book.states().map(|(id, q)| (id, q.clone())).collect();
     for (id, state) in states {
-        let limit = limits.iter().find(|q| q.name == state.name).and_then(|q| q.max_running);
-        if limit != state.max_running {
+        let set = limits.iter().find(|q| q.name == state.name);
+        let max_running = set.and_then(|q| q.max_running);
+        let max_depth = set.and_then(|q| q.max_depth);
+        if max_running != state.max_running || max_depth != state.max_depth {
+            // What does not fit there is no limit.
+            let depth = max_depth.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
             tx.conn
-                .prepare_cached("UPDATE queues SET max_running = ?2 WHERE queue_id = ?1")
-                .and_then(|mut s| s.execute((id, limit)))
+                .prepare_cached(
+                    "UPDATE queues SET max_running = ?2, max_depth = ?3 WHERE queue_id = ?1",
+                )
+                .and_then(|mut s| s.execute((id, max_running, depth)))
                 .map_err(fault)?;
-            tx.book.set_state(id, QueueState { max_running: limit, ..state });
+            tx.book.set_state(id, QueueState { max_running, max_depth, ..state });
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::job::Tally;
+use crate::domain::job::{Status, Tally};
 use crate::domain::time::Timestamp;
 use crate::store::{Result, StoreError};
 
@@ -62,6 +62,13 @@ impl Tx<'_> {
         match running(to) - running(from) {
             0 => {}
             by => self.book.runs(queue, by),
+        }
+        let waiting = |tally: Option<Tally>| {
+            i64::from(tally.is_some_and(|tally| tally.status() == Status::Pending))
+        };
+        match waiting(to) - waiting(from) {
+            0 => {}
+            by => self.book.waits(queue, by),
         }
         if let Some(tally) = from {
             *self.counts.entry((queue, kind, tally)).or_default() -= 1;

@@ -92,6 +92,17 @@ catalogue! {
         read: "`max by (queue) (…)`, beside `max by (queue) (punctual_jobs{state=\"running\"})`.",
         debug: None,
     };
+    MAX_DEPTH = Metric {
+        group: Group::Queues,
+        name: "punctual_queue_max_depth",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "How many jobs of the queue may be pending, beyond which submissions are refused with 503 queue-full; 0 when there is no limit.",
+        labels: &[QUEUE],
+        scope: Scope::Store,
+        read: "`max by (queue) (… > 0)`, beside `max by (queue) (punctual_jobs{state=\"pending\"})`.",
+        debug: None,
+    };
     PAUSED = Metric {
         group: Group::Queues,
         name: "punctual_queue_paused",

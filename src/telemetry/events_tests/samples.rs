@@ -98,6 +98,7 @@ fn troubled(text: &str) -> QueueSnapshot {
     q.run_threshold = secs(900);
     q.drain_estimate = secs(42);
     q.max_running = Some(2);
+    q.max_depth = Some(100);
     q.workers = [1, 2, 3];
     q.slots = [4, 5, 6];
     q
@@ -116,6 +117,7 @@ fn a_sample_shows_who_works_what_is_stuck_and_against_which_thresholds() {
         ("punctual_queue_run_threshold_seconds{queue=\"q\"}", 900.0),
         ("punctual_queue_drain_estimate_seconds{queue=\"q\"}", 42.0),
         ("punctual_queue_max_running{queue=\"q\"}", 2.0),
+        ("punctual_queue_max_depth{queue=\"q\"}", 100.0),
         ("punctual_workers{queue=\"q\",state=\"idle\"}", 1.0),
         ("punctual_workers{queue=\"q\",state=\"busy\"}", 2.0),
         ("punctual_workers{queue=\"q\",state=\"silent\"}", 3.0),
@@ -143,12 +145,14 @@ fn queued_jobs_have_the_first_reason_that_applies() {
             scrape.get(&format!("{series}\"{reason}\"}}")) as u64
         })
     };
-    // scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited, queued
-    assert_eq!(shown(|_| ()), [4, 0, 0, 15, 5, 0]);
-    assert_eq!(shown(|q| q.at_limit = false), [4, 0, 0, 15, 0, 5]);
-    assert_eq!(shown(|q| q.no_workers = 0), [4, 0, 0, 0, 20, 0]);
-    assert_eq!(shown(|q| q.no_workers = 21), [4, 0, 0, 20, 0, 0], "one of them is a due one");
-    assert_eq!(shown(|q| q.paused = true), [4, 0, 20, 0, 0, 0]);
+    // scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited, rate_limited, queued
+    assert_eq!(shown(|_| ()), [4, 0, 0, 15, 5, 0, 0]);
+    assert_eq!(shown(|q| q.at_limit = false), [4, 0, 0, 15, 0, 0, 5]);
+    assert_eq!(shown(|q| (q.at_limit, q.rate_limited) = (false, true)), [4, 0, 0, 15, 0, 5, 0]);
+    assert_eq!(shown(|q| q.rate_limited = true), [4, 0, 0, 15, 5, 0, 0]);
+    assert_eq!(shown(|q| q.no_workers = 0), [4, 0, 0, 0, 20, 0, 0]);
+    assert_eq!(shown(|q| q.no_workers = 21), [4, 0, 0, 20, 0, 0, 0], "one of them is a due one");
+    assert_eq!(shown(|q| q.paused = true), [4, 0, 20, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -190,6 +194,7 @@ fn a_declared_queue_without_jobs_is_all_there() {
         stuck_after: Some(secs(60)),
         run_threshold: secs(3_600),
         max_running: Some(7),
+        max_depth: Some(70),
         ..queue("quiet")
     };
     rig.sample(vec![quiet]);
@@ -200,6 +205,7 @@ fn a_declared_queue_without_jobs_is_all_there() {
                 ("quiet", "punctual_queue_stuck_threshold_seconds") => 60.0,
                 ("quiet", "punctual_queue_run_threshold_seconds") => 3_600.0,
                 ("quiet", "punctual_queue_max_running") => 7.0,
+                ("quiet", "punctual_queue_max_depth") => 70.0,
                 _ => 0.0,
             };
             for values in m.combinations(queue) {
@@ -243,17 +249,21 @@ fn several_queues_under_one_label_add_up_and_the_largest_age_threshold_and_estim
         ("punctual_queue_pending_jobs{queue=\"_other\",reason=\"no_workers\"}", 30.0),
         ("punctual_queue_oldest_pending_age_seconds{queue=\"_other\"}", 400.0),
         ("punctual_queue_oldest_running_age_seconds{queue=\"_other\"}", 800.0),
-        ("punctual_queue_stuck_jobs{queue=\"_other\",verdict=\"no_workers\"}", 4.0),
+        ("punctual_queue_stuck_jobs{queue=\"_other\",verdict=\"no_workers\"}", 6.0),
         ("punctual_queue_stuck_threshold_seconds{queue=\"_other\"}", 7_200.0),
         ("punctual_queue_run_threshold_seconds{queue=\"_other\"}", 900.0),
         ("punctual_queue_drain_estimate_seconds{queue=\"_other\"}", 42.0),
         ("punctual_queue_max_running{queue=\"_other\"}", 7.0),
+        ("punctual_queue_max_depth{queue=\"_other\"}", 300.0),
         ("punctual_queue_paused{queue=\"_other\"}", 1.0),
         ("punctual_workers{queue=\"_other\",state=\"busy\"}", 6.0),
         ("punctual_worker_slots{queue=\"_other\",state=\"silent\"}", 18.0),
         ("punctual_label_overflow_total{label=\"queue\"}", 0.0),
     ]);
     // One without a limit, and all of them together have none.
-    rig.sample(vec![patient, QueueSnapshot { max_running: None, ..off }]);
-    rig.scrape().shows(&[("punctual_queue_max_running{queue=\"_other\"}", 0.0)]);
+    rig.sample(vec![patient, QueueSnapshot { max_running: None, max_depth: None, ..off }]);
+    rig.scrape().shows(&[
+        ("punctual_queue_max_running{queue=\"_other\"}", 0.0),
+        ("punctual_queue_max_depth{queue=\"_other\"}", 0.0),
+    ]);
 }
