@@ -15,6 +15,8 @@ mod every_pair;
 mod lists;
 #[path = "conformance/maintenance.rs"]
 mod maintenance;
+#[path = "conformance/ours.rs"]
+mod ours;
 #[path = "conformance/queues.rs"]
 mod queues;
 #[path = "conformance/restart.rs"]
