@@ -109,6 +109,11 @@ async fn a_canary_comes_back_and_leaves_no_trace() {
         (store.query_row(rows, [], |r| r.get::<_, i64>(0)) == Ok(2)).then_some(())
     })
     .await;
+    // Nor does the file grow by them.
+    let pages = || store.query_row("PRAGMA page_count", [], |r| r.get::<_, i64>(0)).expect("one");
+    let before = pages();
+    more(&server, CAME_BACK, 20.0).await;
+    assert_eq!(pages(), before);
     assert!(!server.process.log().contains("counters differ"), "{}", server.process.log());
     parked.abort();
 }
