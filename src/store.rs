@@ -13,7 +13,9 @@
 //! - counters by (queue, kind, [`Tally`]) change in the same commit as the job;
 //! - a job, its idempotency key and its counter appear together or not at all;
 //! - finished jobs lie apart from live ones, and retention works in bounded steps;
-//! - claims go by queue preference, then priority, then sequence.
+//! - claims go by queue preference, then priority, then sequence;
+//! - reserved queues ([`Name::is_reserved`]) work like all others, but samples, lists and scans do
+//!   not show them, and what retention removes of them leaves no tombstone and is not counted.
 //!
 //! [`domain::state::apply`]: crate::domain::state::apply
 

@@ -42,3 +42,18 @@ impl Clock for WallClock {
         self.follower.read(wall, self.started.elapsed()).since(wall)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_shows() {
+        let minute = Duration::from_secs(60);
+        // As after a restart with the clock a minute behind what the store has seen.
+        let behind = WallClock::new(WallClock::wall().plus(minute)).ahead();
+        assert!(behind <= minute + minute && behind > minute / 2, "{behind:?}");
+        let right = WallClock::new(Timestamp::EPOCH).ahead();
+        assert!(right < Duration::from_secs(5), "{right:?}");
+    }
+}

@@ -80,25 +80,25 @@ async fn a_canary_comes_back_and_leaves_no_trace() {
     assert!(!text.contains("_canary\"") && !text.contains("system."), "{text}");
     let metrics = server.metrics().await;
     for (metric, value) in [
-        ("punctual_job_submissions_total", 1.0),
-        ("punctual_job_payload_bytes_count", 1.0),
-        ("punctual_attempts_started_total", 0.0),
-        ("punctual_attempts_finished_total", 0.0),
-        ("punctual_attempts_finished_by_kind_total", 0.0),
-        ("punctual_claim_requests_total", 0.0),
-        ("punctual_job_wait_seconds_count", 0.0),
-        ("punctual_job_end_to_end_seconds_count", 0.0),
-        ("punctual_jobs_finished_total", 0.0),
-        ("punctual_jobs_expired_total", 0.0),
-        ("punctual_jobs_lost_total", 0.0),
-        ("punctual_label_overflow_total", 0.0),
-        ("punctual_retry_after_offset_seconds_count", 0.0),
-        ("punctual_status_polls_total", 0.0),
-        ("punctual_jobs", 1.0),
-        ("punctual_count_drift_jobs", 0.0),
-        (FAILED, 0.0),
+        ("punctual_job_submissions_total", 1),
+        ("punctual_job_payload_bytes_count", 1),
+        ("punctual_attempts_started_total", 0),
+        ("punctual_attempts_finished_total", 0),
+        ("punctual_attempts_finished_by_kind_total", 0),
+        ("punctual_claim_requests_total", 0),
+        ("punctual_job_wait_seconds_count", 0),
+        ("punctual_job_end_to_end_seconds_count", 0),
+        ("punctual_jobs_finished_total", 0),
+        ("punctual_jobs_expired_total", 0),
+        ("punctual_jobs_lost_total", 0),
+        ("punctual_label_overflow_total", 0),
+        ("punctual_retry_after_offset_seconds_count", 0),
+        ("punctual_status_polls_total", 0),
+        ("punctual_jobs", 1),
+        ("punctual_count_drift_jobs", 0),
+        (FAILED, 0),
     ] {
-        assert_eq!(metrics.sum(metric, &[]), value, "{metric}");
+        assert_eq!(metrics.sum(metric, &[]) as i64, value, "{metric}");
     }
     // Between two of them nothing of it is in the file, except its names and counters at 0.
     let store = rusqlite::Connection::open(server.store()).expect("the file");
@@ -109,6 +109,11 @@ async fn a_canary_comes_back_and_leaves_no_trace() {
         (store.query_row(rows, [], |r| r.get::<_, i64>(0)) == Ok(2)).then_some(())
     })
     .await;
+    // Nor does the file grow by them.
+    let pages = || store.query_row("PRAGMA page_count", [], |r| r.get::<_, i64>(0)).expect("one");
+    let before = pages();
+    more(&server, CAME_BACK, 20.0).await;
+    assert_eq!(pages(), before);
     assert!(!server.process.log().contains("counters differ"), "{}", server.process.log());
     parked.abort();
 }
@@ -146,10 +151,10 @@ async fn a_store_that_takes_no_more_jobs_takes_no_canary() {
     let began = server.metrics().await.sum("process_start_time_seconds", &[]);
     more(&server, FAILED, 2.0).await;
     let metrics = server.metrics().await;
-    assert_eq!(metrics.sum(CAME_BACK, &[]), 0.0);
+    assert_eq!(metrics.sum(CAME_BACK, &[]) as i64, 0);
     // From the start of the process on it counts as missing.
     assert!((metrics.sum(LAST, &[]) - began).abs() < 60.0, "{began}");
-    assert_eq!(metrics.sum("punctual_store_degraded", &[]), 0.0);
+    assert_eq!(metrics.sum("punctual_store_degraded", &[]) as i64, 0);
     let task = canary_task(&server).await.expect("the task");
     assert!(task["detail"].as_str().expect("why").contains("takes no more jobs"), "{task}");
 }
@@ -160,7 +165,7 @@ async fn no_canary_where_none_is_wanted() {
     more(&server, "punctual_state_sample_duration_seconds_count", 3.0).await;
     let text = String::from_utf8(server.get("/metrics").await.is(200).bytes).expect("text");
     assert!(!text.contains(&format!("\n{LAST}")), "{text}");
-    assert_eq!(server.metrics().await.sum(FAILED, &[]), 0.0);
+    assert_eq!(server.metrics().await.sum(FAILED, &[]) as i64, 0);
     assert_eq!(canary_task(&server).await, None);
 }
 
@@ -168,7 +173,7 @@ async fn no_canary_where_none_is_wanted() {
 async fn a_server_that_drains_leads_no_more_and_sends_no_canary() {
     let server = Server::with(&[("TASKS__CANARY", "100ms"), ("SERVER__SHUTDOWN_GRACE", "1h")]);
     more(&server, CAME_BACK, 1.0).await;
-    assert_eq!(server.metrics().await.sum("punctual_leader", &[]), 1.0);
+    assert_eq!(server.metrics().await.sum("punctual_leader", &[]) as i64, 1);
     // A request whose body is on its way holds the drain up.
     let mut slow = Wire::connect(server.port());
     slow.send(HALF);
