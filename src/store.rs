@@ -12,6 +12,7 @@
 //! - a write on leased work matches the token and checks that it hit a row;
 //! - counters by (queue, kind, [`Tally`]) change in the same commit as the job;
 //! - a job, its idempotency key and its counter appear together or not at all;
+//! - whether a queue has room is judged by those counters, in the commit that creates the job;
 //! - finished jobs lie apart from live ones, and retention works in bounded steps;
 //! - claims go by queue preference, then priority, then sequence;
 //! - reserved queues ([`Name::is_reserved`]) work like all others, but samples, lists and scans do

@@ -1,6 +1,6 @@
 //! Limits of a queue: what is refused when it is full, and what waits for its rate.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ async fn parked_workers_are_woken_at_the_rate() {
     for _ in 0..25 {
         server.submit(&json!({"kind": "a", "queue": "paced"})).await;
     }
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let mut parked = Vec::new();
     for n in 0..5 {
         let claim = json!({"worker_id": format!("w{n}"), "queues": ["paced"], "max_jobs": 2,

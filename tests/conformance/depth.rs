@@ -3,7 +3,7 @@
 
 use punctual::domain::job::{JobError, Requester, Tally};
 use punctual::domain::time::Timestamp;
-use punctual::store::{Depth, NewJob, Outcome, QueueLimits, Submitted};
+use punctual::store::{Depth, ListFilter, NewJob, Outcome, QueueLimits, Submitted};
 
 use super::stores::{START, World, at, counts, for_each_store, key, name, secs};
 
@@ -67,7 +67,7 @@ async fn all_that_is_pending_counts_and_nothing_else() {
         assert_eq!(send_one(&w, at(61)).await, full(4, 3), "remembered, and counted anew");
         w.restart(at(62)).await;
         // Cancelling makes room: one below the limit, one job.
-        let ids = w.store().list(Default::default(), None, 10).await.unwrap().jobs;
+        let ids = w.store().list(ListFilter::default(), None, 10).await.unwrap().jobs;
         let pending = ids.iter().filter(|r| r.spec.queue == name("q")).map(|r| r.spec.id);
         for id in pending.take(2).collect::<Vec<_>>() {
             let ruling = w.store().cancel(id, Requester::Client, None, false, at(63)).await;

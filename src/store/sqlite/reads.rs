@@ -203,23 +203,13 @@ fn matching(
             add(clause, at.as_millis().into());
         }
     }
-    let limited: Vec<&str> = filter.rate_limited.iter().map(Name::as_str).collect();
-    let limited = to_json(&limited)?;
-    match filter.pending_reason {
-        None => {}
-        Some(PendingReason::RateLimited) => {
-            add("q.name IN (SELECT value FROM json_each(?))", limited.into());
-        }
-        Some(PendingReason::Queued) => {
-            add("q.name NOT IN (SELECT value FROM json_each(?))", limited.into());
-        }
-        Some(
-            PendingReason::Scheduled
-            | PendingReason::RetryBackoff
-            | PendingReason::QueuePaused
-            | PendingReason::NoWorkers
-            | PendingReason::ConcurrencyLimited,
-        ) => {}
+    if let Some(reason @ (PendingReason::RateLimited | PendingReason::Queued)) =
+        filter.pending_reason
+    {
+        let limited: Vec<&str> = filter.rate_limited.iter().map(Name::as_str).collect();
+        let is = if reason == PendingReason::RateLimited { "IN" } else { "NOT IN" };
+        let clause = format!("q.name {is} (SELECT value FROM json_each(?))");
+        add(&clause, to_json(&limited)?.into());
     }
     match filter.pending_reason {
         None => {}
