@@ -59,7 +59,7 @@ async fn an_interrupted_job_of_ours_ends_without_a_trace() {
     let back = "punctual_canary_duration_seconds_count 1";
     w.until_counted(back).await;
     let patience = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !matches!(engine.job(&w.everyone, left[1], false).await, Err(Failure::NoSuchJob)) {
+    while !matches!(engine.job(&w.everyone, left[1], false).await, Err(Failure::Lost)) {
         assert!(tokio::time::Instant::now() < patience, "it is still there");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
