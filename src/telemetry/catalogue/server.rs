@@ -224,7 +224,7 @@ catalogue! {
         labels: &[],
         scope: Scope::Process,
         read: "`sum(rate(…[5m]))` is what the collector must take; less `punctual_spans_exported_total{outcome=\"ok\"}` it is lost or waits.",
-        debug: Some("The base of the two below; what matters of it is what is lost, and that has a panel and an alert."),
+        debug: None,
     };
     SPANS_EXPORTED = Metric {
         group: Group::Server,
@@ -235,7 +235,7 @@ catalogue! {
         labels: &[closed("outcome", &labels::SpanExport::VALUES)],
         scope: Scope::Process,
         read: "`sum by (outcome) (rate(…[5m]))`; `failed` with none `ok` means that the collector is away.",
-        debug: Some("For who sets up tracing; what is lost has a panel and an alert."),
+        debug: None,
     };
     SPANS_DROPPED = Metric {
         group: Group::Server,
