@@ -235,9 +235,9 @@ fn overrides_of_closed_labels() {
 fn links_that_lead_nowhere() {
     let url = "/links/0/url";
     let file = "dashboards/sins.json";
-    sin(url, json!("/d/punctual-internals")).only(
+    sin(url, json!("/d/punctual-cellar")).only(
         file,
-        "no dashboard punctual-internals",
+        "no dashboard punctual-cellar",
         "link to",
     );
     sin(url, json!("/d/punctual-queue?var-kind=x")).only(
