@@ -235,11 +235,7 @@ fn overrides_of_closed_labels() {
 fn links_that_lead_nowhere() {
     let url = "/links/0/url";
     let file = "dashboards/sins.json";
-    sin(url, json!("/d/punctual-internals")).only(
-        file,
-        "no dashboard punctual-internals",
-        "link to",
-    );
+    sin(url, json!("/d/punctual-cellar")).only(file, "no dashboard punctual-cellar", "link to");
     sin(url, json!("/d/punctual-queue?var-kind=x")).only(
         file,
         "the link sets $kind, which punctual-queue does not have",

@@ -114,10 +114,10 @@ fn a_moment_taken_for_a_number() {
         alert(&sin).only("here", &wrong, "make it an age: time() - max(…)");
     }
     for right in [
-        format!("time() - {name} > 60"),
-        format!("time() - max without (instance, pod) ({name}) > 60"),
-        format!("min without (instance, pod) (timestamp({name}) - {name}) > 60"),
-        format!("max by (task) (timestamp({name})) - max by (task) ({name}) > 60"),
+        format!("time() - {name} > 61"),
+        format!("time() - max without (instance, pod) ({name}) > 61"),
+        format!("min without (instance, pod) (timestamp({name}) - {name}) > 61"),
+        format!("max by (task) (timestamp({name})) - max by (task) ({name}) > 61"),
         format!("absent({name})"),
         format!("up == 0 unless on (job, instance) {name}"),
     ] {
