@@ -200,9 +200,12 @@ async fn is_ready(target: &Arc<Target>) -> bool {
     connection.exchange(call.request()).await.is_ok_and(|a| a.status == StatusCode::OK)
 }
 
-/// The port of the first loopback URL in a log.
+/// What a server says once it listens, before the port.
+const LISTENING: &str = "listening on http://127.0.0.1:";
+
+/// The port that the log tells.
 fn port_in(log: &str) -> Option<u16> {
-    log.split("http://127.0.0.1:").skip(1).find_map(|rest| {
+    log.split(LISTENING).skip(1).find_map(|rest| {
         let end = rest.find(|c: char| !c.is_ascii_digit())?;
         rest[..end].parse().ok().filter(|port| *port != 0)
     })
@@ -246,8 +249,10 @@ mod tests {
     fn the_port_is_found_once_it_is_written_whole() {
         assert_eq!(port_in("INFO listening on http://127.0.0.1:4173\n"), Some(4_173));
         assert_eq!(port_in("listening on http://127.0.0.1:41"), None);
-        assert_eq!(port_in("{\"url\":\"http://127.0.0.1:80\"}"), Some(80));
-        assert_eq!(port_in("try http://127.0.0.1:0 or http://127.0.0.1:81 "), Some(81));
+        assert_eq!(port_in("{\"message\":\"listening on http://127.0.0.1:80\"}"), Some(80));
+        let exports = "traces are exported endpoint=http://127.0.0.1:43/v1/traces\n";
+        assert_eq!(port_in(exports), None);
+        assert_eq!(port_in(&format!("{exports}listening on http://127.0.0.1:81 ")), Some(81));
         assert_eq!(port_in(""), None);
     }
 }
