@@ -49,6 +49,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
     retry_for: Duration,
 }
 
@@ -256,7 +257,16 @@ impl Client {
         let http = builder
             .build()
             .map_err(|e| ClientError::Config(format!("cannot set up the HTTP client: {e}")))?;
-        Ok(Self { http, base, token, retry_for: RETRY_FOR })
+        Ok(Self { http, base, token, traceparent: None, retry_for: RETRY_FOR })
+    }
+
+    /// Every request is a part of the caller's trace: `traceparent` as W3C Trace Context has it, for
+    /// example from the environment variable `TRACEPARENT` of a worker's command. Text that no
+    /// header can hold is no context.
+    #[must_use]
+    pub fn in_trace(mut self, traceparent: &str) -> Self {
+        self.traceparent = HeaderValue::from_str(traceparent.trim()).ok();
+        self
     }
 
     /// How long [`submit`](Self::submit) and [`wait_until_done`](Self::wait_until_done) go on
@@ -503,6 +513,9 @@ impl Client {
             self.http.request(call.method, call.url).headers(call.headers).timeout(patience);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token);
+        }
+        if let Some(context) = &self.traceparent {
+            request = request.header("traceparent", context);
         }
         if let Some(body) = call.body {
             request = request.body(body);

@@ -19,6 +19,8 @@ mod server;
 #[allow(dead_code, reason = "more than is needed here")]
 mod daemon;
 
+#[path = "traces/chain.rs"]
+mod chain;
 #[path = "traces/collector.rs"]
 mod collector;
 #[path = "traces/endings.rs"]

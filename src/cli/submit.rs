@@ -21,7 +21,9 @@ use crate::wire;
                   progress, when stderr is a terminal) and prints its result; a job that failed \
                   or was cancelled, or is not done in time, is exit code 1.\n\nA submission \
                   that gets no answer is tried again under the same idempotency key, so it makes \
-                  one job. Give --key to make it one job across runs of this command too.",
+                  one job. Give --key to make it one job across runs of this command too.\n\n\
+                  A trace context in TRACEPARENT is continued: a job that a worker's command \
+                  submits belongs to the trace of the command's own job.",
     after_long_help = "Examples:\n  \
                        punctual submit report.render --payload '{\"id\":7}'\n  \
                        punctual submit report.render --queue reports --payload @order.json --key order-7\n  \
@@ -84,7 +86,11 @@ fn wait(text: &str) -> Result<Wait, String> {
 }
 
 pub(super) async fn run(args: SubmitArgs) -> Done {
-    let client = args.connect.client()?.retry_for(args.retry_for);
+    let mut client = args.connect.client()?.retry_for(args.retry_for);
+    // As OpenTelemetry hands a context to a command. A worker's command gets it from its job.
+    if let Ok(context) = std::env::var("TRACEPARENT") {
+        client = client.in_trace(&context);
+    }
     let job = wire::Submit {
         kind: args.kind.clone(),
         payload: args.payload.as_deref().map(payload).transpose()?,

@@ -1,6 +1,7 @@
 //! A collector: takes OTLP over HTTP, keeps what it got, and misbehaves when told.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -157,6 +158,13 @@ async fn take(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) 
     if now == Mood::Fails {
         return StatusCode::BAD_REQUEST.into_response();
     }
+    let body = if headers.get(header::CONTENT_ENCODING).is_some_and(|how| how == "gzip") {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
+        plain.into()
+    } else {
+        body
+    };
     let batch = ExportTraceServiceRequest::decode(body).expect("OTLP");
     inner.headers.lock().expect("headers").push(headers);
     inner.spans.lock().expect("spans").extend(read(batch));
