@@ -33,6 +33,8 @@ mod outages;
 mod sampling;
 #[path = "traces/scene.rs"]
 mod scene;
+#[path = "traces/secured.rs"]
+mod secured;
 #[path = "traces/surface.rs"]
 mod surface;
 #[path = "traces/whole.rs"]

@@ -1,11 +1,12 @@
 //! Whether there is tracing, and where to: the configuration, and OpenTelemetry's own variables.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Config, JobRelation};
 use crate::engine::Entropy;
 use crate::telemetry::events::Events;
-use crate::telemetry::spans::{ExportError, Settings, Spans, Target};
+use crate::telemetry::spans::{ExportError, Settings, Spans, Target, Tls};
 
 use super::StartError;
 
@@ -85,6 +86,22 @@ fn target(
     let timeout = number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
         .or_else(|| number("OTEL_EXPORTER_OTLP_TIMEOUT"))
         .filter(|ms| *ms > 0);
+    let file = |name: &str| {
+        variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"))
+            .or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
+            .map(PathBuf::from)
+    };
+    let identity = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(ExportError::new(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go \
+                 together: set both or none"
+                    .to_owned(),
+            ));
+        }
+    };
     let queue = number("OTEL_BSP_MAX_QUEUE_SIZE").filter(|n| *n > 0);
     Ok(Some(Target {
         endpoint,
@@ -93,6 +110,7 @@ fn target(
         service_name: variable("OTEL_SERVICE_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         instance,
+        tls: Tls { authorities: file("CERTIFICATE"), identity },
     }))
 }
 
@@ -164,6 +182,24 @@ mod tests {
         assert_eq!(of(&both), (50, 9));
         let nonsense = [("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"), ("OTEL_BSP_MAX_QUEUE_SIZE", "0")];
         assert_eq!(of(&nonsense), (10_000, QUEUE));
+    }
+
+    #[test]
+    fn files_for_tls_are_named() {
+        let of = |variables: &[(&str, &str)]| found(Some("https://c:1"), variables).unwrap().tls;
+        assert_eq!(of(&[]), Tls::default());
+        let all = [
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/ca2"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/crt"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
+        ];
+        let identity = Some(("/crt".into(), "/key".into()));
+        assert_eq!(of(&all), Tls { authorities: Some("/ca2".into()), identity });
+        let half =
+            |name: &str| (name == "OTEL_EXPORTER_OTLP_CLIENT_KEY").then(|| "/key".to_owned());
+        let refused = target(Some("https://c:1"), half, String::new()).unwrap_err();
+        assert!(refused.to_string().contains("set both"), "{refused}");
     }
 
     #[test]

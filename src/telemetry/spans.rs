@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use build::{AttemptEnd, Published, Request, SCAN_LINKS, Scan};
-pub use export::{ExportError, Target};
+pub use export::{ExportError, Target, Tls};
 
 use crate::domain::time::Timestamp;
 use crate::domain::trace::{AttemptTrace, TraceContext, TraceId};

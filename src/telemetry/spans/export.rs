@@ -4,6 +4,7 @@
 //! is kept from ever being full: places are counted here, given back when the exporter has taken a
 //! batch, and a span that finds none is dropped and counted before it gets there.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,6 +39,16 @@ pub struct Target {
     pub version: &'static str,
     /// `service.instance.id`.
     pub instance: String,
+    pub tls: Tls,
+}
+
+/// PEM files for an `https` endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Whom to trust, instead of the system's certificates.
+    pub authorities: Option<PathBuf>,
+    /// Who we are: certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why spans cannot be exported.
@@ -125,8 +136,32 @@ fn client(target: &Target) -> Result<reqwest::blocking::Client, ExportError> {
     let builder = if near { builder.no_proxy() } else { builder };
     // Only TLS needs the system's certificates, and a machine without any can do without TLS.
     let plain = target.endpoint.starts_with("http://");
-    let builder = if plain { builder.tls_certs_only([]) } else { builder };
+    let builder = if plain { builder.tls_certs_only([]) } else { secured(builder, &target.tls)? };
     builder.build().map_err(|error| ExportError(format!("the client cannot be made: {error}")))
+}
+
+fn secured(
+    mut builder: reqwest::blocking::ClientBuilder,
+    tls: &Tls,
+) -> Result<reqwest::blocking::ClientBuilder, ExportError> {
+    let cannot = |path: &Path, why: &dyn std::fmt::Display| {
+        ExportError(format!("{} cannot be used for TLS: {why}", path.display()))
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|e| cannot(path, &e));
+    if let Some(path) = &tls.authorities {
+        let trusted =
+            reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|e| cannot(path, &e))?;
+        if trusted.is_empty() {
+            return Err(cannot(path, &"it holds no certificate in PEM"));
+        }
+        builder = builder.tls_certs_only(trusted);
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        let both = [read(key)?, read(certificate)?].join(&b'\n');
+        let identity = reqwest::Identity::from_pem(&both).map_err(|e| cannot(certificate, &e))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
 }
 
 /// Who tells: our own words, over them `OTEL_RESOURCE_ATTRIBUTES`, over those `OTEL_SERVICE_NAME`.
