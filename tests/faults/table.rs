@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use crate::case::Outcome;
+use crate::choice::Extent;
 use crate::lab::{Lab, project};
 use crate::shorten::{FACTOR, LEAST_FOR, LEAST_RANGE};
 
 const FILE: &str = "docs/ALERTS-PROOF.md";
 
-const RERUN: &str = "UPDATE=1 cargo nextest run --test faults";
+const RERUN: &str = "UPDATE=1 FULL=1 cargo nextest run --test faults";
 
 pub(crate) fn render(outcomes: &[Outcome]) -> String {
     let mut rows: Vec<[String; 5]> = Vec::new();
@@ -59,26 +60,40 @@ const fn is_number(column: usize) -> bool {
 }
 
 /// With `UPDATE=1` writes the file; else checks that it tells of the same faults and alerts. The
-/// seconds are this run's.
-pub(crate) fn keep(table: &str) {
+/// seconds are this run's, and so is the choice of faults: the others are not compared.
+pub(crate) fn keep(table: &str, extent: Extent) {
+    if extent == Extent::Selected {
+        return;
+    }
     let path = project(FILE);
     if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
+        assert!(extent == Extent::Full, "{FILE} tells of all faults; run: {RERUN}");
         std::fs::write(path, document(table)).expect("the file can be written");
         return;
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    let known = facts(&committed);
-    assert!(known == facts(table), "{FILE} tells of other alerts; run: {RERUN}");
+    let (mut known, found) = (facts(&committed), facts(table));
+    if extent == Extent::Short {
+        known.retain(|[fault, ..]| found.iter().any(|[ran, ..]| ran == fault));
+    }
+    assert!(known == found, "{FILE} tells of other alerts; run: {RERUN}");
 }
 
-/// Faults, alerts and verdicts, without the seconds.
+/// Faults, alerts and verdicts, without the seconds. Each row names its fault.
 fn facts(text: &str) -> Vec<[String; 3]> {
-    let cells = |row: &str| {
+    let mut fault = String::new();
+    let mut cells = |row: &str| {
         let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
-        [cells.next(), cells.next(), cells.next()].map(Option::unwrap_or_default)
+        let mut row = [cells.next(), cells.next(), cells.next()].map(Option::unwrap_or_default);
+        if row[0].is_empty() {
+            row[0].clone_from(&fault);
+        } else {
+            fault.clone_from(&row[0]);
+        }
+        row
     };
     let rows = text.lines().filter(|line| line.starts_with('|') && !line.contains("---"));
-    rows.map(cells).collect()
+    rows.map(&mut cells).collect()
 }
 
 fn document(table: &str) -> String {
