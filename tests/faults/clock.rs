@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use punctual::wire::Submit;
+
 use crate::case::{Case, QUEUE};
 use crate::daemon::until;
 use crate::expect::warning;
-use crate::workers::{Doing, Feed, Hands, QUICKLY, job, submit, until_done, until_running};
+use crate::workers::{Doing, Feed, Hands, QUICKLY, job, submit, until_done};
 
 /// Where Debian puts what is for each kind of machine.
 const LIBRARIES: &str = "/usr/lib";
@@ -37,7 +39,8 @@ pub(crate) async fn set_by_an_hour(case: &mut Case) {
     case.start("").await;
     // One job runs all the time, by its heartbeats; others come and go.
     let long = Hands::start(case, LONG, 1, Doing::Hang);
-    let runs = submit(&case.client(), &job(LONG), 1).await;
+    let kind = Submit { kind: LONG.to_owned(), ..job(LONG) };
+    let runs = submit(&case.client(), &kind, 1).await;
     let hands = Hands::start(case, QUEUE, 4, QUICKLY);
     let feed = Feed::start(case.client(), job(QUEUE), Duration::from_millis(250));
     let client = case.client();
@@ -45,7 +48,6 @@ pub(crate) async fn set_by_an_hour(case: &mut Case) {
         client.queue(LONG).await.ok().filter(|q| q.jobs.running == 1)
     })
     .await;
-    until_running(case, 0).await;
     case.healthy().await;
 
     // Forwards the store follows, and nobody is to blame for an hour that has not been.

@@ -52,7 +52,7 @@ pub(crate) async fn row_deleted(case: &mut Case) {
     )
     .await;
     let (status, body) = case.get(&format!("/v1/jobs/{}", ids[2])).await;
-    assert!(status == 500 && body.contains("it was lost"), "{status} {body}");
+    assert!(status == 404 && body.contains("it was lost"), "{status} {body}");
     case.raises(&[critical("PunctualJobsLost").of_event()]).await;
     // Asked for once more, it is not one more.
     case.get(&format!("/v1/jobs/{}", ids[2])).await;
