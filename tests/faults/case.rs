@@ -164,6 +164,11 @@ impl Case {
         *sum.first().unwrap_or_else(|| panic!("no {selector}"))
     }
 
+    pub(crate) async fn shows(&self, selector: &str, sum: f64) {
+        let found = self.total(selector).await;
+        assert!((found - sum).abs() < 0.5, "{selector} adds up to {found}, not {sum}");
+    }
+
     /// Nobody has heard of it, nor is about to.
     pub(crate) async fn quiet(&self) {
         let firing: Vec<Active> =

@@ -41,17 +41,17 @@ impl Choice {
         let names: Vec<&str> = all.iter().map(|f| f.name).chain([last.name]).collect();
         let mut longest_first = names.clone();
         longest_first.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        let mut named = Vec::new();
+        let mut chosen = Vec::new();
         for name in longest_first {
             if rest.contains(name) {
                 rest = rest.replace(name, "");
-                named.push(name);
+                chosen.push(name);
             }
         }
         let clean = rest.chars().all(|c| c == ',' || c.is_whitespace());
-        assert!(clean && !named.is_empty(), "FAULTS={wanted:?} names none of {names:#?}");
-        all.retain(|fault| named.contains(&fault.name));
-        let last = named.contains(&last.name).then_some(last);
+        assert!(clean && !chosen.is_empty(), "FAULTS={wanted:?} names none of {names:#?}");
+        all.retain(|fault| chosen.contains(&fault.name));
+        let last = chosen.contains(&last.name).then_some(last);
         Self { rounds: vec![all], last, extent: Extent::Selected }
     }
 }

@@ -30,8 +30,8 @@ pub(crate) async fn queue_full(case: &mut Case) {
         assert_eq!(refused.code(), Some("queue-full"), "{refused}");
     }
     case.raises(&[warning("PunctualQueueNearlyFull").with("queue", QUEUE)]).await;
-    assert_eq!(case.total("punctual_job_submissions_total{outcome=\"queue_full\"}").await, 40.0);
-    assert_eq!(case.total("punctual_job_submissions_total{outcome=\"unavailable\"}").await, 0.0);
+    case.shows("punctual_job_submissions_total{outcome=\"queue_full\"}", REFUSED as f64).await;
+    case.shows("punctual_job_submissions_total{outcome=\"unavailable\"}", 0.0).await;
 
     case.cured().await;
     hands.now(QUICKLY);

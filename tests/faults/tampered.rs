@@ -56,7 +56,7 @@ pub(crate) async fn row_deleted(case: &mut Case) {
     case.raises(&[critical("PunctualJobsLost").of_event()]).await;
     // Asked for once more, it is not one more.
     case.get(&format!("/v1/jobs/{}", ids[2])).await;
-    assert_eq!(case.total("punctual_jobs_lost_total").await, 1.0);
+    case.shows("punctual_jobs_lost_total", 1.0).await;
 
     case.cured().await;
     case.clears().await;
