@@ -219,6 +219,10 @@ impl Engine {
 
     fn refused(&self, id: JobId, rejected: Option<Rejected>, beat: bool) -> Failure {
         let Some(rejected) = rejected else { return Failure::NoSuchJob };
+        // Sent while the report was on its way, and overtaken by it: nobody was late.
+        if beat && rejected == Rejected::AlreadyReported {
+            return Failure::Rejected { id, rejected, status: None };
+        }
         tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
         let engine = self.clone();
         // A refusal does not name the queue that it counts for. It is looked up aside: whoever

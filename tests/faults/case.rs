@@ -144,6 +144,31 @@ impl Case {
         self.quiet().await;
     }
 
+    /// Waits for so many more good scrapes.
+    pub(crate) async fn scraped(&self, scrapes: u32) {
+        let good = format!("sum_over_time(up{{job=\"{}\"}}[1h])", self.job);
+        let before = self.lab.prometheus.query(&good).await.first().copied().unwrap_or_default();
+        until("more scrapes", || async {
+            let now = self.lab.prometheus.query(&good).await;
+            now.first().is_some_and(|n| *n >= before + f64::from(scrapes)).then_some(())
+        })
+        .await;
+    }
+
+    /// The sum of a metric over its labels, as the server says it now.
+    pub(crate) async fn total(&self, selector: &str) -> f64 {
+        self.scraped(2).await;
+        let (name, labels) = selector.split_once('{').unwrap_or((selector, "}"));
+        let query = format!("sum({name}{{job=\"{}\",{labels})", self.job);
+        let sum = self.lab.prometheus.query(&query).await;
+        *sum.first().unwrap_or_else(|| panic!("no {selector}"))
+    }
+
+    pub(crate) async fn shows(&self, selector: &str, sum: f64) {
+        let found = self.total(selector).await;
+        assert!((found - sum).abs() < 0.5, "{selector} adds up to {found}, not {sum}");
+    }
+
     /// Nobody has heard of it, nor is about to.
     pub(crate) async fn quiet(&self) {
         let firing: Vec<Active> =

@@ -24,6 +24,24 @@ pub(crate) async fn killed(case: &mut Case) {
     case.clears().await;
 }
 
+/// It comes back each time, and falls over again.
+pub(crate) async fn again_and_again(case: &mut Case) {
+    case.start("").await;
+    case.healthy().await;
+
+    case.injected();
+    for _ in 0..4 {
+        case.kill();
+        case.start("").await;
+        // Each life has to be seen.
+        case.scraped(2).await;
+    }
+    case.raises(&[warning("PunctualRestarting").of_event()]).await;
+
+    case.cured().await;
+    case.clears().await;
+}
+
 /// Not even an address is left of which Prometheus could say that it does not answer.
 pub(crate) async fn nobody(case: &mut Case) {
     case.start("").await;

@@ -56,3 +56,24 @@ pub(crate) async fn most_attempts(case: &mut Case) {
     case.clears().await;
     drop(feed);
 }
+
+/// Tried again at once, and again: the workers do hardly anything else.
+pub(crate) async fn retry_storm(case: &mut Case) {
+    case.start("").await;
+    let hands = Hands::start(case, QUEUE, 4, QUICKLY);
+    let feed = Feed::start(case.client(), impatient(10), PACE);
+    case.healthy().await;
+
+    case.injected();
+    hands.now(Doing::FailAtFirst(5));
+    case.raises(&[
+        warning("PunctualAttemptFailureRateHigh").with("queue", QUEUE),
+        warning("PunctualRetryStorm").with("queue", QUEUE),
+    ])
+    .await;
+
+    case.cured().await;
+    hands.now(QUICKLY);
+    case.clears().await;
+    drop(feed);
+}

@@ -71,10 +71,20 @@ impl Host {
         self.launch.port
     }
 
+    /// SIGTERM, whose end is not waited for.
+    pub(crate) fn drain(&self) {
+        self.server.as_ref().expect("a server").signal("TERM");
+    }
+
     /// SIGTERM.
     pub(crate) async fn stop(&mut self) {
+        self.drain();
+        self.ends().await;
+    }
+
+    /// Waits for the end of a server that has been told to.
+    pub(crate) async fn ends(&mut self) {
         let mut server = self.server.take().expect("a server");
-        server.signal("TERM");
         let ended = tokio::task::spawn_blocking(move || (server.wait(), server.log())).await;
         let (status, log) = ended.expect("an end");
         assert!(status.success(), "{status}");

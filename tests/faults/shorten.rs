@@ -1,7 +1,7 @@
 //! The one place where durations are shortened, so that an hour's alarms ring in minutes.
 //!
-//! Everything that the rules wait for takes a thirtieth of its time: `for`, `keep_firing_for` and
-//! the ranges of the expressions. Not below what a busy machine can keep apart: a `for` lasts at
+//! Everything that the rules wait for takes a thirtieth of its time: `for`, `keep_firing_for`, the
+//! ranges of the expressions and the intervals of groups. Not below what a busy machine can keep apart: a `for` lasts at
 //! least as long as a server takes to restart there, a range holds enough scrapes for a rate.
 //! Thresholds, constants and labels stay as they are.
 
@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) const FACTOR: u32 = 30;
 
 pub(crate) const LEAST_FOR: Duration = Duration::from_secs(5);
+/// Between two evaluations of a group.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_KEPT: Duration = Duration::from_secs(1);
 pub(crate) const LEAST_RANGE: Duration = Duration::from_secs(6);
 
@@ -25,6 +27,8 @@ pub(crate) fn rules(text: &str) -> String {
             line.replace(value, &shortened(value, LEAST_FOR))
         } else if let Some(value) = value_of(line, "keep_firing_for") {
             line.replace(value, &shortened(value, LEAST_KEPT))
+        } else if let Some(value) = value_of(line, "interval") {
+            line.replace(value, &shortened(value, LEAST_INTERVAL))
         } else {
             ranges(line)
         };
@@ -114,6 +118,7 @@ fn only_durations_are_shortened() {
                  for: 60s\n        keep_firing_for: 4s\n        summary: for: 5m or so\n";
     assert_eq!(rules(long), short);
     assert_eq!(rules("for: 30s\n"), "for: 5s\n");
+    assert_eq!(rules("    interval: 1m\n"), "    interval: 2s\n");
     let long =
         "group_wait: 0s\ngroup_interval: 5m\nrepeat_interval: 12h\nurl: http://127.0.0.1:9095/x\n";
     let short = "group_wait: 0s\ngroup_interval: 1s\nrepeat_interval: 1440s\nurl: http://h:1/x\n";

@@ -23,15 +23,32 @@ sys.stdin.read()
 c.execute('ROLLBACK')
 ";
 
-struct Locker {
+/// The same, over and over: it leaves no more than a moment between.
+const HAMPER: &str = "import sqlite3, sys, threading, time
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+print('held', flush=True)
+while not ended.is_set():
+    c.execute('BEGIN IMMEDIATE')
+    time.sleep(0.9)
+    c.execute('ROLLBACK')
+    time.sleep(0.1)
+";
+
+pub(crate) struct Locker {
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
 impl Locker {
-    fn hold(store: &Path) -> Self {
+    pub(crate) fn hold(store: &Path) -> Self {
+        Self::start(HOLD, store)
+    }
+
+    fn start(program: &str, store: &Path) -> Self {
         let mut child = Command::new("python3")
-            .args(["-c", HOLD])
+            .args(["-c", program])
             .arg(store)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -46,7 +63,7 @@ impl Locker {
         locker
     }
 
-    fn let_go(mut self) {
+    pub(crate) fn let_go(mut self) {
         drop(self.stdin.take());
         assert!(self.child.wait().expect("its end").success());
     }
@@ -87,6 +104,28 @@ pub(crate) async fn locked(case: &mut Case) {
     case.cured().await;
     tokio::task::spawn_blocking(|| locker.let_go()).await.expect("the lock");
     submit(&case.client(), &job(QUEUE), 3).await;
+    until_done(case, QUEUE).await;
+    case.clears().await;
+    drop(hands);
+}
+
+/// Everything comes through, and everybody waits.
+pub(crate) async fn slow(case: &mut Case) {
+    case.start("").await;
+    let hands = Hands::start(case, QUEUE, 2, QUICKLY);
+    let feed = Feed::start(case.client(), job(QUEUE), Duration::from_millis(250));
+    case.healthy().await;
+
+    case.injected();
+    let store = case.dir.path().join("jobs.db");
+    let locker = tokio::task::spawn_blocking(move || Locker::start(HAMPER, &store));
+    let locker = locker.await.expect("the lock");
+    // Of submissions and settlements, and of claims too if enough of them come.
+    case.raises(&[warning("PunctualStoreSlow")]).await;
+
+    case.cured().await;
+    tokio::task::spawn_blocking(|| locker.let_go()).await.expect("the lock");
+    drop(feed);
     until_done(case, QUEUE).await;
     case.clears().await;
     drop(hands);

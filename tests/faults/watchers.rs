@@ -125,3 +125,34 @@ pub(crate) async fn scheduler_hangs(case: &mut Case) {
     end(&file);
     case.clears().await;
 }
+
+pub(crate) async fn reaper_hangs(case: &mut Case) {
+    let file = drill(case);
+    case.start("").await;
+    case.healthy().await;
+
+    case.injected();
+    order(&file, "reaper hang");
+    case.raises(&[critical("PunctualTaskStalled").with("task", "reaper")]).await;
+
+    case.cured().await;
+    end(&file);
+    case.clears().await;
+}
+
+/// Everything looks well, and a job of the server's own does not get through.
+pub(crate) async fn canary_fails(case: &mut Case) {
+    let file = drill(case);
+    case.set("TASKS__CANARY", "1s");
+    case.start("").await;
+    case.healthy().await;
+
+    case.injected();
+    order(&file, "canary error");
+    case.raises(&[critical("PunctualCanaryFailing")]).await;
+    assert!(case.total("punctual_canary_failures_total").await >= 3.0);
+
+    case.cured().await;
+    end(&file);
+    case.clears().await;
+}

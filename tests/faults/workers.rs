@@ -20,18 +20,7 @@ pub(crate) struct Program(Child);
 impl Program {
     /// `script` is for `sh`, and runs in the directory of `case`.
     pub(crate) fn start(case: &Case, queue: &str, concurrency: u32, script: &str) -> Self {
-        let child = Command::new(binary())
-            .args(["work", "--queue", queue, "--concurrency", &concurrency.to_string()])
-            .args(["--grace", "1s", "--exec", "sh", "-c", script])
-            .current_dir(case.dir.path())
-            .env("PUNCTUAL_URL", case.url())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the command");
-        Self(child)
+        Self(work(case, queue, concurrency, script).spawn().expect("the command"))
     }
 
     pub(crate) fn pid(&self) -> String {
@@ -48,6 +37,41 @@ impl Program {
         let sent = Command::new("kill").args(["-TERM", &self.pid()]).status().await;
         assert!(sent.expect("kill").success());
         assert!(self.0.wait().await.expect("its end").success());
+    }
+}
+
+fn work(case: &Case, queue: &str, concurrency: u32, script: &str) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["work", "--queue", queue, "--concurrency", &concurrency.to_string()])
+        .args(["--grace", "1s", "--exec", "sh", "-c", script])
+        .current_dir(case.dir.path())
+        .env("PUNCTUAL_URL", case.url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// `punctual work`, started again whenever it ends.
+pub(crate) struct Kept(JoinHandle<()>);
+
+impl Kept {
+    pub(crate) fn start(case: &Case, queue: &str, concurrency: u32, script: &str) -> Self {
+        let mut command = work(case, queue, concurrency, script);
+        Self(tokio::spawn(async move {
+            loop {
+                let mut child = command.spawn().expect("the command");
+                child.wait().await.expect("its end");
+            }
+        }))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
