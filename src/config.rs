@@ -17,6 +17,7 @@
 
 mod build;
 mod checks;
+pub(crate) use checks::collector_url;
 mod docs;
 mod errors;
 mod hint;

@@ -267,6 +267,8 @@ pub enum Failure {
     /// As many jobs of the queue wait as may; there may be room after so many seconds.
     #[error("the queue is full")]
     QueueFull { queue: Name, max_depth: u64, retry_after: u64 },
+    #[error("the batch is larger than its queue may be deep")]
+    NeverFits { queue: Name, max_depth: u64, jobs: u64 },
     #[error("the server is shutting down")]
     Draining,
     #[error(transparent)]

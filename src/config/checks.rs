@@ -39,7 +39,7 @@ pub(super) fn public_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn collector_url(text: &str) -> Result<(), String> {
+pub(crate) fn collector_url(text: &str) -> Result<(), String> {
     const NEXT: &str = "write for example \"http://127.0.0.1:4318\"";
     if text.is_empty() {
         return Ok(());

@@ -154,6 +154,9 @@ pub struct Evidence {
     /// When they last started one of the same priority, or a lower one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_level_start: Option<Timestamp>,
+    /// Since when their starts are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub levels_since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_settlement: Option<Timestamp>,
     /// When the newest of those who hold leases was first seen.
@@ -201,7 +204,7 @@ impl Evidence {
         let patience = Duration::from_millis(self.stuck_after_ms.unwrap_or_default());
         let long_ago = previous.min(self.at.minus(patience));
         after(self.last_higher_start, Some(previous))
-            && !after(self.last_level_start, Some(long_ago))
+            && self.last_level_start.or(self.levels_since).is_some_and(|at| at <= long_ago)
     }
 
     /// The verdict, whether or not anything is stuck yet.

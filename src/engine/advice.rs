@@ -86,15 +86,20 @@ impl Engine {
         }
     }
 
-    /// A client asked for the job's status, and gets this.
-    pub fn status_answered(&self, view: &View) {
+    /// A client asked for the job's status, and gets this. Whoever lets itself be `held` until
+    /// something happens asks in time, whenever that is.
+    pub fn status_answered(&self, view: &View, held: bool) {
         let timing = match view.retry_after {
             None => Timing::Finished,
             Some(seconds) => {
                 let now = self.now();
                 let moment = now.plus(Duration::from_secs(seconds));
                 let before = self.0.advice.tell(view.record.spec.id, moment);
-                if before.is_some_and(|moment| now < moment) { Timing::Early } else { Timing::Due }
+                if !held && before.is_some_and(|moment| now < moment) {
+                    Timing::Early
+                } else {
+                    Timing::Due
+                }
             }
         };
         self.0.events.status_poll(timing);

@@ -125,7 +125,7 @@ impl Engine {
             keep_oldest(episode, state, &mut evidence);
         }
         let paused = state.queue.paused_at.is_some();
-        let blind = self.watchdog_is_late(now);
+        let blind = self.watchdog_is_late();
         let stuck = match (paused, blind) {
             (true, _) => 0,
             // Nobody counts them: one is certain.
@@ -156,9 +156,9 @@ impl Engine {
     }
 
     /// Whether the watchdog has not done its work for as long as its own alert waits for it.
-    fn watchdog_is_late(&self, now: Timestamp) -> bool {
+    fn watchdog_is_late(&self) -> bool {
         let tasks = self.0.tasks.statuses();
-        tasks.iter().any(|task| task.name == "watchdog" && task.is_late(now))
+        tasks.iter().any(|task| task.name == "watchdog" && task.is_late())
     }
 
     /// The store does not answer: what was known last is told, and if the store is not well, that

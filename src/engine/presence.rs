@@ -213,10 +213,13 @@ pub(super) struct Roll {
     entries: HashMap<WorkerId, Entry>,
     /// Whether the store's memory has been read.
     seeded: bool,
+    /// Since when claims, and what they start, are seen.
+    since: Option<Timestamp>,
 }
 
 impl Roll {
     fn saw_claim(&mut self, order: &ClaimOrder, now: Timestamp) {
+        self.since.get_or_insert(now);
         let entry = self.entry(&order.worker, now);
         entry.saw(Sign::Claim, now);
         entry.asks(order, now);
@@ -356,6 +359,16 @@ impl Roll {
             }
             evidence.workers += 1;
             evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            // Also of those that are gone: what they started was started.
+            if let Some(priority) = evidence.oldest_priority {
+                evidence.levels_since = self.since;
+                for (asked, at) in &asked {
+                    let starts = &asked.starts[*at];
+                    let (above, level) = (starts.above(priority), starts.up_to(priority));
+                    evidence.last_higher_start = evidence.last_higher_start.max(above);
+                    evidence.last_level_start = evidence.last_level_start.max(level);
+                }
+            }
             let held = leases.get(worker).copied().unwrap_or(0);
             let gone = since.is_some_and(|since| entry.presence.last_seen < since);
             if entry.is_silent(held, now) || (gone && held == 0) {
@@ -366,10 +379,6 @@ impl Roll {
             evidence.leases += held;
             for (asked, at) in asked {
                 evidence.last_empty_claim = evidence.last_empty_claim.max(asked.empty[at]);
-                let Some(priority) = evidence.oldest_priority else { continue };
-                let starts = &asked.starts[at];
-                evidence.last_higher_start = evidence.last_higher_start.max(starts.above(priority));
-                evidence.last_level_start = evidence.last_level_start.max(starts.up_to(priority));
             }
             evidence.last_settlement = evidence.last_settlement.max(entry.presence.last_settlement);
             if held > 0 {

@@ -45,6 +45,9 @@ struct State {
     /// Tokens that a claim under way has taken and may yet give back: until it has ended, it is
     /// as if they were there.
     lent: u64,
+    /// A claim was held back, and nobody has been woken since: also if a token has come in between,
+    /// it may be parked beside it.
+    owed: bool,
     /// When a claim last got fewer jobs than it could have.
     held_back: Option<Timestamp>,
     /// Whether a timer is set.
@@ -59,6 +62,7 @@ impl Rates {
             state: Mutex::new(State {
                 bucket: TokenBucket::new(per_second, Duration::ZERO),
                 lent: 0,
+                owed: false,
                 held_back: None,
                 timed: false,
             }),
@@ -97,15 +101,19 @@ impl Rates {
         lock(&self.0.queues.get(queue)?.state).held_back
     }
 
-    /// How long a timer is to wait; `None` when there are tokens, or one waits already.
-    fn set_timer(&self, queue: &Name) -> Option<Duration> {
-        let mut state = lock(&self.0.queues.get(queue)?.state);
-        let wait = state.bucket.wait(self.0.origin.elapsed());
-        if wait.is_zero() || state.lent > 0 || state.timed {
-            return None;
+    /// Whether something may start at this moment, and how long a timer is to wait; none when
+    /// nobody waits for a token, or one waits already. Both of the same moment: what comes between
+    /// two looks would be missed.
+    fn look(&self, queue: &Name) -> (bool, Option<Duration>) {
+        let Some(limited) = self.0.queues.get(queue) else { return (true, None) };
+        let mut state = lock(&limited.state);
+        let now = self.0.origin.elapsed();
+        let ready = state.lent > 0 || state.bucket.tokens(now) > 0;
+        if state.timed || (ready && !state.owed) {
+            return (ready, None);
         }
         state.timed = true;
-        Some(wait.max(TICK))
+        (ready, Some(state.bucket.wait(now).max(TICK)))
     }
 
     /// The timer has rung: how many tokens there are.
@@ -113,7 +121,9 @@ impl Rates {
         let Some(limited) = self.0.queues.get(queue) else { return 0 };
         let mut state = lock(&limited.state);
         state.timed = false;
-        state.bucket.tokens(self.0.origin.elapsed())
+        let tokens = state.bucket.tokens(self.0.origin.elapsed());
+        state.owed &= tokens == 0;
+        tokens
     }
 }
 
@@ -133,6 +143,7 @@ impl Pacing for Buckets {
         state.bucket.give_back(unused);
         if taken < wanted && unused == 0 {
             state.held_back = Some(self.clock.now());
+            state.owed = true;
         }
     }
 }
@@ -141,22 +152,21 @@ impl Engine {
     /// Whether something of the queue may start now. If not, its parked claims are woken when it
     /// may.
     pub(super) fn may_start(&self, queue: &Name) -> bool {
-        if !self.0.rates.is_spent(queue) {
-            return true;
+        let (ready, wait) = self.0.rates.look(queue);
+        if let Some(wait) = wait {
+            self.wake_in(queue, wait);
         }
-        self.wake_in_time(queue);
-        false
+        ready
     }
 
-    fn wake_in_time(&self, queue: &Name) {
-        let Some(wait) = self.0.rates.set_timer(queue) else { return };
+    fn wake_in(&self, queue: &Name, wait: Duration) {
         // An engine that is gone has nobody to wake.
         let (engine, queue) = (Arc::downgrade(&self.0), queue.clone());
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             let Some(engine) = engine.upgrade().map(Self) else { return };
             match engine.0.rates.rung(&queue) {
-                0 => engine.wake_in_time(&queue),
+                0 => drop(engine.may_start(&queue)),
                 tokens => engine.0.claims.wake(&queue, None, tokens),
             }
         });
@@ -205,7 +215,7 @@ mod tests {
         let pace = rates.pace().unwrap();
         assert_eq!(pace.starts(&free, 100).left(), 100, "no limit there");
         let starts = pace.starts(&slow, 5);
-        assert!(!rates.is_spent(&slow) && rates.set_timer(&slow).is_none(), "it may come back");
+        assert_eq!((rates.is_spent(&slow), rates.look(&slow)), (false, (true, None)), "lent");
         drop(starts);
         assert_eq!((rates.is_spent(&slow), rates.held_back(&slow)), (false, None), "no job there");
         let mut starts = pace.starts(&slow, 5);
@@ -218,14 +228,29 @@ mod tests {
     }
 
     #[test]
+    fn who_was_held_back_is_woken_though_a_token_came_in_between() {
+        let quick = Name::trusted("quick");
+        let rates = Rates::new(&HashMap::from([(quick.clone(), 1e9)]), Arc::new(Still));
+        let Some(limited) = rates.0.queues.get(&quick) else { panic!("it is limited") };
+        assert_eq!(rates.look(&quick), (true, None), "nobody was");
+        // Fewer than it could have had; by now there are tokens again.
+        limited.state.lock().unwrap().owed = true;
+        assert_eq!(rates.look(&quick), (true, Some(TICK)));
+        assert_eq!(rates.look(&quick), (true, None), "one timer is enough");
+        assert!(rates.rung(&quick) > 0);
+        assert_eq!(rates.look(&quick), (true, None));
+    }
+
+    #[test]
     fn one_timer_waits_for_each_queue() {
         let (rates, slow, free) = rates();
-        assert_eq!((rates.set_timer(&slow), rates.set_timer(&free)), (None, None));
+        assert_eq!((rates.look(&slow), rates.look(&free)), ((true, None), (true, None)));
         rates.pace().unwrap().starts(&slow, 1).spend();
-        assert!(rates.set_timer(&slow).unwrap() > Duration::from_secs(900));
-        assert_eq!(rates.set_timer(&slow), None);
+        let (ready, wait) = rates.look(&slow);
+        assert!(!ready && wait.unwrap() > Duration::from_secs(900));
+        assert_eq!(rates.look(&slow), (false, None));
         assert_eq!(rates.rung(&slow), 0);
-        assert!(rates.set_timer(&slow).is_some());
+        assert!(rates.look(&slow).1.is_some());
     }
 
     #[test]

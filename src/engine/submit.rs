@@ -164,7 +164,13 @@ impl Engine {
                 Submitted::QueueFull(depth) => {
                     let queue = &fresh[at].0.spec.queue;
                     let coming = fresh.iter().filter(|(new, _)| new.spec.queue == *queue).count();
-                    return Err((at, self.queue_full(queue, *depth, coming as u64)));
+                    let (jobs, max_depth) = (coming as u64, depth.max);
+                    // To try that again would help nobody.
+                    if jobs > max_depth {
+                        let queue = queue.clone();
+                        return Err((at, Failure::NeverFits { queue, max_depth, jobs }));
+                    }
+                    return Err((at, self.queue_full(queue, *depth, jobs)));
                 }
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
@@ -400,7 +406,7 @@ fn outcome_of(answer: &Submitted) -> Outcome {
 fn refusal(failure: &Failure) -> Outcome {
     match failure {
         Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
-        Failure::QueueFull { .. } => Outcome::QueueFull,
+        Failure::QueueFull { .. } | Failure::NeverFits { .. } => Outcome::QueueFull,
         Failure::NoSuchJob
         | Failure::Lost
         | Failure::NoSuchQueue

@@ -46,6 +46,8 @@ pub struct TaskStatus {
     pub restarts: u64,
     /// Since when the run under way has been going.
     pub running_for: Option<Duration>,
+    /// Since the last success; before the first, since it was registered.
+    pub without_success_for: Duration,
 }
 
 impl TaskStatus {
@@ -53,13 +55,14 @@ impl TaskStatus {
         self.running_for.is_some_and(|d| d > hung_after(self.interval))
     }
 
-    pub fn is_late(&self, now: Timestamp) -> bool {
-        let limit = self.interval * LATE_PERIODS + LATE_MARGIN;
-        match self.last_success {
-            Some(at) => now.since(at) > limit,
-            None => self.outcome.is_some() || self.running_for.is_some_and(|d| d > limit),
-        }
+    pub fn is_late(&self) -> bool {
+        self.without_success_for > self.interval * LATE_PERIODS + LATE_MARGIN
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a task goes without success")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn hung_after(interval: Duration) -> Duration {
@@ -70,6 +73,8 @@ fn hung_after(interval: Duration) -> Duration {
 struct Entry {
     status: TaskStatus,
     run_began: Option<Instant>,
+    /// Or when it was registered.
+    succeeded: Instant,
 }
 
 /// The tasks and how they fare.
@@ -85,6 +90,7 @@ impl Board {
             .values()
             .map(|e| TaskStatus {
                 running_for: e.run_began.map(|began| began.elapsed()),
+                without_success_for: e.succeeded.elapsed(),
                 ..e.status.clone()
             })
             .collect()
@@ -168,8 +174,9 @@ impl Engine {
             took: None,
             restarts: 0,
             running_for: None,
+            without_success_for: Duration::ZERO,
         };
-        self.0.tasks.lock().insert(name, Entry { status, run_began: None });
+        self.0.tasks.lock().insert(name, Entry { status, run_began: None, succeeded: now() });
         self.0.events.task_registered(name, interval);
         let weak = Arc::downgrade(&self.0);
         let step: Step = {
@@ -234,7 +241,10 @@ impl Engine {
             e.status.detail = Some(detail);
             e.status.outcome = Some(label);
             match label {
-                TaskOutcome::Ok => e.status.last_success = Some(now),
+                TaskOutcome::Ok => {
+                    e.status.last_success = Some(now);
+                    e.succeeded = began + took;
+                }
                 TaskOutcome::Panic => e.status.restarts += 1,
                 TaskOutcome::Error => {}
             }
@@ -257,6 +267,7 @@ mod tests {
             took: None,
             restarts: 0,
             running_for: None,
+            without_success_for: Duration::ZERO,
         }
     }
 
@@ -273,15 +284,10 @@ mod tests {
 
     #[test]
     fn a_task_is_late_when_its_alert_would_say_so() {
-        let now = Timestamp::from_millis(1_000_000);
-        let succeeded = |seconds| {
-            let last_success = Some(now.minus(Duration::from_secs(seconds)));
-            TaskStatus { last_success, ..task(15) }.is_late(now)
+        let late = |seconds| {
+            let without_success_for = Duration::from_secs(seconds);
+            TaskStatus { without_success_for, ..task(15) }.is_late()
         };
-        assert_eq!([succeeded(55), succeeded(56)], [false, true]);
-        assert!(!task(15).is_late(now), "it has not run yet");
-        let hanging = Some(Duration::from_secs(56));
-        assert!(TaskStatus { running_for: hanging, ..task(15) }.is_late(now));
-        assert!(TaskStatus { outcome: Some(TaskOutcome::Panic), ..task(15) }.is_late(now));
+        assert_eq!([late(0), late(55), late(56)], [false, false, true]);
     }
 }

@@ -288,7 +288,7 @@ pub(super) async fn show(
             engine.wait_for_job(&caller, id, Some(version), wait, payload).await?
         }
     };
-    engine.status_answered(&view);
+    engine.status_answered(&view, !wait.is_zero());
 
     let base = Base::of(api.settings(), &parts);
     let mut response = if known.is(view.record.job.version) {

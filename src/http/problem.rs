@@ -357,6 +357,13 @@ impl From<Failure> for Problem {
                 problem.0.retry = Some(Retry::Seconds(retry_after));
                 problem
             }
+            Failure::NeverFits { queue, max_depth, jobs } => {
+                let detail = format!(
+                    "{jobs} jobs at once are more than the {max_depth} that may wait in queue {queue}; \
+                     nothing was accepted; send smaller batches"
+                );
+                Self::new(Code::ValidationFailed, detail)
+            }
             Failure::Draining => {
                 Self::new(Code::ServerDraining, "try again after Retry-After").retry_soon()
             }

@@ -35,7 +35,7 @@ pub(super) async fn start(
         child: config.telemetry.job_relation == JobRelation::Child,
         seed: entropy.secret(),
     };
-    tracing::info!(endpoint = %target.endpoint, ratio = settings.sample_ratio, "traces are exported");
+    tracing::info!(endpoint = %shown(&target.endpoint), ratio = settings.sample_ratio, "traces are exported");
     // The client is made, and dropped if it cannot be used, where blocking is allowed.
     let started = tokio::task::spawn_blocking(move || Spans::start(settings, &target, events));
     Ok(started.await.map_err(std::io::Error::other)??)
@@ -75,6 +75,9 @@ fn target(
         .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
         .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| below(&base)));
     let Some(endpoint) = endpoint else { return Ok(None) };
+    // The configuration's has been looked at; its words fit the variables as well.
+    crate::config::collector_url(&endpoint)
+        .map_err(|why| ExportError::new(format!("OTEL_EXPORTER_OTLP_ENDPOINT: {why}")))?;
     let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         .or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
     if let Some(other) = protocol.filter(|protocol| protocol != "http/protobuf") {
@@ -112,6 +115,11 @@ fn target(
         instance,
         tls: Tls { authorities: file("CERTIFICATE"), identity },
     }))
+}
+
+/// A token in the query is nobody else's business.
+fn shown(endpoint: &str) -> &str {
+    endpoint.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn below(base: &str) -> String {

@@ -154,6 +154,9 @@ fn a_limit_on_starts_is_the_cause_only_while_somebody_waits_for_it() {
 fn starved_is_who_is_overtaken_for_long() {
     let mut starved = saturated();
     (starved.oldest_priority, starved.last_higher_start) = (Some(0), Some(at(398)));
+    starved.levels_since = Some(at(101));
+    assert_eq!(starved.judge(), Verdict::WorkersSaturated, "who knows what started before");
+    starved.levels_since = Some(at(100));
     assert_eq!(starved.judge(), Verdict::Starved, "nothing of its own ever started");
     starved.last_level_start = Some(at(100));
     assert_eq!(starved.judge(), Verdict::Starved, "not for as long as it takes to be stuck");
@@ -198,6 +201,7 @@ fn the_first_that_applies_is_the_verdict() {
     assert_eq!(Evidence::default().judge(), Verdict::NoWorkers);
     let starved = Evidence {
         last_higher_start: Some(at(399)),
+        levels_since: Some(at(0)),
         last_start: None,
         parked_claims: 1,
         ..saturated()
