@@ -25,21 +25,39 @@ fn end(file: &PathBuf) {
 }
 
 pub(crate) async fn watchdog_panics(case: &mut Case) {
+    panics(case, "watchdog", "PunctualWatchdogStalled").await;
+}
+
+pub(crate) async fn sampler_panics(case: &mut Case) {
+    panics(case, "sampler", "PunctualStateSampleStale").await;
+}
+
+pub(crate) async fn reaper_panics(case: &mut Case) {
+    panics(case, "reaper", "PunctualTaskStalled").await;
+}
+
+pub(crate) async fn scheduler_panics(case: &mut Case) {
+    panics(case, "scheduler", "PunctualTaskStalled").await;
+}
+
+/// It is started again and again, and the rest of the server does not mind.
+async fn panics(case: &mut Case, task: &'static str, alert: &'static str) {
     let file = drill(case);
     case.start("").await;
     case.healthy().await;
 
     case.injected();
-    order(&file, "watchdog panic");
-    case.raises(&[critical("PunctualWatchdogStalled").with("task", "watchdog")]).await;
-    // It is started again and again, and the rest of the server does not mind.
+    order(&file, &format!("{task} panic"));
+    let expected = critical(alert);
+    // Of the sampler there is one alert, and it names no task.
+    let named = alert != "PunctualStateSampleStale";
+    case.raises(&[if named { expected.with("task", task) } else { expected }]).await;
     let (status, ready) = case.get("/readyz").await;
     assert_eq!(status, 200, "{ready}");
-    let restarts = case.get("/metrics").await.1;
-    let restarts = restarts
-        .lines()
-        .find_map(|l| l.strip_prefix("punctual_task_restarts_total{task=\"watchdog\"} "))
-        .and_then(|n| n.parse::<f64>().ok());
+    let metrics = case.get("/metrics").await.1;
+    let series = format!("punctual_task_restarts_total{{task=\"{task}\"}} ");
+    let restarts = metrics.lines().find_map(|l| l.strip_prefix(series.as_str()));
+    let restarts = restarts.and_then(|n| n.parse::<f64>().ok());
     assert!(restarts >= Some(5.0), "{restarts:?}");
 
     case.cured().await;
@@ -62,7 +80,7 @@ pub(crate) async fn watchdog_hangs(case: &mut Case) {
         critical("PunctualNoWorkersPolling").with("queue", QUEUE),
     ])
     .await;
-    until_ready(case, false).await;
+    until_ready(case, "watchdog", false).await;
     // Whoever asks is told what is wrong, and with the jobs all the same.
     let (_, explained) = case.get(&format!("/v1/queues/{QUEUE}/explain")).await;
     assert!(explained.contains("no_workers"), "{explained}");
@@ -76,15 +94,15 @@ pub(crate) async fn watchdog_hangs(case: &mut Case) {
     let worker = Program::start(case, QUEUE, 1, "true");
     until_done(case, QUEUE).await;
     end(&file);
-    until_ready(case, true).await;
+    until_ready(case, "watchdog", true).await;
     case.clears().await;
     worker.leave().await;
 }
 
-async fn until_ready(case: &Case, ready: bool) {
+async fn until_ready(case: &Case, task: &str, ready: bool) {
     until("another readiness", || async {
         let (status, body) = case.get("/readyz?verbose").await;
-        assert!(status == 200 || body.contains("watchdog"), "{body}");
+        assert!(status == 200 || body.contains(task), "{body}");
         ((status == 200) == ready).then_some(())
     })
     .await;
@@ -106,8 +124,11 @@ pub(crate) async fn sampler_hangs(case: &mut Case) {
         assert!(!metrics.contains(gone), "{gone} is still shown");
     }
 
+    until_ready(case, "sampler", false).await;
+
     case.cured().await;
     end(&file);
+    until_ready(case, "sampler", true).await;
     case.clears().await;
     assert!(case.get("/metrics").await.1.contains("punctual_store_size_bytes "));
 }
@@ -121,8 +142,11 @@ pub(crate) async fn scheduler_hangs(case: &mut Case) {
     order(&file, "scheduler hang");
     case.raises(&[critical("PunctualTaskStalled").with("task", "scheduler")]).await;
 
+    until_ready(case, "scheduler", false).await;
+
     case.cured().await;
     end(&file);
+    until_ready(case, "scheduler", true).await;
     case.clears().await;
 }
 
@@ -134,9 +158,11 @@ pub(crate) async fn reaper_hangs(case: &mut Case) {
     case.injected();
     order(&file, "reaper hang");
     case.raises(&[critical("PunctualTaskStalled").with("task", "reaper")]).await;
+    until_ready(case, "reaper", false).await;
 
     case.cured().await;
     end(&file);
+    until_ready(case, "reaper", true).await;
     case.clears().await;
 }
 
