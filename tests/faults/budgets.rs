@@ -16,7 +16,7 @@ use crate::workers::{Doing, Feed, Hands, QUICKLY, job, submit, until_done, until
 /// Good submissions after the bad ones; the slow alert ends at one bad in a thousand.
 const GOOD_SUBMISSIONS: usize = 40_000;
 /// Good starts after the bad ones; one in a hundred.
-const GOOD_STARTS: usize = 2_500;
+const GOOD_STARTS: usize = 5_000;
 
 const BATCH: usize = 1_000;
 
@@ -54,7 +54,7 @@ pub(crate) async fn submissions(case: &mut Case) {
 
 /// Jobs wait for long behind another, in a queue where that may be.
 pub(crate) async fn starts(case: &mut Case) {
-    const LATE: usize = 15;
+    const LATE: usize = 30;
     case.start(&format!("[queues.{QUEUE}]\nstuck_after = \"10m\"\n")).await;
     let hands = Hands::start(case, QUEUE, 1, Doing::Hang);
     submit(&case.client(), &job(QUEUE), 1).await;
