@@ -40,7 +40,8 @@ impl Engine {
     /// One pass, over everything that is due.
     pub async fn reap(&self, reaper: &Reaper, period: std::time::Duration) -> StepResult {
         // Both are asked, always: each forgets when it has told.
-        let stepped = self.0.clock.take_step() > STEP_TOLERANCE;
+        let step = self.0.clock.take_step();
+        let stepped = step > STEP_TOLERANCE;
         let outage = self.0.health.take_outage();
         let now = self.now();
         let gap = reaper.last_pass().is_none_or(|last| now.since(last) > period + STEP_TOLERANCE);
@@ -48,10 +49,12 @@ impl Engine {
             // Until this has succeeded, nothing is taken back: the next pass starts here again.
             reaper.passed(None);
             let extended = self.0.store.extend_leases(now).await.map_err(|e| e.to_string())?;
-            if extended > 0 {
+            // A clock that was set is news by itself: every age and moment has moved with it.
+            if extended > 0 || stepped {
                 tracing::info!(
                     leases = extended,
                     stepped,
+                    step_seconds = step.as_secs(),
                     outage,
                     "leases extended after an interruption of ours"
                 );
