@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::case::Case;
+use crate::daemon::until;
 use crate::expect::critical;
 
 pub(crate) async fn without_end(case: &mut Case) {
@@ -20,6 +21,12 @@ pub(crate) async fn without_end(case: &mut Case) {
          Content-Length: 100\r\n\r\n{{"
     );
     slow.write_all(head.as_bytes()).await.expect("half a request");
+    until("the server to wait for the body", || async {
+        let (_, metrics) = case.get("/metrics").await;
+        let waits = "http_server_active_requests{http_request_method=\"POST\"} 1";
+        metrics.contains(waits).then_some(())
+    })
+    .await;
     case.injected();
     case.drain();
     case.raises(&[critical("PunctualLeaderMissing")]).await;
