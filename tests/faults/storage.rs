@@ -110,10 +110,14 @@ pub(crate) async fn locked(case: &mut Case) {
 }
 
 /// Everything comes through, and everybody waits.
+/// Between one submission's answer and the next, of each client of the slow store.
+const FED: Duration = Duration::from_millis(250);
+
 pub(crate) async fn slow(case: &mut Case) {
     case.start("").await;
-    let hands = Hands::start(case, QUEUE, 2, QUICKLY);
-    let feed = Feed::start(case.client(), job(QUEUE), Duration::from_millis(250));
+    let hands = Hands::start(case, QUEUE, 4, QUICKLY);
+    // Several, since each waits for its own: what is counted is many operations, each of them slow.
+    let feeds = [(); 4].map(|()| Feed::start(case.client(), job(QUEUE), FED));
     case.healthy().await;
 
     case.injected();
@@ -125,7 +129,7 @@ pub(crate) async fn slow(case: &mut Case) {
 
     case.cured().await;
     tokio::task::spawn_blocking(|| locker.let_go()).await.expect("the lock");
-    drop(feed);
+    drop(feeds);
     until_done(case, QUEUE).await;
     case.clears().await;
     drop(hands);
