@@ -65,8 +65,8 @@ use crate::telemetry::exposition::Format;
 use crate::telemetry::spans::Spans;
 
 pub use crate::store::{
-    Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue,
-    StoreError,
+    Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, MAX_NAMES, Presence, QueueState,
+    ResultValue, StoreError,
 };
 pub use clock::WallClock;
 pub use drill::Drill;
@@ -269,6 +269,9 @@ pub enum Failure {
     QueueFull { queue: Name, max_depth: u64, retry_after: u64 },
     #[error("the batch is larger than its queue may be deep")]
     NeverFits { queue: Name, max_depth: u64, jobs: u64 },
+    /// The job would bring a queue or kind that is one name too many.
+    #[error("too many names of queues or kinds")]
+    TooManyNames { queue: Name, kind: Name },
     #[error("the server is shutting down")]
     Draining,
     #[error(transparent)]

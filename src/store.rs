@@ -119,7 +119,13 @@ pub enum Submitted {
     KeyReused(JobId),
     /// As many jobs of its queue are pending as may be.
     QueueFull(Depth),
+    /// Its queue or kind is a new name, and [`MAX_NAMES`] are known.
+    TooManyNames,
 }
+
+/// The most names of queues, and as many of kinds, that a store knows at once. A name that nothing
+/// uses any more makes room. The server's own and those of the configuration always fit.
+pub const MAX_NAMES: usize = 10_000;
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +139,10 @@ pub struct Depth {
 pub fn accepts(answers: &[Submitted]) -> bool {
     answers.iter().all(|answer| match answer {
         Submitted::Created | Submitted::Replayed(_) => true,
-        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) | Submitted::QueueFull(_) => false,
+        Submitted::ReplayedGone(_)
+        | Submitted::KeyReused(_)
+        | Submitted::QueueFull(_)
+        | Submitted::TooManyNames => false,
     })
 }
 
@@ -334,6 +343,8 @@ pub struct Sample {
     /// Workers that hold leases, and how many.
     pub leases: Vec<(WorkerId, u64)>,
     pub episodes: Vec<OpenEpisode>,
+    /// Names of queues and of kinds that are known, the server's own too.
+    pub names: [u64; 2],
     pub size_bytes: u64,
     /// What is left on the disk for the store to grow; `None` when the disk does not tell.
     pub free_bytes: Option<u64>,
@@ -399,6 +410,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
     /// for those answers first: the others then say `Created` of what would have been). The same
     /// when a queue is full: a job that would be pending beyond its `max_depth` is answered so.
+    /// A name beyond [`MAX_NAMES`] is refused likewise.
     /// While space is low a batch that would create anything is refused; repetitions are answered.
     async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
         self.submit_and_claim(jobs, Vec::new(), now).await.map(|(submitted, _)| submitted)
@@ -473,7 +485,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// again. In bounded commits, at least one; answers how many were extended.
     async fn extend_leases(&self, now: Timestamp) -> Result<u64>;
 
-    /// One bounded step of retention: finished jobs past `expires_at` (with a tombstone while the
+    /// One bounded step of retention (and of names, of which a thousand are kept though unused): finished jobs past `expires_at` (with a tombstone while the
     /// id is younger than `tombstone`), idempotency keys past their life whose job is gone,
     /// old tombstones, presence not seen for a day, and episodes that ended a week ago.
     async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired>;

@@ -23,6 +23,8 @@ mod claims;
 mod connections;
 #[path = "api/endings.rs"]
 mod endings;
+#[path = "api/flood.rs"]
+mod flood;
 #[path = "api/idempotency.rs"]
 mod idempotency;
 #[path = "api/leases.rs"]

@@ -111,6 +111,7 @@ impl Engine {
         });
         Snapshot {
             queues: queues.collect(),
+            names: sample.names,
             size_bytes: sample.size_bytes,
             free_bytes: sample.free_bytes,
         }

@@ -78,6 +78,7 @@ impl Engine {
             Some(Submitted::Replayed(record)) => (*record, true),
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
+            Some(Submitted::TooManyNames) => return Err(too_many_names(&fresh.spec)),
             Some(Submitted::QueueFull(depth)) => {
                 return Err(self.queue_full(&fresh.spec.queue, depth, 1));
             }
@@ -141,9 +142,14 @@ impl Engine {
         let commit = async move {
             let answers = engine.commit(new, now).await?;
             if !crate::store::accepts(&answers) {
-                let full = |answer: &Submitted| matches!(answer, Submitted::QueueFull(_));
-                let full = answers.iter().any(full);
-                count.all(if full { Outcome::QueueFull } else { Outcome::Invalid });
+                let refusal = answers.iter().find_map(|answer| match answer {
+                    Submitted::QueueFull(_) | Submitted::TooManyNames => Some(outcome_of(answer)),
+                    Submitted::Created
+                    | Submitted::Replayed(_)
+                    | Submitted::ReplayedGone(_)
+                    | Submitted::KeyReused(_) => None,
+                });
+                count.all(refusal.unwrap_or(Outcome::Invalid));
                 return Ok(answers);
             }
             for (at, (answer, (record, size))) in answers.iter().zip(&told).enumerate() {
@@ -172,6 +178,7 @@ impl Engine {
                     }
                     return Err((at, self.queue_full(queue, *depth, jobs)));
                 }
+                Submitted::TooManyNames => return Err((at, too_many_names(&fresh[at].0.spec))),
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
@@ -185,7 +192,8 @@ impl Engine {
                 Submitted::Created
                 | Submitted::ReplayedGone(_)
                 | Submitted::KeyReused(_)
-                | Submitted::QueueFull(_) => {
+                | Submitted::QueueFull(_)
+                | Submitted::TooManyNames => {
                     self.look_at_standing(&mut fresh, now);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
@@ -399,7 +407,12 @@ fn outcome_of(answer: &Submitted) -> Outcome {
         Submitted::Replayed(_) => Outcome::Replayed,
         Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => Outcome::Invalid,
         Submitted::QueueFull(_) => Outcome::QueueFull,
+        Submitted::TooManyNames => Outcome::TooManyNames,
     }
+}
+
+fn too_many_names(spec: &Spec) -> Failure {
+    Failure::TooManyNames { queue: spec.queue.clone(), kind: spec.kind.clone() }
 }
 
 /// What is wrong with the body itself is counted where that is found.
@@ -407,6 +420,7 @@ fn refusal(failure: &Failure) -> Outcome {
     match failure {
         Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
         Failure::QueueFull { .. } | Failure::NeverFits { .. } => Outcome::QueueFull,
+        Failure::TooManyNames { .. } => Outcome::TooManyNames,
         Failure::NoSuchJob
         | Failure::Lost
         | Failure::NoSuchQueue

@@ -16,7 +16,7 @@ use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
 use crate::domain::state::Rejected;
 use crate::domain::trace::TraceId;
-use crate::engine::{Failure, Gone, StoreError, View};
+use crate::engine::{Failure, Gone, MAX_NAMES, StoreError, View};
 use crate::wire;
 
 macro_rules! codes {
@@ -74,6 +74,7 @@ codes! {
     MisdirectedHost => 421 "misdirected-host" "This server does not answer for that host",
     ValidationFailed => 422 "validation-failed" "The request has wrong members",
     IdempotencyKeyReused => 422 "idempotency-key-reused" "The idempotency key was used with another body",
+    TooManyNames => 422 "too-many-names" "The server knows as many names as it keeps",
     InternalError => 500 "internal-error" "The server failed",
     ServerDraining => 503 "server-draining" "The server is shutting down",
     QueueFull => 503 "queue-full" "The queue is full",
@@ -363,6 +364,14 @@ impl From<Failure> for Problem {
                      nothing was accepted; send smaller batches"
                 );
                 Self::new(Code::ValidationFailed, detail)
+            }
+            Failure::TooManyNames { queue, kind } => {
+                let detail = format!(
+                    "queue {queue} or kind {kind} is new, and the server knows {MAX_NAMES} names of \
+                     that sort; nothing was accepted; use a known name, and say what differs in the \
+                     payload or in tags"
+                );
+                Self::new(Code::TooManyNames, detail)
             }
             Failure::Draining => {
                 Self::new(Code::ServerDraining, "try again after Retry-After").retry_soon()

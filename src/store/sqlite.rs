@@ -11,6 +11,7 @@ mod book;
 mod change;
 mod checkpoint;
 mod episodes;
+mod forget;
 mod lease;
 mod marks;
 mod open;

@@ -392,7 +392,7 @@ impl Events {
             }
         }
         let rows = rows.into_values().chain(std::iter::once(other)).collect();
-        inner.latest.set(rows, snapshot.size_bytes, snapshot.free_bytes);
+        inner.latest.set(rows, snapshot.names, snapshot.size_bytes, snapshot.free_bytes);
         inner.process.sample_duration.observe(took.as_secs_f64());
         inner.process.sample_timestamp.set(unix_seconds(at));
     }

@@ -54,7 +54,8 @@ impl Rig {
     }
 
     fn sample(&self, queues: Vec<QueueSnapshot>) {
-        let snapshot = Snapshot { queues, size_bytes: 4_096, free_bytes: Some(65_536) };
+        let snapshot =
+            Snapshot { queues, names: [3, 7], size_bytes: 4_096, free_bytes: Some(65_536) };
         self.events.sampled(snapshot, Duration::from_millis(2), Timestamp::from_millis(1_500));
     }
 

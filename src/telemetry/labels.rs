@@ -43,6 +43,8 @@ closed! {
         TooLarge => "too_large",
         /// As many jobs wait as the queue's `max_depth` allows.
         QueueFull => "queue_full",
+        /// Its queue or kind would have been one name too many for the server.
+        TooManyNames => "too_many_names",
         Unavailable => "unavailable",
     }
 }
@@ -403,6 +405,9 @@ macro_rules! texts {
         out
     }};
 }
+
+/// What the store keeps names of, in the order of its sample.
+pub const DICTIONARIES: [&str; 2] = ["queues", "kinds"];
 
 pub const STATES: [&str; Status::ALL.len()] = texts!(Status);
 pub const PENDING_REASONS: [&str; PendingReason::ALL.len()] = texts!(PendingReason);

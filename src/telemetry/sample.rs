@@ -27,6 +27,8 @@ use crate::domain::watch::Verdict;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
+    /// Names known, of queues and of kinds.
+    pub names: [u64; 2],
     pub size_bytes: u64,
     /// Free disk space where the store lies.
     /// `None` when the disk does not tell: then there is no such series.
@@ -208,6 +210,7 @@ fn reasons(queue: &QueueSnapshot) -> [u64; PendingReason::ALL.len()] {
 #[derive(Debug)]
 struct Sampled {
     rows: Vec<Row>,
+    names: [u64; 2],
     size_bytes: u64,
     free_bytes: Option<u64>,
     /// The monotonic reading when it came in.
@@ -240,8 +243,15 @@ impl Latest {
         }))
     }
 
-    pub(super) fn set(&self, rows: Vec<Row>, size_bytes: u64, free_bytes: Option<u64>) {
-        let sampled = Sampled { rows, size_bytes, free_bytes, at: (self.0.monotonic)() };
+    pub(super) fn set(
+        &self,
+        rows: Vec<Row>,
+        names: [u64; 2],
+        size_bytes: u64,
+        free_bytes: Option<u64>,
+    ) {
+        let at = (self.0.monotonic)();
+        let sampled = Sampled { rows, names, size_bytes, free_bytes, at };
         *self.lock() = Some(Arc::new(sampled));
     }
 
@@ -298,6 +308,13 @@ impl Collector for Latest {
             family(&c::DRIFT, drift),
             family(&c::STUCK, by(rows, labels::VERDICTS, |r| r.stuck)),
             family(&c::STUCK_THRESHOLD, each(rows, |r| r.stuck_after.as_secs_f64())),
+            family(
+                &c::STORE_NAMES,
+                labels::DICTIONARIES
+                    .iter()
+                    .zip(sampled.names)
+                    .map(|(of, names)| (vec![*of], names as f64)),
+            ),
             family(&c::STORE_SIZE, one(sampled.size_bytes)),
             family(&c::STORE_MIN_FREE, one(self.0.min_free_bytes)),
         ];

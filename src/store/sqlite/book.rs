@@ -31,6 +31,16 @@ impl Names {
         self.by_name.get(name).copied()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    fn remove(&mut self, id: i64) {
+        if let Some(name) = self.by_id.remove(&id) {
+            self.by_name.remove(&name);
+        }
+    }
+
     pub(super) fn name(&self, id: i64) -> Name {
         self.by_id.get(&id).cloned().unwrap_or_else(|| Name::trusted("unknown"))
     }
@@ -60,6 +70,8 @@ pub(super) struct Book {
     /// Pending jobs, by queue.
     waiting: HashMap<i64, i64>,
     pub(super) marks: HashMap<Key, Mark>,
+    /// The counter at which the last sweep ended.
+    pub(super) swept: (i64, i64, i64),
     next_sequence: i64,
     last_seen: Timestamp,
 }
@@ -93,6 +105,7 @@ impl Book {
             running: sums("tally = 3")?,
             waiting: sums("tally < 3")?,
             marks: marks::load(conn)?,
+            swept: (0, 0, -1),
             next_sequence,
             last_seen,
         })
@@ -122,6 +135,19 @@ impl Book {
 
     pub(super) fn set_state(&mut self, queue: i64, state: QueueState) {
         self.states.insert(queue, state);
+    }
+
+    pub(super) fn forget_queue(&mut self, id: i64) {
+        self.queues.remove(id);
+        self.states.remove(&id);
+        self.running.remove(&id);
+        self.waiting.remove(&id);
+        self.marks.retain(|(queue, _), _| *queue != id);
+    }
+
+    pub(super) fn forget_kind(&mut self, id: i64) {
+        self.kinds.remove(id);
+        self.marks.retain(|(_, kind), _| *kind != id);
     }
 
     pub(super) fn runs(&mut self, queue: i64, by: i64) {

@@ -37,6 +37,10 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
     due(conn, &mut queues, now)?;
     let leases = leases(conn, &mut queues)?;
     let episodes = episodes::open(conn)?;
+    let names: (i64, i64) = conn
+        .prepare_cached("SELECT (SELECT count(*) FROM queues), (SELECT count(*) FROM kinds)")
+        .and_then(|mut s| s.query_row([], |r| Ok((r.get(0)?, r.get(1)?))))
+        .map_err(fault)?;
     let size: i64 = conn
         .query_row(
             "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
@@ -49,6 +53,7 @@ pub(super) fn sample(conn: &Connection, now: Timestamp) -> Result<Sample> {
         queues: queues.into_values().collect(),
         leases,
         episodes,
+        names: [names.0, names.1].map(|n| u64::try_from(n).unwrap_or(0)),
         size_bytes: u64::try_from(size).unwrap_or(0),
         // The caller's to say: the file does not know.
         free_bytes: None,

@@ -10,9 +10,9 @@ use crate::domain::names::Name;
 use crate::domain::time::{Timestamp, millis};
 use crate::store::{Depth, Found, IdempotencyKey, NewJob, Result, StoreError, Submitted};
 
-use super::reads;
 use super::rows::{fault, job_id, policy_text, to_json};
 use super::writer::Tx;
+use super::{forget, reads};
 
 /// Keys of this route share one space, also a batch's.
 const ROUTE_JOBS: i64 = 1;
@@ -72,6 +72,10 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
     let replayed: Vec<usize> = replay_later.iter().map(|(at, _)| *at).collect();
     if let Some((at, depth)) = too_deep(tx, jobs, &answers, &replayed) {
         answers[at] = Submitted::QueueFull(depth);
+        return Ok(answers);
+    }
+    if let Some(at) = forget::too_many_names(tx, jobs, &answers, &replayed) {
+        answers[at] = Submitted::TooManyNames;
         return Ok(answers);
     }
     for (at, new) in jobs.iter().enumerate() {

@@ -15,7 +15,7 @@ use crate::store::{QueueLimits, QueueState, Result, Retired, Ruling, Transition}
 
 use super::change::{fire_live, load_finished, load_live};
 use super::rows::{
-    FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, readable,
+    FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, readable, to_json,
 };
 use super::writer::Tx;
 
@@ -239,6 +239,8 @@ pub(super) fn expire(
             .and_then(|mut s| s.execute((before, limit)))
             .map_err(fault)?;
     }
+    let forgotten = super::forget::forget(tx, limit)?;
+    other += forgotten;
     let more = removed < due.len() || removed >= limit as usize || other >= limit as usize;
     Ok(Retired { jobs: (removed - ours) as u64, other: other as u64, more })
 }
@@ -390,9 +392,18 @@ fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState
 /// The limits in force are these; every other queue has none.
 pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp) -> Result<()> {
     tx.saw(now);
+    let mut declared = Vec::with_capacity(limits.len());
     for queue in limits {
-        tx.book.queue_id(tx.conn, &queue.name, now)?;
+        declared.push(tx.book.queue_id(tx.conn, &queue.name, now)?);
     }
+    let declared = to_json(&declared)?;
+    tx.conn
+        .prepare_cached(
+            "UPDATE queues SET declared = NOT declared \
+             WHERE declared <> (queue_id IN (SELECT value FROM json_each(?1)))",
+        )
+        .and_then(|mut s| s.execute([declared]))
+        .map_err(fault)?;
     let states: Vec<(i64, QueueState)> = tx.book.states().map(|(id, q)| (id, q.clone())).collect();
     for (id, state) in states {
         let set = limits.iter().find(|q| q.name == state.name);

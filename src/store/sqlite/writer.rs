@@ -78,6 +78,15 @@ impl Tx<'_> {
         }
     }
 
+    /// Whether a job of this queue and kind moves in this commit: its counter is still to come.
+    pub(super) fn counts_change(&self, key: Key) -> bool {
+        self.counts_change_in(|changed| changed == key)
+    }
+
+    pub(super) fn counts_change_in(&self, is: impl Fn(Key) -> bool) -> bool {
+        self.counts.keys().any(|(queue, kind, _)| is((*queue, *kind)))
+    }
+
     /// Commits also when nothing changes, to learn whether that is possible.
     pub(super) fn commit_anyway(&mut self) {
         self.commit_anyway = true;

@@ -193,6 +193,17 @@ catalogue! {
         read: "`max(…)`, to compare `punctual_store_free_bytes` with.",
         debug: None,
     };
+    STORE_NAMES = Metric {
+        group: Group::Store,
+        name: "punctual_store_names",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Names of queues and of kinds that the store knows, the server's own too. A submission with a new one beyond 10 000 is refused with 422 too-many-names.",
+        labels: &[Label { name: "dictionary", values: Values::Closed(&labels::DICTIONARIES) }],
+        scope: Scope::Store,
+        read: "`max by (dictionary) (…)`: near 10 000 a client makes names of what belongs into payload or tags.",
+        debug: Some("It grows by a client's mistake only, which `punctual_job_submissions_total{outcome=\"too_many_names\"}` tells."),
+    };
     CLOCK_SKEW = Metric {
         group: Group::Store,
         name: "punctual_store_clock_skew_seconds",

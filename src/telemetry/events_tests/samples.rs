@@ -46,6 +46,8 @@ fn a_sample_shows_depth_reasons_and_growing_ages() {
         ("punctual_queue_depth{queue=\"_other\"}", 0.0),
         ("punctual_count_drift_jobs{state=\"failed\"}", -2.0),
         ("punctual_count_drift_jobs{state=\"pending\"}", 0.0),
+        (r#"punctual_store_names{dictionary="queues"}"#, 3.0),
+        (r#"punctual_store_names{dictionary="kinds"}"#, 7.0),
         ("punctual_store_size_bytes", 4_096.0),
         ("punctual_store_free_bytes", 65_536.0),
         ("punctual_store_min_free_bytes", 256.0),
