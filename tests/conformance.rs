@@ -17,6 +17,8 @@ mod every_pair;
 mod lists;
 #[path = "conformance/maintenance.rs"]
 mod maintenance;
+#[path = "conformance/namespaces.rs"]
+mod namespaces;
 #[path = "conformance/ours.rs"]
 mod ours;
 #[path = "conformance/pace.rs"]

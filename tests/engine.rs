@@ -182,6 +182,7 @@ impl World {
     fn order(wait: Duration) -> ClaimOrder {
         ClaimOrder {
             worker: WorkerId::trusted("w"),
+            namespace: None,
             queues: vec![Name::trusted("default")],
             kinds: Vec::new(),
             max_jobs: 1,
