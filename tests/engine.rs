@@ -29,6 +29,8 @@ use punctual::telemetry::spans::Spans;
 
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/namespaces.rs"]
+mod namespaces;
 #[path = "engine/ours.rs"]
 mod ours;
 #[path = "engine/watch.rs"]

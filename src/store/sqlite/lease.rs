@@ -386,3 +386,38 @@ pub(super) fn goodbye(
         .map_err(fault)?;
     Ok(withdrawn)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    /// Both walk one index from the head of one line, in order: nothing is sorted, and what waits
+    /// in other lines is never seen.
+    #[test]
+    fn a_lane_is_read_from_its_index_alone() {
+        let conn = Connection::open_in_memory().unwrap();
+        for sql in super::super::open::MIGRATIONS {
+            conn.execute_batch(sql).unwrap();
+        }
+        let plan = |sql: &str, params: &[i64]| -> Vec<String> {
+            conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .and_then(|mut s| {
+                    s.query_map(rusqlite::params_from_iter(params), |r| r.get(3))?.collect()
+                })
+                .unwrap()
+        };
+        for (sql, params, index) in [
+            (&*ANY_KIND, &[1, 1][..], "live_ready (queue_id=? AND namespace_id=?)"),
+            (
+                &*ONE_KIND,
+                &[1, 1, 1][..],
+                "live_ready_kind (queue_id=? AND namespace_id=? AND kind_id=?)",
+            ),
+        ] {
+            let plan = plan(sql, params);
+            assert_eq!(plan[0], format!("SEARCH l USING INDEX {index}"), "{plan:?}");
+            assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:?}");
+        }
+    }
+}
