@@ -58,6 +58,7 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
 
         let request = ClaimRequest {
             worker: WorkerId::trusted("bench"),
+            namespace: None,
             queues: vec![Name::trusted("default")],
             kinds: Vec::new(),
             tokens: (0..batch as u64).map(|i| token(n << 20 | i)).collect(),

@@ -174,6 +174,11 @@ impl Caller {
     pub fn everyone() -> Self {
         Self { namespace: Name::trusted("default"), all_namespaces: true, operator: true }
     }
+
+    /// The one namespace whose jobs exist for this caller; `None`: all.
+    pub fn scope(&self) -> Option<Name> {
+        (!self.all_namespaces).then(|| self.namespace.clone())
+    }
 }
 
 /// A validated submission.
@@ -291,6 +296,8 @@ pub enum ResultView {
 #[derive(Debug, Clone)]
 pub struct ClaimOrder {
     pub worker: WorkerId,
+    /// Filled in by the engine, from the caller: whose jobs are wanted; `None`: every namespace's.
+    pub namespace: Option<Name>,
     /// Strict order of preference; at least one.
     pub queues: Vec<Name>,
     /// Empty: every kind.
@@ -503,17 +510,25 @@ impl Engine {
 
     /// The namespace filter of lists.
     fn scoped(caller: &Caller, filter: ListFilter) -> ListFilter {
-        let namespace = if caller.all_namespaces { None } else { Some(caller.namespace.clone()) };
-        ListFilter { namespace, ..filter }
+        ListFilter { namespace: caller.scope(), ..filter }
     }
 
     /// An id that this store did not issue, or not in a namespace that the caller sees, is no job.
     fn verify(&self, caller: &Caller, id: JobId) -> Result<(), Failure> {
         let secret = self.0.mint.secret();
-        let known = &self.0.store.identity().namespaces;
+        let in_another = || {
+            let known = self.0.store.namespaces();
+            known.iter().any(|n| *n != caller.namespace && secret.verify(&id, n.as_str()))
+        };
         let ours = secret.verify(&id, caller.namespace.as_str())
-            || (caller.all_namespaces && known.iter().any(|n| secret.verify(&id, n.as_str())));
+            || (caller.all_namespaces && in_another());
         if ours { Ok(()) } else { Err(Failure::NoSuchJob) }
+    }
+
+    /// Whether a worker may speak of this job; for many ids at once. Whoever sees all namespaces
+    /// may ask the store, which knows no other ids than its own.
+    fn may_hold(&self, caller: &Caller, id: JobId) -> bool {
+        caller.all_namespaces || self.verify(caller, id).is_ok()
     }
 
     fn medians(&self) -> MutexGuard<'_, Medians> {

@@ -15,6 +15,8 @@
 //! - whether a queue has room is judged by those counters, in the commit that creates the job;
 //! - finished jobs lie apart from live ones, and retention works in bounded steps;
 //! - claims go by queue preference, then priority, then sequence;
+//! - of two namespaces neither sees the other's keys, and a claim or a goodbye for one touches no
+//!   lease on the other's jobs, whatever its worker is called;
 //! - reserved queues ([`Name::is_reserved`]) work like all others, but samples, lists and scans do
 //!   not show them, and what retention removes of them leaves no tombstone and is not counted.
 //!
@@ -91,7 +93,6 @@ pub struct Identity {
     pub created_at: Timestamp,
     /// The latest moment that the store has seen; engine time starts no earlier.
     pub last_seen: Timestamp,
-    pub namespaces: Vec<Name>,
 }
 
 #[derive(Debug, Clone)]
@@ -204,6 +205,9 @@ pub struct Page {
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     pub worker: WorkerId,
+    /// Whose jobs may be leased, and whose leases `held` and the answer's `cancel` speak of; `None`:
+    /// every namespace's. Another namespace's worker may well have the same id.
+    pub namespace: Option<Name>,
     /// Strict order of preference.
     pub queues: Vec<Name>,
     /// Empty: every kind.
@@ -280,6 +284,7 @@ pub struct Claimed {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
     pub id: JobId,
+    pub namespace: Name,
     pub queue: Name,
     pub kind: Name,
     pub change: Change,
@@ -379,6 +384,8 @@ pub struct Recount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     pub worker: WorkerId,
+    /// The one namespace whose jobs it takes, if that is known; `None`: perhaps every one's.
+    pub namespace: Option<Name>,
     pub queues: Vec<Name>,
     pub kinds: Vec<Name>,
     pub capacity: u32,
@@ -405,6 +412,10 @@ pub struct Retired {
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     fn identity(&self) -> &Identity;
+
+    /// Every namespace that ever had a job, in the order of their first. One that a submission
+    /// makes known is among them before that submission is answered. Asks no disk.
+    fn namespaces(&self) -> Arc<[Name]>;
 
     /// All or nothing. Each job is created with its key and counters in one commit; if any key
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
@@ -463,8 +474,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Gives back leases that nobody received, uncounted. Leases that have moved on are skipped.
     async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>>;
 
-    /// Withdraws every lease of the worker and forgets its presence.
-    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>>;
+    /// Withdraws every lease of the worker on jobs of the namespace (`None`: of all) and forgets its
+    /// presence, unless that is another namespace's.
+    async fn goodbye(
+        &self,
+        worker: WorkerId,
+        namespace: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>>;
 
     /// Takes back due leases, ends cancels past their grace and fails missed starts: at most
     /// `limit` jobs. `spread` (uniform in [0, 1) each, cycled) times 5 s delays the eligibility

@@ -19,6 +19,8 @@ mod lists;
 mod maintenance;
 #[path = "conformance/names.rs"]
 mod names;
+#[path = "conformance/namespaces.rs"]
+mod namespaces;
 #[path = "conformance/ours.rs"]
 mod ours;
 #[path = "conformance/pace.rs"]

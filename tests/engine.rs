@@ -29,6 +29,8 @@ use punctual::telemetry::spans::Spans;
 
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/namespaces.rs"]
+mod namespaces;
 #[path = "engine/ours.rs"]
 mod ours;
 #[path = "engine/watch.rs"]
@@ -182,6 +184,7 @@ impl World {
     fn order(wait: Duration) -> ClaimOrder {
         ClaimOrder {
             worker: WorkerId::trusted("w"),
+            namespace: None,
             queues: vec![Name::trusted("default")],
             kinds: Vec::new(),
             max_jobs: 1,

@@ -40,7 +40,7 @@ impl Engine {
             }
             Change::CancelRequested => {
                 if let Some(lease) = t.job.lease() {
-                    self.0.claims.wake_worker(&lease.worker);
+                    self.0.claims.wake_worker(&lease.worker, &t.namespace);
                 }
             }
             Change::Unchanged
@@ -60,7 +60,7 @@ impl Engine {
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
             if self.may_start(&t.queue) {
-                self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+                self.0.claims.wake(&t.queue, Some(t.into()), 1);
             }
         } else if t.attempt_ended && self.limited(&t.queue) {
             // There is room for one more.
@@ -78,7 +78,7 @@ impl Engine {
     /// Jobs of the server's own are told to nobody but who waits for them.
     fn after_ours(&self, t: &Transition) {
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
-            self.0.claims.wake(&t.queue, Some(&t.kind), 1);
+            self.0.claims.wake(&t.queue, Some(t.into()), 1);
         }
         self.0.jobs.changed(t.id);
     }

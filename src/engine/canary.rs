@@ -136,6 +136,7 @@ impl Engine {
         loop {
             let order = ClaimOrder {
                 worker: worker.clone(),
+                namespace: None,
                 queues: vec![Name::ours(QUEUE)],
                 kinds: Vec::new(),
                 max_jobs: JOBS,

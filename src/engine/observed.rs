@@ -144,6 +144,10 @@ impl<S: Store> Store for Observed<S> {
         self.inner.identity()
     }
 
+    fn namespaces(&self) -> Arc<[Name]> {
+        self.inner.namespaces()
+    }
+
     async fn submit_and_claim(
         &self,
         jobs: Vec<NewJob>,
@@ -201,8 +205,13 @@ impl<S: Store> Store for Observed<S> {
         self.watch(Operation::Withdraw, self.inner.withdraw(leases, now)).await
     }
 
-    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>> {
-        self.watch(Operation::Goodbye, self.inner.goodbye(worker, now)).await
+    async fn goodbye(
+        &self,
+        worker: WorkerId,
+        namespace: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>> {
+        self.watch(Operation::Goodbye, self.inner.goodbye(worker, namespace, now)).await
     }
 
     async fn take_back(

@@ -156,6 +156,7 @@ mod tests {
         let seen = |worker: &str, at: i64| WorkerView {
             presence: Presence {
                 worker: WorkerId::trusted(worker),
+                namespace: None,
                 queues: Vec::new(),
                 kinds: Vec::new(),
                 capacity: 1,

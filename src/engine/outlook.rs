@@ -42,7 +42,7 @@ impl Engine {
     /// Whether somebody waits for such a job who would get it.
     fn is_waited_for(&self, record: &Record) -> bool {
         let spec = &record.spec;
-        !record.standing.rate_limited && self.0.claims.is_waited_for(&spec.queue, &spec.kind)
+        !record.standing.rate_limited && self.0.claims.is_waited_for(&spec.queue, spec.into())
     }
 
     /// Whether holding back the answer to a fresh submission promises its result.

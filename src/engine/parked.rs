@@ -17,9 +17,29 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::{ClaimOrder, lock};
+use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
-use crate::store::Claimed;
+use crate::store::{Claimed, Transition};
+
+/// What a claim must accept to get a job of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sort<'a> {
+    pub(super) kind: &'a Name,
+    pub(super) namespace: &'a Name,
+}
+
+impl<'a> From<&'a Spec> for Sort<'a> {
+    fn from(spec: &'a Spec) -> Self {
+        Self { kind: &spec.kind, namespace: &spec.namespace }
+    }
+}
+
+impl<'a> From<&'a Transition> for Sort<'a> {
+    fn from(t: &'a Transition) -> Self {
+        Self { kind: &t.kind, namespace: &t.namespace }
+    }
+}
 
 /// What happens at a parked claim's place.
 #[derive(Debug)]
@@ -45,9 +65,21 @@ struct Parked {
 }
 
 impl Parked {
-    fn accepts(&self, kind: Option<&Name>) -> bool {
-        let kinds = &self.order.kinds;
-        kind.is_none_or(|kind| kinds.is_empty() || kinds.contains(kind))
+    fn sees(&self, namespace: &Name) -> bool {
+        self.order.namespace.as_ref().is_none_or(|own| own == namespace)
+    }
+
+    fn takes(&self, kind: &Name) -> bool {
+        self.order.kinds.is_empty() || self.order.kinds.contains(kind)
+    }
+
+    fn accepts(&self, job: Sort<'_>) -> bool {
+        self.sees(job.namespace) && self.takes(job.kind)
+    }
+
+    /// Claims that are alike in this take the same jobs.
+    fn lane(&self) -> (Option<&Name>, &[Name]) {
+        (self.order.namespace.as_ref(), &self.order.kinds)
     }
 
     /// Wakes it unless somebody has already.
@@ -103,52 +135,54 @@ impl CarPark {
         Ticket { park: self, number, parked, give_back: Box::new(give_back) }
     }
 
-    /// The first claim that waits for a job of `kind` in `queue`, to be served by the caller.
-    pub(super) fn enlist(&self, queue: &Name, kind: &Name) -> Option<Enlisted> {
+    /// The first claim that waits for such a job of `queue`, to be served by the caller.
+    pub(super) fn enlist(&self, queue: &Name, job: Sort<'_>) -> Option<Enlisted> {
         if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let queues = lock(&self.queues);
-        let parked = queues
-            .get(queue)?
-            .values()
-            .find(|claim| claim.accepts(Some(kind)) && claim.enlist())?;
+        let parked =
+            queues.get(queue)?.values().find(|claim| claim.accepts(job) && claim.enlist())?;
         Some(Enlisted { parked: Arc::clone(parked), delivered: false })
     }
 
-    /// `jobs` jobs of `kind` became claimable in `queue`. When `None`, it is not known which kinds
-    /// they are: of each set of kinds that is waited for, so many are woken.
-    pub(super) fn wake(&self, queue: &Name, kind: Option<&Name>, jobs: u64) {
+    /// `jobs` jobs of that sort became claimable in `queue`. When `None`, it is not known which
+    /// they are: of the claims for each namespace and set of kinds, so many are woken.
+    pub(super) fn wake(&self, queue: &Name, sort: Option<Sort<'_>>, jobs: u64) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
         if let Some(parked) = lock(&self.queues).get(queue) {
-            let mut woken: HashMap<&[Name], u64> = HashMap::new();
+            let mut woken: HashMap<(Option<&Name>, &[Name]), u64> = HashMap::new();
             for claim in parked.values() {
-                let kinds = if kind.is_some() { &[] } else { &claim.order.kinds[..] };
-                let woken = woken.entry(kinds).or_default();
-                if *woken < jobs && claim.accepts(kind) && claim.wake() {
+                let lane = if sort.is_some() { (None, &[][..]) } else { claim.lane() };
+                let woken = woken.entry(lane).or_default();
+                let accepts = sort.is_none_or(|job| claim.accepts(job));
+                if *woken < jobs && accepts && claim.wake() {
                     *woken += 1;
-                } else if *woken == jobs && kind.is_some() {
+                } else if *woken == jobs && sort.is_some() {
                     break;
                 }
             }
         }
     }
 
-    /// A lease of `worker` is to be cancelled: its parked claims carry the news.
-    pub(super) fn wake_worker(&self, worker: &WorkerId) {
+    /// A lease of `worker`, on a job of `namespace`, is to be cancelled: its parked claims carry the
+    /// news, as far as they may hear of that job.
+    pub(super) fn wake_worker(&self, worker: &WorkerId, namespace: &Name) {
         for parked in lock(&self.queues).values().flat_map(BTreeMap::values) {
-            if parked.order.worker == *worker {
+            if parked.order.worker == *worker && parked.sees(namespace) {
                 parked.wake();
             }
         }
     }
 
-    /// Claims that wait for a job of this queue and kind and have not been told of one.
-    pub(super) fn free(&self, queue: &Name, kind: &Name) -> u64 {
+    /// Claims that wait for a job of this queue, kind and namespace (`None`: of any) and have not
+    /// been told of one.
+    pub(super) fn free(&self, queue: &Name, kind: &Name, namespace: Option<&Name>) -> u64 {
         let idle = |p: &&Arc<Parked>| {
-            p.accepts(Some(kind))
+            p.takes(kind)
+                && namespace.is_none_or(|namespace| p.sees(namespace))
                 && !p.woken.load(Ordering::SeqCst)
                 && matches!(*lock(&p.desk), Desk::Waiting)
         };
@@ -157,12 +191,12 @@ impl CarPark {
             .map_or(0, |parked| parked.values().filter(idle).count() as u64)
     }
 
-    /// Whether somebody waits for a job of this queue and kind.
-    pub(super) fn is_waited_for(&self, queue: &Name, kind: &Name) -> bool {
+    /// Whether somebody waits for such a job of the queue.
+    pub(super) fn is_waited_for(&self, queue: &Name, job: Sort<'_>) -> bool {
         self.count.load(Ordering::SeqCst) > 0
             && lock(&self.queues)
                 .get(queue)
-                .is_some_and(|parked| parked.values().any(|p| p.accepts(Some(kind))))
+                .is_some_and(|parked| parked.values().any(|p| p.accepts(job)))
     }
 }
 
@@ -298,6 +332,7 @@ impl Drop for Ticket<'_> {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     fn name(text: &str) -> Name {
@@ -307,6 +342,7 @@ mod tests {
     fn order(worker: &str, queues: &[&str], kinds: &[&str]) -> ClaimOrder {
         ClaimOrder {
             worker: WorkerId::parse(worker).unwrap(),
+            namespace: None,
             queues: queues.iter().map(|q| name(q)).collect(),
             kinds: kinds.iter().map(|k| name(k)).collect(),
             max_jobs: 1,
@@ -318,6 +354,12 @@ mod tests {
             trace: None,
             held: None,
         }
+    }
+
+    /// A job of the kind, in the namespace `default`.
+    fn sort(kind: &Name) -> Sort<'_> {
+        static DEFAULT: LazyLock<Name> = LazyLock::new(|| Name::trusted("default"));
+        Sort { kind, namespace: &DEFAULT }
     }
 
     fn parked<'a>(park: &'a CarPark, order: &ClaimOrder) -> Ticket<'a> {
@@ -343,7 +385,7 @@ mod tests {
         let a = parked(&park, &order("a", &["q"], &[]));
         let b = parked(&park, &order("b", &["q"], &["k"]));
         let c = parked(&park, &order("c", &["q"], &[]));
-        park.wake(&name("q"), Some(&name("other")), 2);
+        park.wake(&name("q"), Some(sort(&name("other"))), 2);
         assert!(is_woken(&a) && !is_woken(&b) && is_woken(&c));
         park.wake(&name("elsewhere"), None, 9);
         assert!(!is_woken(&b));
@@ -368,7 +410,7 @@ mod tests {
         let a = parked(&park, &order("a", &["q"], &["k"]));
         let other = parked(&park, &order("b", &["q"], &["x"]));
         let right = parked(&park, &order("c", &["q"], &["k"]));
-        park.wake(&name("q"), Some(&name("k")), 1);
+        park.wake(&name("q"), Some(sort(&name("k"))), 1);
         assert!(!is_woken(&right), "one job, one claim");
         drop(a);
         assert!(is_woken(&right), "whoever else is there, and whatever he takes");
@@ -380,8 +422,41 @@ mod tests {
         let park = CarPark::default();
         let a = parked(&park, &order("a", &["q"], &[]));
         let b = parked(&park, &order("b", &["q"], &[]));
-        park.wake_worker(&WorkerId::parse("b").unwrap());
+        park.wake_worker(&WorkerId::parse("b").unwrap(), &Name::trusted("default"));
         assert!(!is_woken(&a) && is_woken(&b));
+    }
+
+    #[test]
+    fn a_claim_hears_of_its_own_namespace_only() {
+        let park = CarPark::default();
+        let (queue, kind) = (name("q"), name("k"));
+        let within =
+            |space: &str| ClaimOrder { namespace: Some(name(space)), ..order("w", &["q"], &[]) };
+        let a = parked(&park, &within("a"));
+        let b = parked(&park, &within("b"));
+        let all = parked(&park, &order("w", &["q"], &[]));
+        let (space_a, space_b) = (name("a"), name("b"));
+        let of_b = Sort { kind: &kind, namespace: &space_b };
+        assert_eq!(park.free(&queue, &kind, Some(&space_b)), 2);
+        assert_eq!(park.free(&queue, &kind, None), 3);
+        assert!(park.is_waited_for(&queue, of_b));
+        park.wake_worker(&WorkerId::parse("w").unwrap(), &space_b);
+        assert!(!is_woken(&a) && is_woken(&b) && is_woken(&all), "of one worker's id");
+        for ticket in [&b, &all] {
+            ticket.about_to_look();
+            ticket.waits();
+        }
+        park.wake(&queue, Some(of_b), 1);
+        assert!(!is_woken(&a) && is_woken(&b) && !is_woken(&all), "one job, one claim");
+        let first = park.enlist(&queue, of_b).unwrap();
+        assert!(first.order().namespace.is_none(), "b looks for itself");
+        assert!(park.enlist(&queue, of_b).is_none(), "never a's claim");
+        // It is not known whose they are: somebody of each.
+        park.wake(&queue, None, 1);
+        assert!(is_woken(&a));
+        drop((first, b, all));
+        assert!(!park.is_waited_for(&queue, of_b));
+        assert!(park.is_waited_for(&queue, Sort { kind: &kind, namespace: &space_a }));
     }
 
     #[test]
@@ -392,11 +467,11 @@ mod tests {
         let other = parked(&park, &order("o", &["q"], &["x"]));
         let a = parked(&park, &order("a", &["q"], &[]));
         let b = parked(&park, &order("b", &["q"], &[]));
-        let first = park.enlist(&queue, &kind).unwrap();
-        let second = park.enlist(&queue, &kind).unwrap();
+        let first = park.enlist(&queue, sort(&kind)).unwrap();
+        let second = park.enlist(&queue, sort(&kind)).unwrap();
         assert_eq!(first.order().worker.as_str(), "a");
         assert_eq!(second.order().worker.as_str(), "b");
-        assert!(park.enlist(&queue, &kind).is_none());
+        assert!(park.enlist(&queue, sort(&kind)).is_none());
         assert!(first.deliver(Box::new(something())).is_ok());
         assert!(a.delivery().now_or_never().flatten().is_some());
         assert!(b.delivery().now_or_never().is_none(), "it waits for what is under way");
@@ -416,12 +491,12 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
         });
         ticket.waits();
-        let enlisted = park.enlist(&queue, &kind).unwrap();
+        let enlisted = park.enlist(&queue, sort(&kind)).unwrap();
         enlisted.deliver(Box::new(something())).unwrap();
         drop(ticket);
         assert_eq!(returned.load(Ordering::SeqCst), 1, "it left with the delivery on its desk");
         let ticket = parked(&park, &order("a", &["q"], &[]));
-        let enlisted = park.enlist(&queue, &kind).unwrap();
+        let enlisted = park.enlist(&queue, sort(&kind)).unwrap();
         drop(ticket);
         assert!(enlisted.deliver(Box::new(something())).is_err(), "it left before the delivery");
     }

@@ -3,6 +3,9 @@
 //! The roll is this process's memory. It begins with what the store remembers, and what is new in
 //! it is written to the store at most once per worker in [`WRITE_EVERY`], so that presence survives
 //! restarts at little cost.
+//!
+//! A worker is its id. Should workers of two namespaces share one, they are one entry here: what each
+//! asks for and is told stays apart, when they were last seen does not.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,7 +15,7 @@ use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::domain::watch::{Evidence, Levels, SILENT_AFTER};
-use crate::store::{Claimed, Leased, Presence};
+use crate::store::{Claimed, Leased, Presence, Transition};
 use crate::telemetry::labels::WorkerState;
 
 use super::{ClaimOrder, Engine};
@@ -55,13 +58,15 @@ struct Entry {
     /// A lease of its ran out, and it has not shown itself since.
     missed: bool,
     written_at: Option<Timestamp>,
-    /// Cancels that a claim of this worker has already carried.
-    told: HashSet<JobId>,
+    /// Cancels that a claim of this worker has already carried, by the namespace that it was for.
+    told: HashMap<Option<Name>, HashSet<JobId>>,
 }
 
 /// What a worker asks for.
 #[derive(Debug)]
 struct Asked {
+    /// `None`: jobs of every namespace.
+    namespace: Option<Name>,
     queues: Vec<Name>,
     /// Empty: every kind.
     kinds: Vec<Name>,
@@ -76,19 +81,36 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(queues: Vec<Name>, kinds: Vec<Name>, at: Timestamp, presumed: bool) -> Self {
+    fn new(
+        namespace: Option<Name>,
+        queues: Vec<Name>,
+        kinds: Vec<Name>,
+        at: Timestamp,
+        presumed: bool,
+    ) -> Self {
         let empty = vec![None; queues.len()];
         let starts = vec![Levels::default(); queues.len()];
-        Self { queues, kinds, at, empty, starts, presumed }
+        Self { namespace, queues, kinds, at, empty, starts, presumed }
     }
 
     fn names(&self) -> usize {
         self.queues.len() + self.kinds.len()
     }
 
-    fn accepts(&self, queue: &Name, kind: &Name) -> Option<usize> {
+    fn is_for(&self, order: &ClaimOrder) -> bool {
+        self.namespace == order.namespace
+            && self.queues == order.queues
+            && self.kinds == order.kinds
+    }
+
+    /// The queue's position, if such jobs of it are taken; of any namespace when that is `None`.
+    fn accepts(&self, queue: &Name, kind: &Name, namespace: Option<&Name>) -> Option<usize> {
+        let sees = match (&self.namespace, namespace) {
+            (Some(own), Some(namespace)) => own == namespace,
+            (Some(_) | None, _) => true,
+        };
         let kind = self.kinds.is_empty() || self.kinds.contains(kind);
-        self.queues.iter().position(|q| q == queue).filter(|_| kind)
+        self.queues.iter().position(|q| q == queue).filter(|_| sees && kind)
     }
 }
 
@@ -98,9 +120,10 @@ impl Entry {
             Vec::new()
         } else {
             let at = presence.last_claim.unwrap_or(presence.last_seen);
-            vec![Asked::new(presence.queues.clone(), presence.kinds.clone(), at, true)]
+            let (queues, kinds) = (presence.queues.clone(), presence.kinds.clone());
+            vec![Asked::new(presence.namespace.clone(), queues, kinds, at, true)]
         };
-        Self { presence, first_seen, asked, missed: false, written_at: None, told: HashSet::new() }
+        Self { presence, first_seen, asked, missed: false, written_at: None, told: HashMap::new() }
     }
 
     fn saw(&mut self, sign: Sign, now: Timestamp) {
@@ -115,14 +138,15 @@ impl Entry {
     }
 
     fn asks(&mut self, order: &ClaimOrder, now: Timestamp) {
-        let same = |a: &Asked| a.queues == order.queues && a.kinds == order.kinds;
+        let same = |a: &Asked| a.is_for(order);
         let before = self.asked.len();
         self.asked.retain(|a| same(a) || !a.presumed && now.since(a.at) <= ASKED_FOR);
         if let Some(known) = self.asked.iter_mut().find(|a| same(a)) {
             known.at = now;
             known.presumed = false;
         } else {
-            let fresh = Asked::new(order.queues.clone(), order.kinds.clone(), now, false);
+            let (queues, kinds) = (order.queues.clone(), order.kinds.clone());
+            let fresh = Asked::new(order.namespace.clone(), queues, kinds, now, false);
             let names = |asked: &[Asked]| asked.iter().map(Asked::names).sum::<usize>();
             while !self.asked.is_empty()
                 && (self.asked.len() >= CLAIMS_KEPT
@@ -156,16 +180,22 @@ impl Entry {
         } else {
             union(self.asked.iter().map(|a| &a.kinds))
         };
+        let mut scopes = self.asked.iter().map(|a| &a.namespace);
+        let first = scopes.next().cloned().flatten();
+        p.namespace = first.filter(|first| scopes.all(|s| s.as_ref() == Some(first)));
         self.written_at = None;
     }
 
     /// It works on such a job, so it takes such jobs.
-    fn works_on(&mut self, queue: &Name, kind: &Name, now: Timestamp) {
-        let mut accepting = self.asked.iter_mut().filter(|a| a.accepts(queue, kind).is_some());
+    fn works_on(&mut self, t: &Transition, scope: Option<&Name>, now: Timestamp) {
+        let Transition { queue, kind, namespace, .. } = t;
+        let accepts = |a: &&mut Asked| a.accepts(queue, kind, Some(namespace)).is_some();
+        let mut accepting = self.asked.iter_mut().filter(accepts);
         if let Some(known) = accepting.next() {
             known.at = known.at.max(now);
         } else if self.asked.len() < CLAIMS_KEPT {
-            self.asked.push(Asked::new(vec![queue.clone()], vec![kind.clone()], now, true));
+            let (queues, kinds) = (vec![queue.clone()], vec![kind.clone()]);
+            self.asked.push(Asked::new(scope.cloned(), queues, kinds, now, true));
             self.changed();
         }
     }
@@ -232,6 +262,7 @@ impl Roll {
         self.entries.entry(worker.clone()).or_insert_with(|| {
             let presence = Presence {
                 worker: worker.clone(),
+                namespace: None,
                 queues: Vec::new(),
                 kinds: Vec::new(),
                 capacity: 0,
@@ -250,9 +281,9 @@ impl Roll {
     fn saw_holder(
         &mut self,
         worker: &WorkerId,
+        scope: Option<&Name>,
         sign: Sign,
-        queue: &Name,
-        kind: &Name,
+        t: &Transition,
         now: Timestamp,
     ) {
         let entry = match self.entries.get_mut(worker) {
@@ -260,7 +291,7 @@ impl Roll {
             None => self.entry(worker, now),
         };
         entry.saw(sign, now);
-        entry.works_on(queue, kind, now);
+        entry.works_on(t, scope, now);
     }
 
     /// Who says who it is, and is known, is alive.
@@ -280,8 +311,7 @@ impl Roll {
     /// A look for the claim found nothing.
     fn found_nothing(&mut self, order: &ClaimOrder, claimed: &Claimed, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&order.worker) else { return };
-        let same = |a: &Asked| a.queues == order.queues && a.kinds == order.kinds;
-        let Some(asked) = entry.asked.iter_mut().find(|a| same(a)) else { return };
+        let Some(asked) = entry.asked.iter_mut().find(|a| a.is_for(order)) else { return };
         for (at, empty) in asked.empty.iter_mut().enumerate() {
             let held_up = |flags: &[bool]| flags.get(at).copied().unwrap_or(false);
             if !held_up(&claimed.paused) && !held_up(&claimed.limited) {
@@ -293,9 +323,10 @@ impl Roll {
     /// It got a job: of what it asks for, that which was asked for last and fits.
     fn started(&mut self, worker: &WorkerId, spec: &Spec, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(worker) else { return };
-        let fits = |a: &Asked| a.accepts(&spec.queue, &spec.kind).is_some();
-        if let Some(asked) = entry.asked.iter_mut().filter(|a| fits(a)).max_by_key(|a| a.at)
-            && let Some(at) = asked.accepts(&spec.queue, &spec.kind)
+        let fits = |a: &Asked| a.accepts(&spec.queue, &spec.kind, Some(&spec.namespace));
+        if let Some(asked) =
+            entry.asked.iter_mut().filter(|a| fits(a).is_some()).max_by_key(|a| a.at)
+            && let Some(at) = fits(asked)
         {
             asked.starts[at].started(spec.priority, now);
         }
@@ -341,19 +372,20 @@ impl Roll {
     }
 
     /// What the workers of this queue and kind add to the evidence; `since` is when the oldest job
-    /// became eligible.
+    /// became eligible, `namespace` is that job's: whoever may not have it is no worker of its.
     pub(super) fn testify(
         &self,
         queue: &Name,
         kind: &Name,
+        namespace: Option<&Name>,
         since: Option<Timestamp>,
         leases: &Leases,
         evidence: &mut Evidence,
     ) {
         let now = evidence.at;
         for (worker, entry) in &self.entries {
-            let asked = entry.asked.iter().filter_map(|a| Some((a, a.accepts(queue, kind)?)));
-            let asked: Vec<(&Asked, usize)> = asked.collect();
+            let accepts = |a| Asked::accepts(a, queue, kind, namespace).map(|at| (a, at));
+            let asked: Vec<(&Asked, usize)> = entry.asked.iter().filter_map(accepts).collect();
             if asked.is_empty() {
                 continue;
             }
@@ -392,15 +424,29 @@ impl Roll {
         self.entries.retain(|_, e| now.since(e.presence.last_seen) < KEPT);
     }
 
-    fn forget(&mut self, worker: &WorkerId) {
-        self.entries.remove(worker);
+    /// What it asked of this namespace (`None`: of any); and itself, if that was all.
+    fn forget(&mut self, worker: &WorkerId, scope: Option<&Name>) {
+        let Some(entry) = self.entries.get_mut(worker) else { return };
+        entry.asked.retain(|a| scope.is_some() && a.namespace.as_ref() != scope);
+        if entry.asked.is_empty() {
+            self.entries.remove(worker);
+        } else {
+            entry.told.remove(&scope.cloned());
+            entry.changed();
+        }
     }
 
     /// Those of `cancels` that no claim of this worker has carried yet.
-    fn untold(&mut self, worker: &WorkerId, cancels: &[JobId]) -> bool {
-        let Some(entry) = self.entries.get_mut(worker) else { return !cancels.is_empty() };
-        let news = cancels.iter().any(|id| !entry.told.contains(id));
-        entry.told = cancels.iter().copied().collect();
+    fn untold(&mut self, order: &ClaimOrder, cancels: &[JobId]) -> bool {
+        let Some(entry) = self.entries.get_mut(&order.worker) else { return !cancels.is_empty() };
+        let told = entry.told.get(&order.namespace);
+        let news = cancels.iter().any(|id| told.is_none_or(|told| !told.contains(id)));
+        if cancels.is_empty() {
+            entry.told.remove(&order.namespace);
+        } else {
+            let carried = cancels.iter().copied().collect();
+            entry.told.insert(order.namespace.clone(), carried);
+        }
         news
     }
 
@@ -450,12 +496,19 @@ impl Engine {
         self.roll().saw(worker, sign, now);
     }
 
-    pub(super) fn saw_holder(&self, worker: &WorkerId, sign: Sign, queue: &Name, kind: &Name) {
-        if queue.is_reserved() {
+    /// `scope` is that of whoever spoke for the holder.
+    pub(super) fn saw_holder(
+        &self,
+        worker: &WorkerId,
+        scope: Option<&Name>,
+        sign: Sign,
+        t: &Transition,
+    ) {
+        if t.queue.is_reserved() {
             return;
         }
         let now = self.now();
-        self.roll().saw_holder(worker, sign, queue, kind, now);
+        self.roll().saw_holder(worker, scope, sign, t, now);
     }
 
     pub(super) fn missed_worker(&self, worker: &WorkerId) {
@@ -490,12 +543,12 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn forget_worker(&self, worker: &WorkerId) {
-        self.roll().forget(worker);
+    pub(super) fn forget_worker(&self, worker: &WorkerId, scope: Option<&Name>) {
+        self.roll().forget(worker, scope);
     }
 
-    pub(super) fn has_untold(&self, worker: &WorkerId, cancels: &[JobId]) -> bool {
-        self.roll().untold(worker, cancels)
+    pub(super) fn has_untold(&self, order: &ClaimOrder, cancels: &[JobId]) -> bool {
+        self.roll().untold(order, cancels)
     }
 
     /// Writes whoever was seen since their last write. Losing it costs nothing but memory.
@@ -522,11 +575,13 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::{Job, Policy};
+    use crate::domain::state::Change;
 
     fn testimony(roll: &Roll, queue: &str, kind: &str, now: Timestamp) -> Evidence {
         let mut evidence = Evidence { at: now, ..Evidence::default() };
         let (queue, kind) = (Name::trusted(queue), Name::trusted(kind));
-        roll.testify(&queue, &kind, None, &Leases::default(), &mut evidence);
+        roll.testify(&queue, &kind, None, None, &Leases::default(), &mut evidence);
         evidence
     }
 
@@ -534,13 +589,67 @@ mod tests {
     fn whoever_works_on_a_job_takes_such_jobs() {
         let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
         let worker = WorkerId::trusted("w");
-        let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
+        let beat = Transition {
+            id: JobId::from_bytes([1; 16]),
+            namespace: Name::trusted("a"),
+            queue: Name::trusted("q"),
+            kind: Name::trusted("k"),
+            change: Change::Extended,
+            job: Job::accepted(now, None, None, 1, Policy::default()),
+            attempt_ended: false,
+            trace: None,
+        };
         roll.saw(&worker, Sign::Heartbeat, now);
         assert_eq!(testimony(&roll, "q", "k", now).workers, 0, "who is that?");
-        roll.saw_holder(&worker, Sign::Heartbeat, &queue, &kind, now);
+        roll.saw_holder(&worker, None, Sign::Heartbeat, &beat, now);
         assert_eq!(testimony(&roll, "q", "k", now).workers_present, 1);
         assert_eq!(testimony(&roll, "q", "other", now).workers, 0);
         assert_eq!(testimony(&roll, "other", "k", now).workers, 0);
+    }
+
+    #[test]
+    fn one_id_in_two_namespaces_is_two_callers() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        let (a, b) = (Name::trusted("a"), Name::trusted("b"));
+        let order = |namespace: &Name| ClaimOrder {
+            worker: WorkerId::trusted("w"),
+            namespace: Some(namespace.clone()),
+            queues: vec![Name::trusted("q")],
+            kinds: Vec::new(),
+            max_jobs: 1,
+            lease: None,
+            wait: Duration::ZERO,
+            hostname: None,
+            version: None,
+            concurrency: None,
+            held: None,
+            trace: None,
+        };
+        let present = |roll: &Roll, namespace: &Name| {
+            let mut evidence = Evidence { at: now, ..Evidence::default() };
+            let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
+            let leases = Leases::default();
+            roll.testify(&queue, &kind, Some(namespace), None, &leases, &mut evidence);
+            evidence.workers_present
+        };
+        roll.saw_claim(&order(&a), now);
+        assert_eq!((present(&roll, &a), present(&roll, &b)), (1, 0), "it may not have b's jobs");
+        assert_eq!(roll.entries[&order(&a).worker].presence.namespace, Some(a.clone()));
+        roll.saw_claim(&order(&b), now);
+        assert_eq!((present(&roll, &a), present(&roll, &b)), (1, 1));
+        assert_eq!(roll.entries[&order(&a).worker].presence.namespace, None);
+        // Each is told of its own cancels, once.
+        let cancel = |n| vec![JobId::from_bytes([n; 16])];
+        for first in [true, false] {
+            assert_eq!(roll.untold(&order(&a), &cancel(1)), first);
+            assert_eq!(roll.untold(&order(&b), &cancel(2)), first);
+        }
+        let worker = WorkerId::trusted("w");
+        roll.forget(&worker, Some(&a));
+        assert_eq!((present(&roll, &a), present(&roll, &b)), (0, 1), "only a's has gone");
+        assert!(!roll.untold(&order(&b), &cancel(2)));
+        roll.forget(&worker, Some(&b));
+        assert!(roll.entries.is_empty());
     }
 
     #[test]
@@ -552,6 +661,7 @@ mod tests {
             };
             let order = ClaimOrder {
                 worker: WorkerId::trusted("w"),
+                namespace: None,
                 queues: names("q"),
                 kinds: names("k"),
                 max_jobs: 1,

@@ -221,7 +221,7 @@ impl Engine {
         let (record, size) = (record_of(&new), payload_size(&new));
         let enlisted = match new.job.phase {
             Phase::Pending(Wait::Queued) if self.may_start(&new.spec.queue) => {
-                self.0.claims.enlist(&new.spec.queue, &new.spec.kind)
+                self.0.claims.enlist(&new.spec.queue, (&new.spec).into())
             }
             Phase::Pending(_)
             | Phase::Running(_)
@@ -299,7 +299,7 @@ impl Engine {
     fn announce(&self, record: &Record) {
         let spec = &record.spec;
         if record.job.phase == Phase::Pending(Wait::Queued) && self.may_start(&spec.queue) {
-            self.0.claims.wake(&spec.queue, Some(&spec.kind), 1);
+            self.0.claims.wake(&spec.queue, Some(spec.into()), 1);
         }
         tracing::debug!(job_id = %spec.id, queue = %spec.queue, kind = %spec.kind, "job accepted");
     }

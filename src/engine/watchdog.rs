@@ -250,7 +250,9 @@ impl Engine {
         let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
         let run_limit = queue_limit.max(self.run_limit(queue, &state.kind));
         let waiting = state.tallies[..3].iter().sum::<u64>();
-        let parked_claims = self.0.claims.free(queue, &state.kind);
+        // Whoever may not have the oldest job is no help to it.
+        let namespace = state.oldest_namespace.as_ref();
+        let parked_claims = self.0.claims.free(queue, &state.kind, namespace);
         let (start_rate_limit, last_rate_limited) = self.start_limit(queue, parked_claims, now);
         let mut evidence = Evidence {
             at: now,
@@ -274,7 +276,8 @@ impl Engine {
             previous_scan,
             ..Evidence::default()
         };
-        self.roll().testify(queue, &state.kind, state.oldest_since, leases, &mut evidence);
+        let since = state.oldest_since;
+        self.roll().testify(queue, &state.kind, namespace, since, leases, &mut evidence);
         evidence
     }
 

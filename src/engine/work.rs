@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
 use crate::domain::lease::LeaseToken;
-use crate::domain::names::WorkerId;
+use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
 use crate::store::{
     Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Result as StoreResult, Ruling, Settle,
-    StoreError,
+    StoreError, Transition,
 };
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
@@ -27,7 +27,8 @@ use super::{
 impl Engine {
     /// Leases what there is, or stays parked until there is something, a lease of this worker is
     /// to be cancelled, `wait` has passed, or the server drains.
-    pub async fn claim(&self, _caller: &Caller, order: ClaimOrder) -> Result<Grant, Failure> {
+    pub async fn claim(&self, caller: &Caller, order: ClaimOrder) -> Result<Grant, Failure> {
+        let order = ClaimOrder { namespace: caller.scope(), ..order };
         if self.is_draining() {
             return Err(Failure::Draining);
         }
@@ -35,7 +36,7 @@ impl Engine {
         let received_at = self.now();
         let ticket = self.park(&order, received_at);
         let claimed = self.lease(self.request(&order, order.held.clone(), received_at)).await?;
-        let told = self.has_untold(&order.worker, &claimed.cancel);
+        let told = self.has_untold(&order, &claimed.cancel);
         if claimed.jobs.is_empty() {
             self.found_nothing(&order, &claimed);
         }
@@ -77,7 +78,7 @@ impl Engine {
                 _ = draining.changed() => stop = true,
             }
             if let Some(claimed) = ticket.delivery().await {
-                self.has_untold(&order.worker, &claimed.cancel);
+                self.has_untold(order, &claimed.cancel);
                 return Ok(self.grant(order, claimed));
             }
             if stop {
@@ -87,7 +88,7 @@ impl Engine {
             // A parked worker is there, for all that it says nothing.
             self.saw_worker(&order.worker, Sign::Claim);
             let claimed = self.lease(self.request(order, None, received_at)).await?;
-            let told = self.has_untold(&order.worker, &claimed.cancel);
+            let told = self.has_untold(order, &claimed.cancel);
             if claimed.jobs.is_empty() {
                 self.found_nothing(order, &claimed);
             }
@@ -105,6 +106,7 @@ impl Engine {
     ) -> ClaimRequest {
         ClaimRequest {
             worker: order.worker.clone(),
+            namespace: order.namespace.clone(),
             queues: order.queues.clone(),
             kinds: order.kinds.clone(),
             tokens: self.0.entropy.tokens(order.max_jobs.clamp(1, MAX_CLAIM)),
@@ -177,7 +179,7 @@ impl Engine {
     /// again: an outage of ours is never told as a lost lease.
     pub async fn heartbeat(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         worker: Option<WorkerId>,
         beats: Vec<BeatOrder>,
     ) -> Result<Vec<Result<Beaten, Failure>>, Failure> {
@@ -185,8 +187,11 @@ impl Engine {
             self.saw_worker(worker, Sign::Heartbeat);
         }
         let ids: Vec<JobId> = beats.iter().map(|b| b.id).collect();
+        let known: Vec<bool> = ids.iter().map(|id| self.may_hold(caller, *id)).collect();
         let beats = beats
             .into_iter()
+            .zip(&known)
+            .filter_map(|(beat, known)| known.then_some(beat))
             .map(|b| Beat {
                 id: b.id,
                 token: b.token.hash(),
@@ -195,20 +200,21 @@ impl Engine {
                 checkpoint: b.checkpoint,
             })
             .collect();
-        let engine = self.clone();
+        let (engine, scope) = (self.clone(), caller.scope());
         self.outlive(async move {
             let rulings = engine.0.store.heartbeat(beats, engine.now()).await?;
-            Ok(ids.into_iter().zip(rulings).map(|(id, v)| engine.beaten(id, v)).collect())
+            let rulings = ids.into_iter().zip(in_place(&known, rulings));
+            Ok(rulings.map(|(id, v)| engine.beaten(scope.as_ref(), id, v)).collect())
         })
         .await
     }
 
-    fn beaten(&self, id: JobId, ruling: Ruling) -> Result<Beaten, Failure> {
+    fn beaten(&self, scope: Option<&Name>, id: JobId, ruling: Ruling) -> Result<Beaten, Failure> {
         let t = ruling.map_err(|rejected| self.refused(id, rejected, true))?;
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
-        self.saw_holder(&lease.worker, Sign::Heartbeat, &t.queue, &t.kind);
+        self.saw_holder(&lease.worker, scope, Sign::Heartbeat, &t);
         Ok(Beaten {
             expires_at: lease.expires_at,
             timeout_at: lease.timeout_at,
@@ -244,19 +250,26 @@ impl Engine {
     /// after the settlements are committed.
     pub async fn settle(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         settlements: Vec<SettleOrder>,
         claim: Option<ClaimOrder>,
     ) -> Result<(Vec<Settled>, Option<Grant>), Failure> {
+        let scope = caller.scope();
         let received_at = self.now();
         // While draining, work that is done is taken and no more is handed out.
         let claim = claim.filter(|_| !self.is_draining());
+        let claim = claim.map(|order| ClaimOrder { namespace: scope.clone(), ..order });
         if let Some(order) = &claim {
             self.saw_claim(order);
         }
         let ids: Vec<JobId> = settlements.iter().map(|s| s.id).collect();
-        let settlements: Vec<Settle> =
-            settlements.into_iter().map(|s| self.settlement(s)).collect();
+        let known: Vec<bool> = ids.iter().map(|id| self.may_hold(caller, *id)).collect();
+        let settlements: Vec<Settle> = settlements
+            .into_iter()
+            .zip(&known)
+            .filter(|(_, known)| **known)
+            .map(|(s, _)| self.settlement(s))
+            .collect();
         let ticket = claim.as_ref().and_then(|order| self.park(order, received_at));
         let request =
             claim.as_ref().map(|order| self.request(order, order.held.clone(), received_at));
@@ -274,18 +287,19 @@ impl Engine {
                 |outcome: &(Vec<Ruling>, Option<Claimed>)| outcome.1.as_ref(),
             )
             .await?;
+        let rulings: Vec<Ruling> = in_place(&known, rulings).collect();
         let any_refused = rulings.iter().any(Result::is_err);
         let settled = ids
             .into_iter()
             .zip(rulings)
             .map(|(id, ruling)| match ruling {
-                Ok(t) => Ok(self.settled_status(&t)),
+                Ok(t) => Ok(self.settled_status(scope.as_ref(), &t)),
                 Err(rejected) => Err(self.refused(id, rejected, false)),
             })
             .collect();
         let grant = match (claim, claimed) {
             (Some(order), Some(claimed)) => {
-                let told = self.has_untold(&order.worker, &claimed.cancel);
+                let told = self.has_untold(&order, &claimed.cancel);
                 if claimed.jobs.is_empty() {
                     self.found_nothing(&order, &claimed);
                 }
@@ -304,11 +318,11 @@ impl Engine {
         Ok((settled, grant))
     }
 
-    fn settled_status(&self, t: &crate::store::Transition) -> Status {
+    fn settled_status(&self, scope: Option<&Name>, t: &Transition) -> Status {
         if let Some(attempt) = t.job.history.last()
             && let Some(worker) = WorkerId::parse(&attempt.worker)
         {
-            self.saw_holder(&worker, Sign::Settlement, &t.queue, &t.kind);
+            self.saw_holder(&worker, scope, Sign::Settlement, t);
         }
         t.job.status()
     }
@@ -328,11 +342,12 @@ impl Engine {
     }
 
     /// The worker leaves: its leases go back at once, uncounted.
-    pub async fn goodbye(&self, _caller: &Caller, worker: WorkerId) -> Result<(), Failure> {
-        let engine = self.clone();
+    pub async fn goodbye(&self, caller: &Caller, worker: WorkerId) -> Result<(), Failure> {
+        let (engine, scope) = (self.clone(), caller.scope());
         self.outlive(async move {
-            let withdrawn = engine.0.store.goodbye(worker.clone(), engine.now()).await?;
-            engine.forget_worker(&worker);
+            let now = engine.now();
+            let withdrawn = engine.0.store.goodbye(worker.clone(), scope.clone(), now).await?;
+            engine.forget_worker(&worker, scope.as_ref());
             tracing::info!(%worker, released = withdrawn.len(), "worker said goodbye");
             for t in &withdrawn {
                 engine.after(t);
@@ -365,6 +380,12 @@ impl Engine {
             }
         });
     }
+}
+
+/// The rulings on those that were put to the store, each at its place; the others are no jobs.
+fn in_place(known: &[bool], rulings: Vec<Ruling>) -> impl Iterator<Item = Ruling> {
+    let mut rulings = rulings.into_iter();
+    known.iter().map(move |known| known.then(|| rulings.next()).flatten().unwrap_or(Err(None)))
 }
 
 /// A claim's answer on its way to the caller; leases that are not taken out are given back.

@@ -55,6 +55,7 @@ pub(super) fn claim_order(f: &mut Fields<'_, '_>) -> Option<ClaimOrder> {
     let held = held(f);
     Some(ClaimOrder {
         worker: worker?,
+        namespace: None,
         queues: distinct(queues?),
         kinds: distinct(kinds.unwrap_or_default()),
         max_jobs: max_jobs.unwrap_or(1) as usize,

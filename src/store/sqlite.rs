@@ -20,6 +20,7 @@ mod rows;
 mod sample;
 mod scan;
 mod space;
+mod spaces;
 mod submit;
 mod upkeep;
 mod writer;
@@ -91,6 +92,7 @@ impl fmt::Debug for Options {
 pub struct SqliteStore {
     identity: Identity,
     writer: Writer,
+    namespaces: spaces::Known,
     readers: Arc<Readers>,
     space: Arc<Space>,
     inline_limit: usize,
@@ -135,7 +137,9 @@ impl SqliteStore {
         let (commits, watch) = checkpoint::pair();
         let space = Arc::new(Space::new(path, options.min_free, options.free_bytes));
         // Dropped in the opposite order if what follows fails.
-        let (writing, writer) = writer::start(conn, options.observer, commits, Arc::clone(&space))
+        let namespaces = spaces::Known::default();
+        let told = writer::Told { observer: options.observer, namespaces: namespaces.clone() };
+        let (writing, writer) = writer::start(conn, told, commits, Arc::clone(&space))
             .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
@@ -143,6 +147,7 @@ impl SqliteStore {
         Ok(Self {
             identity,
             writer,
+            namespaces,
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
                 free: Arc::new(Semaphore::new(READERS)),
@@ -232,18 +237,11 @@ fn identity(conn: &Connection) -> Result<Identity> {
     let created_at: i64 = stmt.query_row([key], |r| r.get(0)).map_err(fault)?;
     let last_seen: i64 =
         conn.query_row("SELECT last_seen FROM progress", [], |r| r.get(0)).map_err(fault)?;
-    let namespaces = conn
-        .prepare("SELECT name FROM namespaces ORDER BY namespace_id")
-        .and_then(|mut s| {
-            s.query_map([], |r| Ok(Name::trusted(r.get_ref(0)?.as_str()?)))?.collect()
-        })
-        .map_err(fault)?;
     Ok(Identity {
         backend: "sqlite",
         id_secret: IdSecret::new(secret),
         created_at: Timestamp::from_millis(created_at),
         last_seen: Timestamp::from_millis(last_seen),
-        namespaces,
     })
 }
 
@@ -251,6 +249,10 @@ fn identity(conn: &Connection) -> Result<Identity> {
 impl Store for SqliteStore {
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn namespaces(&self) -> Arc<[Name]> {
+        self.namespaces.all()
     }
 
     async fn submit_and_claim(
@@ -338,8 +340,13 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| lease::withdraw(tx, &leases, now)).await
     }
 
-    async fn goodbye(&self, worker: WorkerId, now: Timestamp) -> Result<Vec<Transition>> {
-        self.writer.write(move |tx| lease::goodbye(tx, &worker, now)).await
+    async fn goodbye(
+        &self,
+        worker: WorkerId,
+        namespace: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<Transition>> {
+        self.writer.write(move |tx| lease::goodbye(tx, &worker, namespace.as_ref(), now)).await
     }
 
     async fn take_back(
@@ -474,13 +481,13 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
     tx.conn
         .prepare_cached(
             "INSERT INTO presence (worker, queues, kinds, capacity, hostname, version, last_seen, \
-             last_claim, last_heartbeat, last_settlement) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             last_claim, last_heartbeat, last_settlement, namespace) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
              ON CONFLICT DO UPDATE SET queues = excluded.queues, \
              kinds = excluded.kinds, capacity = excluded.capacity, hostname = excluded.hostname, \
              version = excluded.version, last_seen = max(last_seen, excluded.last_seen), \
              last_claim = excluded.last_claim, last_heartbeat = excluded.last_heartbeat, \
-             last_settlement = excluded.last_settlement",
+             last_settlement = excluded.last_settlement, namespace = excluded.namespace",
         )
         .map_err(fault)?
         .execute((
@@ -494,6 +501,7 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
             p.last_claim.map(Timestamp::as_millis),
             p.last_heartbeat.map(Timestamp::as_millis),
             p.last_settlement.map(Timestamp::as_millis),
+            p.namespace.as_ref().map(Name::as_str),
         ))
         .map_err(fault)?;
     Ok(())

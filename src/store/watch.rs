@@ -59,6 +59,7 @@ pub struct KindState {
     pub oldest_since: Option<Timestamp>,
     /// That job's.
     pub oldest_priority: Option<i32>,
+    pub oldest_namespace: Option<Name>,
     /// The oldest eligible jobs, oldest first: at most 10, fewer when there are many kinds.
     pub oldest_jobs: Vec<JobId>,
     /// Kinds of the queue of which jobs run, and how many.

@@ -274,13 +274,13 @@ async fn a_goodbye_gives_everything_back_and_forgets() {
         let mut request = w.ask(&["q"], 1, at(1));
         request.worker = worker("w2");
         w.claim(request, at(1)).await;
-        let gone = w.store().goodbye(worker("w1"), at(2)).await.unwrap();
+        let gone = w.store().goodbye(worker("w1"), None, at(2)).await.unwrap();
         let mut named: Vec<_> = gone.iter().map(|t| t.id).collect();
         named.sort_unstable();
         assert_eq!(named, jobs[..2]);
         assert!(gone.iter().all(|t| t.change == Change::Released && t.job.attempt == 0));
-        assert!(w.store().goodbye(worker("w1"), at(3)).await.unwrap().is_empty());
-        assert!(w.store().goodbye(worker("nobody"), at(3)).await.unwrap().is_empty());
+        assert!(w.store().goodbye(worker("w1"), None, at(3)).await.unwrap().is_empty());
+        assert!(w.store().goodbye(worker("nobody"), None, at(3)).await.unwrap().is_empty());
         assert_eq!(ids(&w.take(9, at(4)).await), jobs[..2]);
         w.counters_are_exact().await;
     })

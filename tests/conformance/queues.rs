@@ -69,6 +69,7 @@ async fn a_pause_stops_claims_only() {
 fn presence(id: &str, seen: u64) -> Presence {
     Presence {
         worker: worker(id),
+        namespace: None,
         queues: vec![name("b"), name("a")],
         kinds: Vec::new(),
         capacity: 4,
@@ -114,7 +115,7 @@ async fn workers_are_one_row_each_with_their_leases() {
         let workers = w.store().workers().await.unwrap();
         assert!(workers.contains(&(news, 2)), "{workers:?}");
 
-        w.store().goodbye(worker("w1"), at(10)).await.unwrap();
+        w.store().goodbye(worker("w1"), None, at(10)).await.unwrap();
         let left = w.store().workers().await.unwrap();
         assert_eq!(left, [(presence("idle 💤", 2), 0)]);
     })

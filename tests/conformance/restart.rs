@@ -20,6 +20,7 @@ async fn furnish(w: &World) {
     w.store().pause(name("p"), Some("why".to_owned()), Some(at(500)), at(3)).await.unwrap();
     let presence = Presence {
         worker: worker("w1"),
+        namespace: Some(name("shop")),
         queues: vec![name("q")],
         kinds: Vec::new(),
         capacity: 1,
@@ -72,7 +73,7 @@ async fn identity_stays_and_time_does_not_go_back() {
     for_each_store(|mut w| async move {
         let first = w.store().identity().clone();
         assert_eq!((first.created_at, first.last_seen), (START, START));
-        assert_eq!(first.namespaces, [name("default")]);
+        assert_eq!(w.namespaces(), [name("default")]);
         let probe =
             punctual::domain::id::IdMint::new(first.id_secret.clone()).mint(START, "default", 7);
         w.submit(w.job_with(at(50), |n| n.spec.namespace = name("shop")), at(50)).await;
@@ -89,7 +90,7 @@ async fn identity_stays_and_time_does_not_go_back() {
             assert!(identity.id_secret.verify(&probe, "default"), "the secret is kept");
             assert_eq!(identity.created_at, START);
             assert_eq!(identity.last_seen, at(50));
-            assert_eq!(identity.namespaces, [name("default"), name("shop")]);
+            assert_eq!(w.namespaces(), [name("default"), name("shop")]);
             assert_eq!(identity.backend, first.backend);
         }
     })

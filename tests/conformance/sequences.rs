@@ -79,6 +79,13 @@ struct Known {
     gone: Option<Absence>,
 }
 
+impl Known {
+    /// By somebody of that namespace, or of all.
+    fn is_seen(&self, by: Option<&Name>) -> bool {
+        by.is_none_or(|space| self.new.spec.namespace == *space)
+    }
+}
+
 struct KnownKey {
     body: u8,
     id: JobId,
@@ -95,7 +102,8 @@ struct Run {
     sequence: u64,
     jobs: BTreeMap<JobId, Known>,
     order: Vec<JobId>,
-    keys: BTreeMap<u8, KnownKey>,
+    /// By namespace and key.
+    keys: BTreeMap<(u8, u8), KnownKey>,
     leases: Vec<(JobId, LeaseToken, u64)>,
     /// By queue: since when, and until when.
     paused: BTreeMap<Name, Option<Timestamp>>,
@@ -105,6 +113,10 @@ struct Run {
 
 fn queue(n: u8) -> Name {
     name(["q0", "q1"][usize::from(n)])
+}
+
+fn space(n: u8) -> Name {
+    name(["default", "shop"][usize::from(n)])
 }
 
 fn kind(n: u8) -> Name {
@@ -138,8 +150,14 @@ impl Run {
         for n in [0, 1] {
             self.step(Step::Resume(n)).await;
         }
-        let all =
-            Asking { worker: 0, queues: vec![0, 1], kinds: vec![], count: 1_000, held: false };
+        let all = Asking {
+            worker: 0,
+            space: None,
+            queues: vec![0, 1],
+            kinds: vec![],
+            count: 1_000,
+            held: false,
+        };
         self.step(Step::Claim(all)).await;
         self.reached
     }
@@ -174,6 +192,7 @@ impl Run {
         let attempt_ended = known.job.lease().is_some() && applied.job.lease().is_none();
         known.job = applied.job.clone();
         let (queue, kind) = (known.new.spec.queue.clone(), known.new.spec.kind.clone());
+        let namespace = known.new.spec.namespace.clone();
         if applied.order == Order::Renew {
             let sequence = self.next_sequence();
             self.known(id).expect("it was there").sequence = sequence;
@@ -182,6 +201,7 @@ impl Run {
         self.reached.extend(change.split('(').next().map(str::to_owned));
         Ok(Transition {
             id,
+            namespace,
             queue,
             kind,
             change: applied.change,
@@ -209,11 +229,12 @@ impl Run {
                     self.fire(id, &Event::Withdraw { fence }).ok().into_iter().collect();
                 assert_eq!(got, wanted);
             }
-            Step::Goodbye(n) => {
+            Step::Goodbye { worker: n, space: of } => {
+                let of = of.map(space);
                 let who = worker(&format!("w{n}"));
-                let mut got = self.w.store().goodbye(who, now).await.unwrap();
+                let mut got = self.w.store().goodbye(who, of.clone(), now).await.unwrap();
                 let mut wanted = Vec::new();
-                for (id, fence) in self.leases_of(n) {
+                for (id, fence) in self.leases_of(n, of.as_ref()) {
                     wanted.push(self.fire(id, &Event::Withdraw { fence }).expect("it is held"));
                 }
                 got.sort_by_key(|t| t.id);
@@ -296,13 +317,14 @@ impl Run {
             let run_at = s.delay.map(|d| now.plus(self.distinct(d)));
             let start_by = s.start_by.map(|d| now.plus(secs(d)));
             let new = self.w.job_with(now, |n| {
+                n.spec.namespace = space(s.space);
                 n.spec.queue = queue(s.queue);
                 n.spec.kind = kind(s.kind);
                 n.spec.priority = s.priority;
                 n.job = Job::accepted(now, run_at, start_by, s.max_attempts, policy);
                 n.key = s.key.and_then(|(k, body)| key(&format!("key{k}"), body));
             });
-            jobs.push((new, s.key));
+            jobs.push((new, s.key.map(|(key, body)| ((s.space, key), body))));
         }
         let got = self
             .w
@@ -311,7 +333,7 @@ impl Run {
             .await
             .unwrap();
         // What the keys say: `None` creates, else the id that was found and whether it refuses.
-        let mut fresh: BTreeMap<u8, (u8, JobId)> = BTreeMap::new();
+        let mut fresh: BTreeMap<(u8, u8), (u8, JobId)> = BTreeMap::new();
         let mut said = Vec::new();
         for (new, key) in &jobs {
             let Some((key, body)) = *key else {

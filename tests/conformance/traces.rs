@@ -95,7 +95,7 @@ async fn whoever_ends_the_attempt_gets_it() {
         let t = one(w.store().withdraw(lease, at(4)).await.unwrap());
         kept(t.trace.as_deref(), 2);
         stamped(&w, 3, at(5)).await;
-        let t = one(w.store().goodbye(worker("w1"), at(6)).await.unwrap());
+        let t = one(w.store().goodbye(worker("w1"), None, at(6)).await.unwrap());
         kept(t.trace.as_deref(), 3);
         stamped(&w, 4, at(7)).await;
         let t = one(w.store().take_back(10, vec![0.0], at(60)).await.unwrap());

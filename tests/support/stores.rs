@@ -125,6 +125,11 @@ impl World {
         }
     }
 
+    /// The namespaces that the store knows.
+    pub(crate) fn namespaces(&self) -> Vec<Name> {
+        self.store().namespaces().to_vec()
+    }
+
     pub(crate) fn store(&self) -> &dyn Store {
         self.store.as_deref().expect("the store is open")
     }
@@ -211,6 +216,7 @@ impl World {
     pub(crate) fn ask(&self, queues: &[&str], count: usize, now: Timestamp) -> ClaimRequest {
         ClaimRequest {
             worker: worker("w1"),
+            namespace: None,
             queues: queues.iter().copied().map(name).collect(),
             kinds: Vec::new(),
             tokens: (0..count).map(|_| self.token()).collect(),

@@ -45,6 +45,17 @@ impl Names {
         self.by_id.get(&id).cloned().unwrap_or_else(|| Name::trusted("unknown"))
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = i64> {
+        self.by_id.keys().copied()
+    }
+
+    /// By number, which is by age.
+    pub(super) fn in_order(&self) -> Vec<Name> {
+        let mut all: Vec<_> = self.by_id.iter().collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
     fn load(conn: &Connection, sql: &str) -> Result<Self> {
         let mut names = Self::default();
         let mut stmt = conn.prepare(sql).map_err(fault)?;
@@ -58,6 +69,9 @@ impl Names {
         Ok(names)
     }
 }
+
+/// Stands for a namespace that never had a job; numbers begin with 1.
+const NO_JOBS: i64 = 0;
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -171,6 +185,11 @@ impl Book {
         let Some(max) = self.state(queue).and_then(|q| q.max_running) else { return usize::MAX };
         let running = self.running.get(&queue).copied().unwrap_or(0);
         usize::try_from(i64::from(max) - running).unwrap_or(0)
+    }
+
+    /// A namespace's number, to compare with those of jobs; `None` for all namespaces.
+    pub(super) fn scope(&self, namespace: Option<&Name>) -> Option<i64> {
+        namespace.map(|name| self.namespaces.id(name).unwrap_or(NO_JOBS))
     }
 
     pub(super) fn namespace_id(&mut self, conn: &Connection, name: &Name) -> Result<i64> {

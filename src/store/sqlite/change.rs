@@ -64,6 +64,7 @@ pub(super) fn fire(
         // The only changes of a finished job remove it, and have verbs of their own.
         Ok(applied) => Ok(Transition {
             id,
+            namespace: tx.book.namespaces.name(done.namespace),
             queue: tx.book.queues.name(done.queue),
             kind: tx.book.kinds.name(done.kind),
             change: applied.change,
@@ -116,6 +117,7 @@ fn save(
     let lease = before.job.lease().filter(|_| attempt_ended);
     Ok(Transition {
         id: before.id,
+        namespace: tx.book.namespaces.name(before.namespace),
         queue: tx.book.queues.name(before.queue),
         kind: tx.book.kinds.name(before.kind),
         change,

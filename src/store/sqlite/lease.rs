@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
-use crate::domain::names::WorkerId;
+use crate::domain::names::{Name, WorkerId};
 use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 use crate::store::{
@@ -27,7 +27,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
     tx.saw(now);
     let mut claimed = Claimed::default();
     if let Some(held) = &request.held {
-        claimed.withdrawn = repair(tx, &request.worker, held, request.received_at, now)?;
+        claimed.withdrawn = repair(tx, request, held, now)?;
     }
     let mut bytes = 0;
     let mut tokens = request.tokens.iter();
@@ -52,13 +52,14 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest, now: Timestamp) -> 
         }
         let length = request.lease.or_else(|| request.default_leases.get(at).copied());
         let length = length.unwrap_or(std::time::Duration::from_secs(30));
+        let lanes = lanes(tx, queue, request);
         while tokens.len() > 0
             && room > 0
             && claimed.missed.len() < MISSED_LIMIT
             && (claimed.jobs.is_empty() || bytes < request.max_bytes)
         {
             let bytes_left = request.max_bytes.saturating_sub(bytes);
-            let found = candidates(tx, queue, &request.kinds, tokens.len().min(room), bytes_left)?;
+            let found = candidates(tx, &lanes, tokens.len().min(room), bytes_left)?;
             if found.is_empty() {
                 break;
             }
@@ -114,9 +115,13 @@ fn finish_claim(tx: &Tx<'_>, request: &ClaimRequest, mut claimed: Claimed) -> Re
         .conn
         .prepare_cached(
             "SELECT s.job_id FROM live_jobs l JOIN job_specs s ON s.job_row = l.job_row \
-             WHERE l.tally = 3 AND l.cancel IS NOT NULL AND l.lease_worker = ?1",
+             WHERE l.tally = 3 AND l.cancel IS NOT NULL AND l.lease_worker = ?1 \
+             AND (?2 IS NULL OR s.namespace_id = ?2)",
         )
-        .and_then(|mut s| s.query_map([request.worker.as_str()], |r| job_id(r, 0))?.collect())
+        .and_then(|mut s| {
+            let scope = tx.book.scope(request.namespace.as_ref());
+            s.query_map((request.worker.as_str(), scope), |r| job_id(r, 0))?.collect()
+        })
         .map_err(fault)?;
     Ok(claimed)
 }
@@ -127,11 +132,21 @@ struct Candidate {
     checkpoint: Option<crate::domain::job::RawJson>,
 }
 
+impl Candidate {
+    const fn place(&self) -> Place {
+        place(&self.before)
+    }
+}
+
+const fn place(job: &Live) -> Place {
+    (std::cmp::Reverse(job.priority), job.sequence)
+}
+
 static ANY_KIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
          FROM live_jobs l INDEXED BY live_ready CROSS JOIN job_specs s USING (job_row) \
-         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 \
+         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.namespace_id = ?2 \
          ORDER BY l.priority DESC, l.sequence"
     )
 });
@@ -140,62 +155,101 @@ static ONE_KIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {LIVE_COLUMNS}, {SPEC_COLUMNS}, s.payload, l.checkpoint \
          FROM live_jobs l INDEXED BY live_ready_kind CROSS JOIN job_specs s USING (job_row) \
-         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.kind_id = ?2 \
+         {SPEC_JOINS} WHERE l.tally = 0 AND l.queue_id = ?1 AND l.namespace_id = ?2 \
+         AND l.kind_id = ?3 \
          ORDER BY l.priority DESC, l.sequence"
     )
 });
 
-/// The next jobs of the queue, in order, until `limit` jobs or about `room` payload bytes. More
-/// may follow, unless there are none.
-fn candidates(
-    tx: &Tx<'_>,
+/// Where a claim looks in one queue: the jobs of one namespace and kind (`None`: any kind) in the
+/// order in which they are to be claimed, as an index has them.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
     queue: i64,
-    kinds: &[crate::domain::names::Name],
-    limit: usize,
-    room: usize,
-) -> Result<Vec<Candidate>> {
-    if kinds.is_empty() {
-        return Ok(collect(tx, &ANY_KIND, [queue], limit, room)?.0);
-    }
-    let place = |c: &Candidate| (std::cmp::Reverse(c.before.priority), c.before.sequence);
-    let kinds: BTreeSet<i64> = kinds.iter().filter_map(|k| tx.book.kinds.id(k)).collect();
-    let (mut all, mut known_until) = (Vec::new(), None);
-    for kind in kinds {
-        let (found, cut) = collect(tx, &ONE_KIND, [queue, kind], limit, room)?;
-        if let Some(last) = found.last().filter(|_| cut) {
-            known_until = Some(known_until.map_or(place(last), |k| place(last).min(k)));
-        }
-        all.extend(found);
-    }
-    // Behind the end of a kind that was cut short, others of that kind may come first.
-    all.retain(|c| known_until.is_none_or(|end| place(c) <= end));
-    all.sort_by_key(place);
-    all.truncate(limit);
-    Ok(all)
+    namespace: i64,
+    kind: Option<i64>,
 }
 
-/// Also whether it stopped for want of `room`.
+/// A place in line.
+type Place = (std::cmp::Reverse<i32>, i64);
+
+/// The lines from which the claim may take. Namespaces and kinds are each as many as there are
+/// names for them, and of each line no more is read than can be leased: what other namespaces have
+/// waiting costs a claim nothing.
+fn lanes(tx: &Tx<'_>, queue: i64, request: &ClaimRequest) -> Vec<Lane> {
+    let namespaces: Vec<i64> = match tx.book.scope(request.namespace.as_ref()) {
+        Some(one) => vec![one],
+        None => tx.book.namespaces.ids().collect(),
+    };
+    let kinds: Vec<Option<i64>> = if request.kinds.is_empty() {
+        vec![None]
+    } else {
+        let known: BTreeSet<i64> =
+            request.kinds.iter().filter_map(|k| tx.book.kinds.id(k)).collect();
+        known.into_iter().map(Some).collect()
+    };
+    let of = |namespace| kinds.iter().map(move |&kind| Lane { queue, namespace, kind });
+    namespaces.into_iter().flat_map(of).collect()
+}
+
+/// The next jobs of the lanes, in order, until `limit` jobs or about `room` payload bytes. More
+/// may follow, unless there are none.
+fn candidates(tx: &Tx<'_>, lanes: &[Lane], limit: usize, room: usize) -> Result<Vec<Candidate>> {
+    let mut best: Vec<Candidate> = Vec::new();
+    // Behind the end of a lane that was cut short, others of that lane may come first.
+    let mut known_until: Option<Place> = None;
+    for lane in lanes {
+        // Whoever comes behind the last of enough need not be read.
+        let last = limit.checked_sub(1).and_then(|at| best.get(at)).map(Candidate::place);
+        let horizon = last.into_iter().chain(known_until).min();
+        let (found, cut) = collect(tx, *lane, limit, room, horizon)?;
+        if let Some(last) = found.last().filter(|_| cut).map(Candidate::place) {
+            known_until = Some(known_until.map_or(last, |k| last.min(k)));
+        }
+        if best.is_empty() {
+            best = found;
+        } else if !found.is_empty() {
+            best.extend(found);
+            best.sort_by_key(Candidate::place);
+            best.truncate(limit);
+        }
+    }
+    best.retain(|c| known_until.is_none_or(|end| c.place() <= end));
+    Ok(best)
+}
+
+/// The next jobs of one lane, up to `horizon`; also whether it stopped for want of `room`.
 fn collect(
     tx: &Tx<'_>,
-    sql: &str,
-    params: impl rusqlite::Params,
+    lane: Lane,
     limit: usize,
     room: usize,
+    horizon: Option<Place>,
 ) -> Result<(Vec<Candidate>, bool)> {
+    let sql = if lane.kind.is_some() { &*ONE_KIND } else { &*ANY_KIND };
     let mut stmt = tx.conn.prepare_cached(sql).map_err(fault)?;
-    let mut rows = stmt.query(params).map_err(fault)?;
+    let mut rows = match lane.kind {
+        Some(kind) => stmt.query([lane.queue, lane.namespace, kind]),
+        None => stmt.query([lane.queue, lane.namespace]),
+    }
+    .map_err(fault)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     // The end is here and not in the SQL, so that a damaged row takes nobody's place.
     while found.len() < limit {
         let Some(row) = rows.next().map_err(fault)? else { break };
-        let read = || -> rusqlite::Result<Candidate> {
+        let read = || -> rusqlite::Result<Option<Candidate>> {
+            let before = live(row)?;
+            if horizon.is_some_and(|horizon| place(&before) > horizon) {
+                return Ok(None);
+            }
             let mut spec = spec(row, LIVE_WIDTH)?;
             spec.payload = raw_json(row, LIVE_WIDTH + SPEC_WIDTH)?;
             let checkpoint = raw_json(row, LIVE_WIDTH + SPEC_WIDTH + 1)?;
-            Ok(Candidate { before: live(row)?, spec, checkpoint })
+            Ok(Some(Candidate { before, spec, checkpoint }))
         };
         let Some(candidate) = readable(read(), "claim")? else { continue };
+        let Some(candidate) = candidate else { break };
         bytes += candidate.spec.payload.as_ref().map_or(0, crate::domain::job::RawJson::len);
         found.push(candidate);
         if bytes > room {
@@ -208,16 +262,15 @@ fn collect(
 /// Withdraws the worker's leases that it does not know of: their answers were lost.
 fn repair(
     tx: &mut Tx<'_>,
-    worker: &WorkerId,
+    request: &ClaimRequest,
     held: &[JobId],
-    received_at: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Transition>> {
     let held: HashSet<&JobId> = held.iter().collect();
     let mut withdrawn = Vec::new();
-    for before in leases_of(tx, worker)? {
+    for before in leases_of(tx, &request.worker, request.namespace.as_ref())? {
         let known = held.contains(&before.id);
-        let newer = before.job.lease().is_some_and(|l| l.claimed_at >= received_at);
+        let newer = before.job.lease().is_some_and(|l| l.claimed_at >= request.received_at);
         if !known && !newer {
             let event = Event::Withdraw { fence: before.job.fence };
             withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
@@ -226,14 +279,16 @@ fn repair(
     Ok(withdrawn)
 }
 
-fn leases_of(tx: &Tx<'_>, worker: &WorkerId) -> Result<Vec<Live>> {
+/// On jobs of the namespace, or of all. A worker has few, so that others' are read and passed over.
+fn leases_of(tx: &Tx<'_>, worker: &WorkerId, namespace: Option<&Name>) -> Result<Vec<Live>> {
     tx.conn
         .prepare_cached(&format!(
             "SELECT {LIVE_COLUMNS} FROM live_jobs l INDEXED BY live_worker \
-             JOIN job_specs s ON s.job_row = l.job_row WHERE l.tally = 3 AND l.lease_worker = ?1"
+             JOIN job_specs s ON s.job_row = l.job_row WHERE l.tally = 3 AND l.lease_worker = ?1 \
+             AND (?2 IS NULL OR s.namespace_id = ?2)"
         ))
         .map_err(fault)?
-        .query_map([worker.as_str()], live)
+        .query_map((worker.as_str(), tx.book.scope(namespace)), live)
         .map_err(fault)?
         .filter_map(|row| readable(row, "a worker's leases").transpose())
         .collect()
@@ -314,17 +369,55 @@ pub(super) fn withdraw(
 pub(super) fn goodbye(
     tx: &mut Tx<'_>,
     worker: &WorkerId,
+    namespace: Option<&Name>,
     now: Timestamp,
 ) -> Result<Vec<Transition>> {
     tx.saw(now);
     let mut withdrawn = Vec::new();
-    for before in leases_of(tx, worker)? {
+    for before in leases_of(tx, worker, namespace)? {
         let event = Event::Withdraw { fence: before.job.fence };
         withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
     }
     tx.conn
-        .prepare_cached("DELETE FROM presence WHERE worker = ?1")
-        .and_then(|mut s| s.execute([worker.as_str()]))
+        .prepare_cached(
+            "DELETE FROM presence WHERE worker = ?1 AND (?2 IS NULL OR namespace IS ?2)",
+        )
+        .and_then(|mut s| s.execute((worker.as_str(), namespace.map(Name::as_str))))
         .map_err(fault)?;
     Ok(withdrawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    /// Both walk one index from the head of one line, in order: nothing is sorted, and what waits
+    /// in other lines is never seen.
+    #[test]
+    fn a_lane_is_read_from_its_index_alone() {
+        let conn = Connection::open_in_memory().unwrap();
+        for sql in super::super::open::MIGRATIONS {
+            conn.execute_batch(sql).unwrap();
+        }
+        let plan = |sql: &str, params: &[i64]| -> Vec<String> {
+            conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .and_then(|mut s| {
+                    s.query_map(rusqlite::params_from_iter(params), |r| r.get(3))?.collect()
+                })
+                .unwrap()
+        };
+        for (sql, params, index) in [
+            (&*ANY_KIND, &[1, 1][..], "live_ready (queue_id=? AND namespace_id=?)"),
+            (
+                &*ONE_KIND,
+                &[1, 1, 1][..],
+                "live_ready_kind (queue_id=? AND namespace_id=? AND kind_id=?)",
+            ),
+        ] {
+            let plan = plan(sql, params);
+            assert_eq!(plan[0], format!("SEARCH l USING INDEX {index}"), "{plan:?}");
+            assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:?}");
+        }
+    }
 }

@@ -14,10 +14,11 @@ use crate::domain::time::Timestamp;
 const APPLICATION_ID: i32 = 0x5075_6e63;
 
 /// Applied in order; `user_version` counts how many have been. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_foundation.sql"),
     include_str!("migrations/0002_watchdog.sql"),
     include_str!("migrations/0003_limits.sql"),
+    include_str!("migrations/0007_namespaces.sql"),
     include_str!("migrations/0008_names.sql"),
 ];
 
@@ -245,4 +246,46 @@ fn seed(conn: &mut Connection, secret: [u8; 32], now: Timestamp) -> rusqlite::Re
         tx.execute("INSERT INTO namespaces (name) VALUES ('default')", [])?;
     }
     tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store from before namespaces had lines of their own: each job joins its namespace's.
+    #[test]
+    fn old_jobs_join_the_lines_of_their_namespaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.db");
+        let before = MIGRATIONS.iter().position(|sql| sql.contains("ADD COLUMN namespace_id"));
+        let before = before.expect("the migration");
+        let mut conn = Connection::open(&path).unwrap();
+        for sql in &MIGRATIONS[..before] {
+            conn.execute_batch(sql).unwrap();
+        }
+        conn.pragma_update(None, "user_version", before as i64).unwrap();
+        seed(&mut conn, [1; 32], Timestamp::from_millis(5)).unwrap();
+        conn.execute("INSERT INTO namespaces (name) VALUES ('shop')", []).unwrap();
+        for (row, namespace) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
+            conn.execute(
+                "INSERT INTO job_specs (job_row, job_id, namespace_id, queue_id, kind_id, priority) \
+                 VALUES (?1, ?1, ?2, 1, 1, 0)",
+                (row, namespace),
+            )
+            .unwrap();
+            conn.execute(
+                "INSERT INTO live_jobs (job_row, queue_id, kind_id, tally, priority, sequence, \
+                 eligible_at, attempt, max_attempts, fence, version, created_at, updated_at, policy) \
+                 VALUES (?1, 1, 1, 0, 0, ?1, 0, 0, 1, 0, 1, 0, 0, '')",
+                [row],
+            )
+            .unwrap();
+        }
+        migrate(&mut conn, &path, [2; 32], Timestamp::from_millis(6)).unwrap();
+        let lines: Vec<(i64, i64)> = conn
+            .prepare("SELECT job_row, namespace_id FROM live_jobs ORDER BY job_row")
+            .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
+            .unwrap();
+        assert_eq!(lines, [(1, 1), (2, 2), (3, 1), (4, 2)]);
+    }
 }

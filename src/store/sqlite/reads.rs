@@ -324,7 +324,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
         "SELECT p.worker, p.queues, p.kinds, p.capacity, p.hostname, p.version, p.last_seen, \
          p.last_claim, p.last_heartbeat, p.last_settlement, \
          (SELECT count(*) FROM live_jobs l INDEXED BY live_worker \
-          WHERE l.tally = 3 AND l.lease_worker = p.worker) \
+          WHERE l.tally = 3 AND l.lease_worker = p.worker), p.namespace \
          FROM (SELECT * FROM presence INDEXED BY presence_seen \
            ORDER BY last_seen DESC LIMIT 10000) p ORDER BY p.worker",
     )
@@ -332,6 +332,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
         s.query_map([], |r| {
             let presence = Presence {
                 worker: WorkerId::trusted(r.get_ref(0)?.as_str()?),
+                namespace: r.get_ref(11)?.as_str_or_null()?.map(Name::trusted),
                 queues: names(r, 1)?,
                 kinds: names(r, 2)?,
                 capacity: r.get(3)?,

@@ -149,16 +149,17 @@ pub(super) const LIVE_COLUMNS: &str = "l.job_row, s.job_id, l.queue_id, l.kind_i
      l.created_at, l.updated_at, l.started_at, l.start_by, l.lease_worker, l.lease_token, \
      l.lease_ms, l.lease_claimed_at, l.lease_expires_at, l.timeout_at, l.settled_token, \
      l.settled_report, l.policy, l.cancel, l.progress, l.error, l.history, \
-     l.attempt_trace";
+     l.attempt_trace, s.namespace_id";
 
 /// How many columns [`LIVE_COLUMNS`] names; further ones follow.
-pub(super) const LIVE_WIDTH: usize = 30;
+pub(super) const LIVE_WIDTH: usize = 31;
 
 /// A job that can still change, with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Live {
     pub(super) row: i64,
     pub(super) id: JobId,
+    pub(super) namespace: i64,
     pub(super) queue: i64,
     pub(super) kind: i64,
     pub(super) priority: i32,
@@ -200,6 +201,7 @@ pub(super) fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
     Ok(Live {
         row: row.get(0)?,
         id: job_id(row, 1)?,
+        namespace: row.get(30)?,
         queue: row.get(2)?,
         kind: row.get(3)?,
         priority: row.get(4)?,
@@ -232,15 +234,16 @@ pub(super) const FINISHED_COLUMNS: &str = "f.job_row, s.job_id, f.queue_id, f.ki
      f.finished_at, f.expires_at, f.eligible_at, f.attempt, f.max_attempts, f.fence, f.version, \
      f.created_at, f.updated_at, f.started_at, f.start_by, f.settled_token, f.settled_report, \
      f.retried_as, f.policy, f.cancel, f.progress, f.error, f.history, f.result_content_type, \
-     f.result_location, f.result_size";
+     f.result_location, f.result_size, s.namespace_id";
 
-pub(super) const FINISHED_WIDTH: usize = 27;
+pub(super) const FINISHED_WIDTH: usize = 28;
 
 /// A job that never changes again.
 #[derive(Debug, Clone)]
 pub(super) struct Finished {
     pub(super) row: i64,
     pub(super) id: JobId,
+    pub(super) namespace: i64,
     pub(super) queue: i64,
     pub(super) kind: i64,
     pub(super) job: Job,
@@ -276,6 +279,7 @@ pub(super) fn finished_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Finished
     Ok(Finished {
         row: row.get(at)?,
         id: job_id(row, at + 1)?,
+        namespace: row.get(at + 27)?,
         queue: row.get(at + 2)?,
         kind: row.get(at + 3)?,
         job: Job {

@@ -166,8 +166,10 @@ fn states(
         conn.prepare_cached("SELECT name FROM kinds WHERE kind_id = ?1").map_err(fault)?;
     let mut oldest = conn
         .prepare_cached(
-            "SELECT s.job_id, l.eligible_at, l.priority FROM live_jobs l INDEXED BY live_pending \
-             JOIN job_specs s USING (job_row) WHERE l.tally < 3 AND l.queue_id = ?1 \
+            "SELECT s.job_id, l.eligible_at, l.priority, n.name FROM live_jobs l INDEXED BY live_pending \
+             JOIN job_specs s USING (job_row) \
+             JOIN namespaces n ON n.namespace_id = s.namespace_id \
+             WHERE l.tally < 3 AND l.queue_id = ?1 \
              AND l.kind_id = ?2 AND l.eligible_at <= ?3 ORDER BY l.eligible_at LIMIT ?4",
         )
         .map_err(fault)?;
@@ -179,8 +181,12 @@ fn states(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(running_kinds(conn, key.0)?),
         };
+        let mut namespace = None;
         let jobs: Vec<(JobId, Timestamp, i32)> = oldest
             .query_map((key.0, key.1, now.as_millis(), shown), |r| {
+                if namespace.is_none() {
+                    namespace = Some(Name::trusted(r.get_ref(3)?.as_str()?));
+                }
                 Ok((job_id(r, 0)?, Timestamp::from_millis(r.get(1)?), r.get(2)?))
             })
             .and_then(Iterator::collect)
@@ -206,6 +212,7 @@ fn states(
             tallies: counts,
             oldest_since: since.map(|s| queue.resumed_at.map_or(s, |r| r.max(s))),
             oldest_priority: jobs.first().map(|(_, _, priority)| *priority),
+            oldest_namespace: namespace,
             oldest_jobs: jobs.into_iter().map(|(id, _, _)| id).collect(),
             queue_running: queue_running.clone(),
         });

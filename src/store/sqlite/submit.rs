@@ -180,8 +180,8 @@ fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
         .prepare_cached(
             "INSERT INTO live_jobs (job_row, queue_id, kind_id, tally, priority, sequence, \
              eligible_at, attempt, max_attempts, fence, version, created_at, updated_at, \
-             start_by, policy) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             start_by, policy, namespace_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )
         .and_then(|mut s| {
             s.execute((
@@ -200,6 +200,7 @@ fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
                 job.updated_at.as_millis(),
                 job.start_by.map(Timestamp::as_millis),
                 policy,
+                namespace,
             ))
         })
         .map_err(fault)?;

@@ -263,6 +263,7 @@ pub(super) fn delete(
             remove(tx, &job, true, tombstone, key_ttl, now)?;
             Ok(Ok(Transition {
                 id,
+                namespace: tx.book.namespaces.name(job.namespace),
                 queue: tx.book.queues.name(job.queue),
                 kind: tx.book.kinds.name(job.kind),
                 change: applied.change,

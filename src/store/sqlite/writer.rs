@@ -28,6 +28,7 @@ use super::checkpoint::Commits;
 use super::marks::{self, Key};
 use super::rows::fault;
 use super::space::Space;
+use super::spaces::Known;
 
 /// The most operations in one commit.
 const GROUP_LIMIT: usize = 1024;
@@ -268,16 +269,23 @@ impl Drop for Joined {
     }
 }
 
+/// Who hears of each commit, before those who waited for it.
+pub(super) struct Told {
+    pub(super) observer: CommitObserver,
+    pub(super) namespaces: Known,
+}
+
 /// Starts the writer thread.
 pub(super) fn start(
     conn: Connection,
-    observer: CommitObserver,
+    told: Told,
     commits: Commits,
     space: Arc<Space>,
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
+    told.namespaces.publish(&book.namespaces);
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book: Some(book), observer, commits, space };
+    let thread = Thread { conn, book: Some(book), told, commits, space };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -289,7 +297,7 @@ struct Thread {
     conn: Connection,
     /// `None` after a failure, until it could be read anew.
     book: Option<Book>,
-    observer: CommitObserver,
+    told: Told,
     commits: Commits,
     space: Arc<Space>,
 }
@@ -373,7 +381,10 @@ impl Thread {
             Ok(jobs) => {
                 self.commits.note();
                 // A panic there is no reason to stop committing.
-                drop(catch_unwind(AssertUnwindSafe(|| (self.observer)(jobs))));
+                drop(catch_unwind(AssertUnwindSafe(|| (self.told.observer)(jobs))));
+                if let Some(book) = &self.book {
+                    self.told.namespaces.publish(&book.namespaces);
+                }
                 Ok(())
             }
             Err(error) => {

@@ -3,30 +3,35 @@
 use punctual::domain::id::JobId;
 use punctual::domain::job::{Phase, Wait};
 use punctual::domain::lease::Lease;
+use punctual::domain::names::Name;
 use punctual::domain::state::Event;
 use punctual::store::{ClaimRequest, Claimed};
 
 use super::steps::Asking;
-use super::{Run, kind, queue};
+use super::{Run, kind, queue, space};
 use crate::stores::worker;
 
 impl Run {
-    pub(super) fn leases_of(&self, n: u8) -> Vec<(JobId, u64)> {
+    pub(super) fn leases_of(&self, n: u8, space: Option<&Name>) -> Vec<(JobId, u64)> {
         let who = worker(&format!("w{n}"));
         self.jobs
             .iter()
-            .filter(|(_, k)| k.gone.is_none() && k.job.lease().is_some_and(|l| l.worker == who))
+            .filter(|(_, k)| k.gone.is_none() && k.is_seen(space))
+            .filter(|(_, k)| k.job.lease().is_some_and(|l| l.worker == who))
             .map(|(id, k)| (*id, k.job.fence))
             .collect()
     }
 
     pub(super) fn request(&self, asking: &Asking) -> ClaimRequest {
-        let held = || self.leases_of(asking.worker).into_iter().step_by(2).map(|(id, _)| id);
+        let namespace = asking.space.map(space);
+        let own = || self.leases_of(asking.worker, namespace.as_ref());
+        let held = || own().into_iter().step_by(2).map(|(id, _)| id);
         ClaimRequest {
             worker: worker(&format!("w{}", asking.worker)),
             queues: asking.queues.iter().copied().map(queue).collect(),
             kinds: asking.kinds.iter().copied().map(kind).collect(),
             held: asking.held.then(|| held().collect()),
+            namespace: namespace.clone(),
             ..self.w.ask(&[], asking.count, self.now)
         }
     }
@@ -40,7 +45,8 @@ impl Run {
                 .iter()
                 .filter(|(id, k)| {
                     let old = |l: &Lease| l.worker == request.worker && l.claimed_at < now;
-                    k.gone.is_none() && k.job.lease().is_some_and(old) && !held.contains(id)
+                    let seen = k.gone.is_none() && k.is_seen(request.namespace.as_ref());
+                    seen && k.job.lease().is_some_and(old) && !held.contains(id)
                 })
                 .map(|(id, k)| (*id, k.job.fence))
                 .collect();
@@ -63,6 +69,7 @@ impl Run {
                 .iter()
                 .filter(|(_, k)| {
                     k.gone.is_none()
+                        && k.is_seen(request.namespace.as_ref())
                         && k.new.spec.queue == *queue
                         && (request.kinds.is_empty() || request.kinds.contains(&k.new.spec.kind))
                         && k.job.phase == Phase::Pending(Wait::Queued)
@@ -99,7 +106,8 @@ impl Run {
             .iter()
             .filter(|(_, k)| {
                 let theirs = k.job.lease().is_some_and(|l| l.worker == request.worker);
-                k.gone.is_none() && theirs && k.job.cancel.is_some()
+                let seen = k.gone.is_none() && k.is_seen(request.namespace.as_ref());
+                seen && theirs && k.job.cancel.is_some()
             })
             .map(|(id, _)| *id)
             .collect();

@@ -16,7 +16,10 @@ pub(crate) enum Step {
         claim: Option<Asking>,
     },
     Withdraw(usize),
-    Goodbye(u8),
+    Goodbye {
+        worker: u8,
+        space: Option<u8>,
+    },
     Cancel {
         job: usize,
         force: bool,
@@ -41,6 +44,7 @@ pub(crate) enum Step {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Submission {
+    pub(crate) space: u8,
     pub(crate) queue: u8,
     pub(crate) kind: u8,
     pub(crate) priority: i32,
@@ -53,6 +57,8 @@ pub(crate) struct Submission {
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
     pub(crate) worker: u8,
+    /// One namespace, or all.
+    pub(crate) space: Option<u8>,
     pub(crate) queues: Vec<u8>,
     pub(crate) kinds: Vec<u8>,
     pub(crate) count: usize,
@@ -70,28 +76,43 @@ pub(crate) enum Saying {
 
 fn submission() -> impl Strategy<Value = Submission> {
     let maybe = |range| prop_oneof![3 => Just(None), 1 => prop::option::of(range)];
-    (0u8..2, 0u8..2, -1i32..2, maybe(1u64..60), maybe(1u64..90), 1u32..4)
+    let places = (prop::bool::weighted(0.3).prop_map(u8::from), 0u8..2);
+    (places, 0u8..2, -1i32..2, maybe(1u64..60), maybe(1u64..90), 1u32..4)
         .prop_flat_map(|fields| {
             let key = prop::option::weighted(0.3, (0u8..4, 0u8..6));
             (Just(fields), key)
         })
-        .prop_map(|((queue, kind, priority, delay, start_by, max_attempts), key)| Submission {
-            queue,
-            kind,
-            priority,
-            delay,
-            start_by,
-            max_attempts,
-            // Mostly the same body.
-            key: key.map(|(key, body)| (key, body / 5)),
+        .prop_map(|(((space, queue), kind, priority, delay, start_by, max_attempts), key)| {
+            Submission {
+                space,
+                queue,
+                kind,
+                priority,
+                delay,
+                start_by,
+                max_attempts,
+                // Mostly the same body.
+                key: key.map(|(key, body)| (key, body / 5)),
+            }
         })
+}
+
+fn space() -> impl Strategy<Value = Option<u8>> {
+    prop_oneof![2 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(1))]
 }
 
 fn asking() -> impl Strategy<Value = Asking> {
     let queues = prop_oneof![Just(vec![0]), Just(vec![1]), Just(vec![0, 1]), Just(vec![1, 0])];
     let kinds = prop_oneof![2 => Just(vec![]), 1 => Just(vec![0]), 1 => Just(vec![1, 0])];
-    (0u8..3, queues, kinds, 0usize..4, prop::bool::weighted(0.2)).prop_map(
-        |(worker, queues, kinds, count, held)| Asking { worker, queues, kinds, count, held },
+    (0u8..3, space(), queues, kinds, 0usize..4, prop::bool::weighted(0.2)).prop_map(
+        |(worker, space, queues, kinds, count, held)| Asking {
+            worker,
+            space,
+            queues,
+            kinds,
+            count,
+            held,
+        },
     )
 }
 
@@ -115,7 +136,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         6 => (prop::collection::vec((pick.clone(), saying()), 0..4), prop::option::of(asking()))
             .prop_map(|(reports, claim)| Step::Settle { reports, claim }),
         1 => pick.clone().prop_map(Step::Withdraw),
-        1 => (0u8..3).prop_map(Step::Goodbye),
+        1 => (0u8..3, space()).prop_map(|(worker, space)| Step::Goodbye { worker, space }),
         2 => (pick.clone(), any::<bool>()).prop_map(|(job, force)| Step::Cancel { job, force }),
         1 => pick.prop_map(Step::Delete),
         2 => prop_oneof![Just(1u32), Just(1_000)].prop_map(|limit| Step::TakeBack { limit }),
