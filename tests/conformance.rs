@@ -19,6 +19,8 @@ mod lists;
 mod maintenance;
 #[path = "conformance/ours.rs"]
 mod ours;
+#[path = "conformance/overrides.rs"]
+mod overrides;
 #[path = "conformance/pace.rs"]
 mod pace;
 #[path = "conformance/queues.rs"]

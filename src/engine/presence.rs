@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
@@ -15,7 +16,7 @@ use crate::domain::watch::{Evidence, Levels, SILENT_AFTER};
 use crate::store::{Claimed, Leased, Presence};
 use crate::telemetry::labels::WorkerState;
 
-use super::{ClaimOrder, Engine};
+use super::{ClaimOrder, Engine, Failure, WorkerView};
 
 /// The least time between two writes of one worker.
 const WRITE_EVERY: Duration = Duration::from_secs(15);
@@ -170,6 +171,11 @@ impl Entry {
         }
     }
 
+    /// It was asked to leave: it takes nothing more.
+    fn leaves(&self) -> bool {
+        self.presence.directive == Directive::Drain
+    }
+
     /// Who let a lease run out is known to be silent before [`SILENT_AFTER`] has passed. Who holds
     /// one that goes on is not: a long lease asks for few heartbeats, and the reaper ends it.
     fn is_silent(&self, held: u64, now: Timestamp) -> bool {
@@ -237,6 +243,7 @@ impl Roll {
                 capacity: 0,
                 hostname: None,
                 version: None,
+                directive: Directive::Continue,
                 last_seen: now,
                 last_claim: None,
                 last_heartbeat: None,
@@ -317,7 +324,11 @@ impl Roll {
         let mut crews: HashMap<Name, Crew> = HashMap::new();
         for (worker, entry) in &self.entries {
             let held = leases.get(worker).copied().unwrap_or(0);
-            let capacity = u64::from(entry.presence.capacity);
+            if entry.leaves() && held == 0 {
+                continue;
+            }
+            // Who leaves has no other slots than those that are taken.
+            let capacity = if entry.leaves() { held } else { u64::from(entry.presence.capacity) };
             let state = if entry.is_silent(held, now) {
                 WorkerState::Silent
             } else if held > 0 {
@@ -357,8 +368,11 @@ impl Roll {
             if asked.is_empty() {
                 continue;
             }
-            evidence.workers += 1;
-            evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            // Who leaves accepts such jobs no more.
+            if !entry.leaves() {
+                evidence.workers += 1;
+                evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            }
             // Also of those that are gone: what they started was started.
             if let Some(priority) = evidence.oldest_priority {
                 evidence.levels_since = self.since;
@@ -371,7 +385,7 @@ impl Roll {
             }
             let held = leases.get(worker).copied().unwrap_or(0);
             let gone = since.is_some_and(|since| entry.presence.last_seen < since);
-            if entry.is_silent(held, now) || (gone && held == 0) {
+            if entry.leaves() || entry.is_silent(held, now) || (gone && held == 0) {
                 continue;
             }
             evidence.workers_present += 1;
@@ -390,6 +404,18 @@ impl Roll {
     /// As the store forgets them.
     fn forget_unseen(&mut self, now: Timestamp) {
         self.entries.retain(|_, e| now.since(e.presence.last_seen) < KEPT);
+    }
+
+    /// What the worker is told; strangers go on.
+    fn directive(&self, worker: &WorkerId) -> Directive {
+        self.entries.get(worker).map(|e| e.presence.directive).unwrap_or_default()
+    }
+
+    /// From now on it is told to leave; its presence, to be written. `None`: who is that?
+    fn drain(&mut self, worker: &WorkerId) -> Option<Presence> {
+        let entry = self.entries.get_mut(worker)?;
+        entry.presence.directive = Directive::Drain;
+        Some(entry.presence.clone())
     }
 
     fn forget(&mut self, worker: &WorkerId) {
@@ -490,6 +516,40 @@ impl Engine {
         Ok(())
     }
 
+    /// What the worker is told on each of its answers.
+    pub fn directive(&self, worker: &WorkerId) -> Directive {
+        self.roll().directive(worker)
+    }
+
+    pub(super) fn leaves(&self, worker: &WorkerId) -> bool {
+        self.directive(worker) == Directive::Drain
+    }
+
+    /// Asks the worker to leave: it gets no more jobs, its parked claims answer at once, and every
+    /// answer tells it so until it says goodbye or is forgotten. Idempotent.
+    pub async fn drain_worker(&self, worker: &WorkerId) -> Result<WorkerView, Failure> {
+        let (engine, id) = (self.clone(), worker.clone());
+        self.outlive(async move {
+            if !engine.roll().seeded {
+                let known = engine.0.store.workers().await?;
+                engine.roll().seed(known.into_iter().map(|(presence, _)| presence).collect());
+            }
+            let known = engine.directive(&id);
+            let presence = engine.roll().drain(&id).ok_or(Failure::NoSuchWorker)?;
+            // Whoever parks from here on sees it; whoever is parked looks again.
+            engine.0.claims.wake_worker(&id);
+            engine.0.store.record_presence(vec![presence], engine.now()).await?;
+            if known == Directive::Continue {
+                tracing::info!(worker = %id, "worker is asked to leave");
+            }
+            Ok(())
+        })
+        .await?;
+        let workers = self.workers().await?;
+        let view = workers.into_iter().find(|view| view.presence.worker == *worker);
+        view.ok_or(Failure::NoSuchWorker)
+    }
+
     pub(super) fn forget_worker(&self, worker: &WorkerId) {
         self.roll().forget(worker);
     }
@@ -541,6 +601,25 @@ mod tests {
         assert_eq!(testimony(&roll, "q", "k", now).workers_present, 1);
         assert_eq!(testimony(&roll, "q", "other", now).workers, 0);
         assert_eq!(testimony(&roll, "other", "k", now).workers, 0);
+    }
+
+    #[test]
+    fn whoever_leaves_takes_no_jobs() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        let (worker, queue) = (WorkerId::trusted("w"), Name::trusted("q"));
+        assert!(roll.drain(&worker).is_none(), "who is that?");
+        roll.saw_holder(&worker, Sign::Claim, &queue, &Name::trusted("k"), now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 1);
+        assert_eq!(roll.crews(&Leases::default(), now)[&queue].present(), 1);
+        assert!(roll.drain(&worker).is_some());
+        assert_eq!((roll.directive(&worker), roll.due(now, true).len()), (Directive::Drain, 1));
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 0);
+        assert!(roll.crews(&Leases::default(), now).is_empty());
+        let busy = Leases::from([(worker.clone(), 2)]);
+        let crew = roll.crews(&busy, now)[&queue];
+        assert_eq!((crew.present(), crew.slots_present()), (1, 2), "it finishes what it has");
+        roll.forget(&worker);
+        assert_eq!(roll.directive(&worker), Directive::Continue);
     }
 
     #[test]
