@@ -129,6 +129,8 @@ impl Server {
         let (engine, path) = open_engine(config).await?;
         let limits = engine.set_limits().await;
         limits.map_err(|error| std::io::Error::other(error.to_string()))?;
+        // Who was asked to leave before is told so from the first answer on.
+        engine.remember_workers().await.map_err(std::io::Error::other)?;
         let addr = config.server.listen;
         let listener = TcpListener::bind(addr)
             .await

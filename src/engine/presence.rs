@@ -508,7 +508,7 @@ impl Engine {
     }
 
     /// Reads what the store remembers, once.
-    pub(super) async fn remember_workers(&self) -> Result<(), String> {
+    pub async fn remember_workers(&self) -> Result<(), String> {
         if !self.roll().seeded {
             let workers = self.0.store.workers().await.map_err(|e| e.to_string())?;
             self.roll().seed(workers.into_iter().map(|(presence, _)| presence).collect());
