@@ -205,6 +205,10 @@ fn hint(error: &ClientError) -> Option<&'static str> {
         ClientError::Problem(problem, _) => match (problem.code.as_str(), problem.status) {
             ("no-such-job", _) => Some("`punctual jobs list` shows the jobs that exist"),
             ("no-such-queue", _) => Some("`punctual queues list` shows the queues that exist"),
+            ("no-such-worker", _) => {
+                Some("`punctual workers list` shows the workers that are there")
+            }
+            ("precondition-failed", _) => Some("`punctual queues show` shows the present revision"),
             ("job-not-finished", _) => Some("`punctual jobs cancel` cancels it"),
             ("result-not-ready", _) => Some("`punctual jobs show` shows how it goes"),
             ("no-such-route", _) => Some("--server takes the address alone: http://127.0.0.1:8080"),

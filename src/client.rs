@@ -448,6 +448,23 @@ impl Client {
         self.post(&["queues", name, "resume"], &serde_json::Map::new()).await
     }
 
+    /// `PATCH /v1/queues/{queue}`: settings over the configuration; `null` takes one back. With
+    /// `if_match` only if the queue is still of that revision.
+    pub async fn set_queue(
+        &self,
+        name: &str,
+        patch: &serde_json::Value,
+        if_match: Option<u64>,
+    ) -> Result<wire::Queue> {
+        let mut call = self.call(Method::PATCH, &["queues", name]).json(patch)?;
+        let merge_patch = HeaderValue::from_static("application/merge-patch+json");
+        call.headers.insert(header::CONTENT_TYPE, merge_patch);
+        if let Some(revision) = if_match {
+            call = call.with(header::IF_MATCH, &format!("\"{revision}\""))?;
+        }
+        self.send(call).await?.read()
+    }
+
     /// `GET /v1/queues/{queue}/explain`: why its jobs are not moving.
     pub async fn explain_queue(&self, name: &str) -> Result<wire::QueueExplanation> {
         self.get(&["queues", name, "explain"]).await
@@ -466,6 +483,11 @@ impl Client {
     /// `GET /v1/workers`.
     pub async fn workers(&self) -> Result<wire::WorkerList> {
         self.get(&["workers"]).await
+    }
+
+    /// `POST /v1/workers/{id}/drain`: the worker takes no more work, and leaves.
+    pub async fn drain_worker(&self, worker_id: &str) -> Result<wire::Worker> {
+        self.post(&["workers", worker_id, "drain"], &serde_json::Map::new()).await
     }
 
     /// `GET /v1/tasks`.

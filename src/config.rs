@@ -23,6 +23,7 @@ mod errors;
 mod hint;
 mod keys;
 mod read;
+mod reload;
 mod value;
 
 #[cfg(test)]
@@ -335,6 +336,7 @@ impl Config {
             max_running: None,
             max_depth: None,
             start_rate: None,
+            require_key: false,
         };
         self.queues.get(name).map_or(undeclared, |(_, watch)| *watch)
     }

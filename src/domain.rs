@@ -15,11 +15,13 @@
 
 pub mod bucket;
 pub mod defaults;
+pub mod directive;
 pub mod estimate;
 pub mod id;
 pub mod job;
 pub mod lease;
 pub mod names;
+pub mod overrides;
 pub mod retry;
 pub mod state;
 pub mod time;

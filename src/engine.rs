@@ -34,6 +34,7 @@ mod presence;
 mod pulse;
 mod rates;
 pub mod reaper;
+mod rules;
 mod sampler;
 mod submit;
 pub mod tasks;
@@ -51,6 +52,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::defaults::JobDefaults;
+use crate::domain::directive::Directive;
 use crate::domain::estimate::{Limits, Medians};
 use crate::domain::id::{IdMint, JobId};
 use crate::domain::job::{JobError, Progress, RawJson, Record, Status};
@@ -74,6 +76,7 @@ pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
+pub use rules::QueueDefaults;
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
 pub use watchdog::WatchSettings;
@@ -95,14 +98,12 @@ pub const MAX_CLAIM: usize = 100;
 
 /// The engine's own settings, resolved from configuration.
 pub struct Settings {
-    pub default_jobs: Arc<JobDefaults>,
-    /// Queues with defaults of their own.
-    pub queue_jobs: std::collections::HashMap<String, Arc<JobDefaults>>,
+    /// Where it begins; see [`Engine::reconfigure`].
+    pub queues: QueueDefaults,
     /// The largest statistical `Retry-After`.
     pub retry_after_max: Duration,
     /// Payload bytes in one claim's answer.
     pub claim_bytes: usize,
-    pub watch: WatchSettings,
     /// Makes maintenance fail on purpose.
     pub drill: Option<Drill>,
     /// How often a parked request looks for itself, should a wake-up be lost.
@@ -120,6 +121,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What of the settings never changes.
+struct Running {
+    claim_bytes: usize,
+    drill: Option<Drill>,
+    poll_fallback: Duration,
+}
+
 /// Cheap to clone; clones are the same engine.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -131,7 +139,7 @@ struct Inner {
     entropy: Entropy,
     events: Events,
     spans: Spans,
-    settings: Settings,
+    settings: Running,
     mint: IdMint,
     medians: Mutex<Medians>,
     limits: Limits,
@@ -144,8 +152,7 @@ struct Inner {
     rates: rates::Rates,
     latest: Mutex<Option<Arc<sampler::Latest>>>,
     watchdog: watchdog::Watchdog,
-    /// Queues with a limit on what runs at once.
-    limited: std::collections::HashSet<Name>,
+    rules: rules::Rules,
     /// Lost jobs that were told.
     lost: Mutex<std::collections::HashSet<JobId>>,
     draining: watch::Sender<bool>,
@@ -264,6 +271,13 @@ pub enum Failure {
     Gone { id: JobId, why: Gone },
     #[error("there is no such queue")]
     NoSuchQueue,
+    #[error("there is no such worker")]
+    NoSuchWorker,
+    /// The queue's settings are not of a revision that the change was meant for.
+    #[error("the queue was changed meanwhile")]
+    OtherRevision,
+    #[error("the first delay between attempts would be longer than the longest")]
+    BackoffFalls,
     /// The job is in another state; `status` is the one it is in, where that is known.
     #[error("not possible in the job's state")]
     Rejected { id: JobId, rejected: Rejected, status: Option<Status> },
@@ -320,6 +334,7 @@ pub struct Grant {
     pub jobs: Vec<Leased>,
     /// Jobs of this worker whose cancel is wished.
     pub cancel: Vec<JobId>,
+    pub directive: Directive,
     pub now: Timestamp,
 }
 
@@ -338,6 +353,7 @@ pub struct Beaten {
     pub timeout_at: Timestamp,
     pub cancel_requested: bool,
     pub cancel_reason: Option<String>,
+    pub directive: Directive,
 }
 
 #[derive(Debug, Clone)]
@@ -387,6 +403,9 @@ pub struct QueueView {
     pub stuck_after: Option<Duration>,
     /// Attempts that may start a second.
     pub start_rate_limit: Option<f64>,
+    /// What its jobs get, and whether they need a key.
+    pub jobs: Arc<JobDefaults>,
+    pub require_key: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -413,10 +432,10 @@ impl Engine {
         settings: Settings,
     ) -> Self {
         let mint = IdMint::new(store.identity().id_secret.clone());
-        let limited = settings.watch.limits.iter().filter(|q| q.max_running.is_some());
-        let limited = limited.map(|q| q.name.clone()).collect();
-        let rates = rates::Rates::new(&settings.watch.start_rates, Arc::clone(&clock));
-        let limits = Limits { statistical: settings.retry_after_max, ..Limits::default() };
+        let Settings { queues, retry_after_max, claim_bytes, drill, poll_fallback } = settings;
+        let rules = rules::Rules::new(queues);
+        let rates = rates::Rates::new(&rules.start_rates(), Arc::clone(&clock));
+        let limits = Limits { statistical: retry_after_max, ..Limits::default() };
         Self(Arc::new(Inner {
             store,
             health,
@@ -424,7 +443,7 @@ impl Engine {
             entropy,
             events,
             spans,
-            settings,
+            settings: Running { claim_bytes, drill, poll_fallback },
             mint,
             medians: Mutex::new(Medians::default()),
             limits,
@@ -437,7 +456,7 @@ impl Engine {
             rates,
             latest: Mutex::default(),
             watchdog: watchdog::Watchdog::default(),
-            limited,
+            rules,
             lost: Mutex::default(),
             draining: watch::Sender::new(false),
             tasks: tasks::Board::default(),
@@ -471,21 +490,6 @@ impl Engine {
 
     pub fn store_backend(&self) -> &'static str {
         self.0.store.identity().backend
-    }
-
-    /// What a queue's jobs get when their submission is silent.
-    pub fn defaults(&self, queue: &str) -> &Arc<JobDefaults> {
-        self.0.settings.queue_jobs.get(queue).unwrap_or(&self.0.settings.default_jobs)
-    }
-
-    /// Whether the queue has a limit on what runs at once.
-    fn limited(&self, queue: &Name) -> bool {
-        self.0.limited.contains(queue)
-    }
-
-    /// Puts the configured limits in force; before anybody claims.
-    pub async fn set_limits(&self) -> Result<(), StoreError> {
-        self.0.store.set_limits(self.0.settings.watch.limits.clone(), self.now()).await
     }
 
     /// From now on submissions and claims are refused, and whoever is parked is answered.

@@ -29,6 +29,7 @@ mod problem;
 mod query;
 mod respond;
 pub mod serve;
+mod settings;
 mod settle;
 mod show;
 mod strict;
@@ -146,9 +147,10 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/heartbeats", post(work::heartbeats))
         .route("/v1/settlements", post(settle::settlements))
         .route("/v1/workers", get(operators::workers))
+        .route("/v1/workers/{id}/drain", post(operators::drain))
         .route("/v1/workers/{id}/goodbye", post(work::goodbye))
         .route("/v1/queues", get(operators::queues))
-        .route("/v1/queues/{q}", get(operators::queue))
+        .route("/v1/queues/{q}", get(operators::queue).patch(settings::patch))
         .route("/v1/queues/{q}/explain", get(watch::explain_queue))
         .route("/v1/queues/{q}/pause", post(operators::pause))
         .route("/v1/queues/{q}/resume", post(operators::resume))

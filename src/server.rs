@@ -5,6 +5,7 @@
 //! extended before one can be taken back; on the way out the listener stays open while what is in
 //! flight is answered, and the store is closed last.
 
+mod reload;
 mod traces;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
-use crate::config::{Config, ConfigErrors, Override, StoreUrl};
+use crate::config::{Config, ConfigErrors, StoreUrl};
 use crate::domain::names::Name;
 use crate::engine::{self, Engine, Entropy, Health, Observed, Periods, WallClock};
 use crate::http;
@@ -79,15 +80,8 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn run(args: &ServeArgs) -> Result<(), StartError> {
-    let flags: Vec<Override<'_>> = [
-        args.listen.clone().map(|value| ("--listen", "server.listen", value)),
-        args.store.clone().map(|value| ("--store", "store.url", value)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(flag, key, value)| Override { flag, key, value })
-    .collect();
-    let config = Config::load_with(args.config.as_deref(), crate::config::environment(), &flags)?;
+    let source = reload::Source::of(args);
+    let config = source.read()?;
     let format = match config.telemetry.log_format {
         crate::config::LogFormat::Text => LogFormat::Text,
         crate::config::LogFormat::Json => LogFormat::Json,
@@ -98,10 +92,14 @@ fn run(args: &ServeArgs) -> Result<(), StartError> {
         // First, so that no signal finds a server that listens and cannot drain.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => reload::reload(&source, &config, server.engine()).await,
+            }
         }
         let again = async {
             tokio::select! {
@@ -131,6 +129,8 @@ impl Server {
         let (engine, path) = open_engine(config).await?;
         let limits = engine.set_limits().await;
         limits.map_err(|error| std::io::Error::other(error.to_string()))?;
+        // Who was asked to leave before is told so from the first answer on.
+        engine.remember_workers().await.map_err(std::io::Error::other)?;
         let addr = config.server.listen;
         let listener = TcpListener::bind(addr)
             .await
@@ -253,14 +253,9 @@ async fn open_engine(config: &Config) -> Result<(Engine, String), StartError> {
     let health = Arc::new(Health::default());
     let observed = Observed::new(store, events.clone(), Arc::clone(&health));
     let settings = engine::Settings {
-        default_jobs: Arc::clone(&config.jobs.defaults),
-        queue_jobs: config
-            .queues()
-            .map(|(name, defaults)| (name.to_string(), Arc::clone(defaults)))
-            .collect::<HashMap<_, _>>(),
+        queues: queue_defaults(config),
         retry_after_max: config.jobs.retry_after.max,
         claim_bytes: CLAIM_BYTES,
-        watch: watch_settings(config),
         drill: drill(),
         poll_fallback: POLL_FALLBACK,
     };
@@ -287,6 +282,18 @@ fn drill() -> Option<engine::Drill> {
     Some(engine::Drill::new(file.into()))
 }
 
+/// What a reload replaces.
+fn queue_defaults(config: &Config) -> engine::QueueDefaults {
+    engine::QueueDefaults {
+        default_jobs: Arc::clone(&config.jobs.defaults),
+        queue_jobs: config
+            .queues()
+            .map(|(name, defaults)| (name.to_string(), Arc::clone(defaults)))
+            .collect::<HashMap<_, _>>(),
+        watch: watch_settings(config),
+    }
+}
+
 fn watch_settings(config: &Config) -> engine::WatchSettings {
     let queues = config.queue_watches();
     engine::WatchSettings {
@@ -305,6 +312,11 @@ fn watch_settings(config: &Config) -> engine::WatchSettings {
         start_rates: config
             .queue_watches()
             .filter_map(|(name, watch)| Some((name.clone(), watch.start_rate?)))
+            .collect(),
+        keyed: config
+            .queue_watches()
+            .filter(|(_, watch)| watch.require_key)
+            .map(|(name, _)| name.clone())
             .collect(),
     }
 }

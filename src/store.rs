@@ -22,6 +22,7 @@
 //!
 //! [`domain::state::apply`]: crate::domain::state::apply
 
+mod overrides;
 mod pace;
 pub mod sqlite;
 mod watch;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::directive::Directive;
 use crate::domain::id::{IdSecret, JobId};
 use crate::domain::job::{
     Job, JobError, PendingReason, Progress, RawJson, Record, Requester, Spec, Status, Tally,
@@ -42,6 +44,7 @@ use crate::domain::state::{Change, Rejected};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::AttemptTrace;
 
+pub use overrides::{Overriding, QueueState};
 pub use pace::{Pace, Pacing, Starts};
 pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
@@ -328,19 +331,6 @@ pub struct Settle {
 /// `Err(None)`: no such job.
 pub type Ruling = std::result::Result<Transition, Option<Rejected>>;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueState {
-    pub name: Name,
-    pub paused_at: Option<Timestamp>,
-    pub paused_reason: Option<String>,
-    pub paused_until: Option<Timestamp>,
-    pub resumed_at: Option<Timestamp>,
-    /// Jobs of the queue that may be leased at once.
-    pub max_running: Option<u32>,
-    /// Jobs of the queue that may be pending at once.
-    pub max_depth: Option<u64>,
-}
-
 /// Exact counts and ages at one moment, from counters and index seeks only.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
@@ -391,6 +381,7 @@ pub struct Presence {
     pub capacity: u32,
     pub hostname: Option<String>,
     pub version: Option<String>,
+    pub directive: Directive,
     /// The latest of the three below.
     pub last_seen: Timestamp,
     pub last_claim: Option<Timestamp>,
@@ -523,8 +514,16 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState>;
 
-    /// From now on these limits are in force, for these queues and no others. Declared queues
-    /// exist from then on.
+    /// Changes a queue's overrides, and with them the limits in force, if the queue is of a revision
+    /// that the change is meant for; `None`: it is not. A queue that was never used is there then.
+    async fn override_settings(
+        &self,
+        change: Overriding,
+        now: Timestamp,
+    ) -> Result<Option<QueueState>>;
+
+    /// From now on these limits are configured, for these queues and no others; overrides lie over
+    /// them. Declared queues exist from then on.
     async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()>;
 
     /// Finds what is stuck, by queue and kind. Its work grows with what is newly stuck, not with
@@ -546,7 +545,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Those that go on, then the ended ones, latest first; at most `limit`.
     async fn episodes(&self, filter: EpisodeFilter, limit: u32) -> Result<Vec<Episode>>;
 
-    /// Records who was seen; one row a worker.
+    /// Records who was seen; one row a worker. A directive to leave stays until its goodbye.
     async fn record_presence(&self, seen: Vec<Presence>, now: Timestamp) -> Result<()>;
 
     /// Workers seen within a day, with the number of leases each holds; of many, the 10 000 seen

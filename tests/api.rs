@@ -37,6 +37,8 @@ mod limits;
 mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/settings.rs"]
+mod settings;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/submit.rs"]

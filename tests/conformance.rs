@@ -23,6 +23,8 @@ mod names;
 mod namespaces;
 #[path = "conformance/ours.rs"]
 mod ours;
+#[path = "conformance/overrides.rs"]
+mod overrides;
 #[path = "conformance/pace.rs"]
 mod pace;
 #[path = "conformance/queues.rs"]

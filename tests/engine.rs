@@ -18,7 +18,8 @@ use punctual::domain::time::{Clock, Timestamp};
 use punctual::engine::reaper::Reaper;
 use punctual::engine::{
     BackoffOverrides, BeatOrder, Caller, ClaimOrder, Engine, Entropy, Failure, Grant, Health, Hold,
-    Observed, ReportOrder, ResultView, Settings, SettleOrder, Submission, WatchSettings,
+    Observed, QueueDefaults, ReportOrder, ResultView, Settings, SettleOrder, Submission,
+    WatchSettings,
 };
 use punctual::store::Store;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
@@ -33,6 +34,8 @@ mod limits;
 mod namespaces;
 #[path = "engine/ours.rs"]
 mod ours;
+#[path = "engine/settings.rs"]
+mod settings;
 #[path = "engine/watch.rs"]
 mod watch;
 
@@ -109,7 +112,6 @@ fn world_with(watch: WatchSettings) -> World {
     });
     let health = Arc::new(Health::default());
     let observed = Observed::new(store, events.clone(), Arc::clone(&health));
-    let policy = Policy::default();
     let engine = Engine::new(
         Arc::new(observed),
         health,
@@ -118,24 +120,31 @@ fn world_with(watch: WatchSettings) -> World {
         events,
         Spans::off(),
         Settings {
-            default_jobs: Arc::new(JobDefaults {
-                sync_window: Duration::from_millis(100),
-                lease: Duration::from_secs(30),
-                max_attempts: 2,
-                timeout: policy.timeout,
-                cancel_grace: policy.cancel_grace,
-                backoff: policy.backoff,
-                retention: policy.retention,
-            }),
-            queue_jobs: HashMap::new(),
+            queues: queue_defaults(watch),
             retry_after_max: Duration::from_secs(300),
             claim_bytes: 16 << 20,
-            watch,
             drill: None,
             poll_fallback: Duration::from_secs(5),
         },
     );
     World { _dir: dir, engine, clock, reaper: Reaper::default(), everyone: Caller::everyone() }
+}
+
+fn queue_defaults(watch: WatchSettings) -> QueueDefaults {
+    let policy = Policy::default();
+    QueueDefaults {
+        default_jobs: Arc::new(JobDefaults {
+            sync_window: Duration::from_millis(100),
+            lease: Duration::from_secs(30),
+            max_attempts: 2,
+            timeout: policy.timeout,
+            cancel_grace: policy.cancel_grace,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        }),
+        queue_jobs: HashMap::new(),
+        watch,
+    }
 }
 
 impl World {

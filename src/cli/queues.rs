@@ -1,5 +1,7 @@
 //! `punctual queues`.
 
+mod set;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,10 +13,11 @@ use crate::wire;
 
 #[derive(Debug, Args)]
 #[command(
-    about = "List, show, pause and resume queues",
+    about = "List, show, pause, resume and set queues",
     after_long_help = "Examples:\n  punctual queues list\n  \
                        punctual queues pause reports --reason 'printer is broken' --for 1h\n  \
-                       punctual queues resume reports"
+                       punctual queues resume reports\n  \
+                       punctual queues set reports max_running=10 stuck_after=30m"
 )]
 pub(super) struct QueuesArgs {
     #[command(subcommand)]
@@ -53,6 +56,8 @@ enum QueuesCommand {
         #[command(flatten)]
         format: Format,
     },
+    /// Change a queue's settings at once, over the configuration, until they are unset
+    Set(set::SetArgs),
     /// Hand out a paused queue's jobs again
     Resume {
         /// The queue's name
@@ -87,6 +92,7 @@ pub(super) async fn run(args: QueuesArgs) -> Done {
             let request = wire::Pause { reason, until: until.map(Timestamp::to_rfc3339) };
             one(&client.pause(&queue, &request).await?, format)
         }
+        QueuesCommand::Set(args) => set::run(&client, args).await,
         QueuesCommand::Resume { queue, format } => one(&client.resume(&queue).await?, format),
     }
 }
@@ -174,6 +180,15 @@ fn describe(queue: &wire::Queue, now: Now) -> String {
     let rate = output::rate(queue.start_rate_per_second);
     facts.add("start rate", format!("{rate}{}", most.unwrap_or_default()));
     facts.add("estimated wait", wait(queue));
+    if queue.settings.require_idempotency_key {
+        facts.add("idempotency key", "required");
+    }
+    facts.add("revision", queue.revision.to_string());
+    for (key, set) in &queue.overrides {
+        let value = set.value.as_str().map_or_else(|| set.value.to_string(), str::to_owned);
+        let when = now.moment(&set.set_at);
+        facts.add("override", format!("{key} = {value}, set by {} at {when}", set.set_by));
+    }
     facts.render()
 }
 
@@ -213,6 +228,14 @@ mod tests {
         assert!(text.contains("stuck after      1m\n"), "{text}");
         assert!(text.contains("at most pending  1000\n"), "{text}");
         assert!(text.contains("start rate       0.10/s of at most 2.5/s\n"), "{text}");
+        let set = wire::Override {
+            value: 5.into(),
+            set_by: "ann".into(),
+            set_at: "2027-01-01T08:00:00.000Z".into(),
+        };
+        let queue = wire::Queue { overrides: [("max_depth".into(), set)].into(), ..queue };
+        let text = describe(&queue, Now::read());
+        assert!(text.contains("override         max_depth = 5, set by ann at "), "{text}");
         let idle = wire::Queue { estimated_wait_seconds: 86_400.0, ..wire::Queue::default() };
         assert_eq!((wait(&idle), wait(&wire::Queue::default())), (">1d".into(), "-".into()));
     }

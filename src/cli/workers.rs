@@ -8,8 +8,9 @@ use crate::wire;
 
 #[derive(Debug, Args)]
 #[command(
-    about = "List workers",
-    after_long_help = "Examples:\n  punctual workers list\n  punctual workers list --json"
+    about = "List workers, or ask one to leave",
+    after_long_help = "Examples:\n  punctual workers list\n  punctual workers list --json\n  \
+                       punctual workers drain mailer-3"
 )]
 pub(super) struct WorkersArgs {
     #[command(subcommand)]
@@ -22,6 +23,13 @@ pub(super) struct WorkersArgs {
 enum WorkersCommand {
     /// List workers, what they accept and how busy they are
     List {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Ask a worker to leave: it gets no more jobs, finishes those it has, and ends
+    Drain {
+        /// The worker's id, as `punctual workers list` shows it
+        worker: String,
         #[command(flatten)]
         format: Format,
     },
@@ -39,6 +47,10 @@ pub(super) async fn run(args: WorkersArgs) -> Done {
                 );
             }
             Ok(done)
+        }
+        WorkersCommand::Drain { worker, format } => {
+            let worker = client.drain_worker(&worker).await?;
+            output::show(format.json, &worker, || table(std::slice::from_ref(&worker), Now::read()))
         }
     }
 }

@@ -125,6 +125,9 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         max_running: values.queue(queue, "max_running").map(|limit| small(&limit.value)),
         max_depth: values.queue(queue, "max_depth").map(|limit| number(&limit.value)),
         start_rate: values.queue(queue, "start_rate_per_second").map(|limit| real(&limit.value)),
+        require_key: values
+            .queue(queue, "require_idempotency_key")
+            .is_some_and(|required| switch(&required.value)),
     };
     let server = ServerConfig {
         listen: socket_addr(base("server", "listen")),
@@ -242,14 +245,23 @@ fn span_or_off(value: &Value) -> Option<Duration> {
     match value {
         Value::Duration(span) => Some(*span),
         Value::Off => None,
-        Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => panic!("{SLIP}"),
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Switch(_)
+        | Value::Text(_)
+        | Value::List(_) => panic!("{SLIP}"),
     }
 }
 
 fn number(value: &Value) -> u64 {
     match value {
         Value::Integer(n) => *n,
-        Value::Duration(_) | Value::Off | Value::Float(_) | Value::Text(_) | Value::List(_) => {
+        Value::Duration(_)
+        | Value::Off
+        | Value::Float(_)
+        | Value::Switch(_)
+        | Value::Text(_)
+        | Value::List(_) => {
             panic!("{SLIP}")
         }
     }
@@ -266,7 +278,26 @@ fn small(value: &Value) -> u32 {
 fn real(value: &Value) -> f64 {
     match value {
         Value::Float(x) => *x,
-        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Text(_) | Value::List(_) => {
+        Value::Duration(_)
+        | Value::Off
+        | Value::Integer(_)
+        | Value::Switch(_)
+        | Value::Text(_)
+        | Value::List(_) => {
+            panic!("{SLIP}")
+        }
+    }
+}
+
+fn switch(value: &Value) -> bool {
+    match value {
+        Value::Switch(on) => *on,
+        Value::Duration(_)
+        | Value::Off
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::List(_) => {
             panic!("{SLIP}")
         }
     }
@@ -275,7 +306,12 @@ fn real(value: &Value) -> f64 {
 fn word(value: &Value) -> &str {
     match value {
         Value::Text(text) => text,
-        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Float(_) | Value::List(_) => {
+        Value::Duration(_)
+        | Value::Off
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Switch(_)
+        | Value::List(_) => {
             panic!("{SLIP}")
         }
     }
@@ -284,7 +320,12 @@ fn word(value: &Value) -> &str {
 fn list(value: &Value) -> Vec<String> {
     match value {
         Value::List(items) => items.clone(),
-        Value::Duration(_) | Value::Off | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
+        Value::Duration(_)
+        | Value::Off
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Switch(_)
+        | Value::Text(_) => {
             panic!("{SLIP}")
         }
     }

@@ -29,6 +29,7 @@ stuck_after = \"30m\"       # they may wait so long
 max_running = 50          # at a time, over all workers
 max_depth = 10000         # more are refused with 503
 start_rate_per_second = 10.0
+require_idempotency_key = true
 
 [queues.\"eu.mail\"]       # a name with a dot needs quotes
 max_attempts = 20

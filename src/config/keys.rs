@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::checks::{collector_url, host, listen, public_url, store_url};
 use super::value::{Check, Kind, show};
+use crate::domain::overrides::QueueKey;
 
 /// A section of the file.
 #[derive(Debug)]
@@ -163,76 +164,76 @@ pub(super) const SECTIONS: &[Section] = &[
         keys: &[
             Key::per_queue(
                 "sync_window",
-                ms(0, 50 * SECOND),
+                Kind::of(QueueKey::SyncWindow),
                 "100ms",
                 "How long a submission may be held to answer with the result at once, when the \
                  job is likely to finish in that time. `\"0s\"`: never.",
             ),
             Key::per_queue(
                 "lease",
-                ms(SECOND, HOUR),
+                Kind::of(QueueKey::Lease),
                 "30s",
                 "How long a worker holds a job without a heartbeat before it is taken back.",
             ),
             Key::per_queue(
                 "max_attempts",
-                integer(1, 100),
+                Kind::of(QueueKey::MaxAttempts),
                 "5",
                 "Attempts before a job ends as failed.",
             ),
             Key::per_queue(
                 "timeout",
-                ms(SECOND, 604_800 * SECOND),
+                Kind::of(QueueKey::Timeout),
                 "1h",
                 "The longest one attempt may run, whatever its heartbeats say.",
             ),
             Key::per_queue(
                 "cancel_grace",
-                ms(0, 7 * DAY),
+                Kind::of(QueueKey::CancelGrace),
                 "5m",
                 "How long a worker has to honour a cancellation before the job is cancelled \
                  without it.",
             ),
             Key::per_queue(
                 "backoff.initial",
-                ms(0, 7 * DAY),
+                Kind::of(QueueKey::BackoffInitial),
                 "5s",
                 "The delay after the first failed attempt. At most `backoff.max`.",
             ),
             Key::per_queue(
                 "backoff.max",
-                ms(0, 7 * DAY),
+                Kind::of(QueueKey::BackoffMax),
                 "10m",
                 "The longest delay between attempts, before jitter.",
             ),
             Key::per_queue(
                 "backoff.multiplier",
-                Kind::Float { min: 1.0, max: 100.0 },
+                Kind::of(QueueKey::BackoffMultiplier),
                 "2.0",
                 "Each delay is this many times the one before. 1: a constant delay.",
             ),
             Key::per_queue(
                 "backoff.jitter",
-                Kind::Float { min: 0.0, max: 1.0 },
+                Kind::of(QueueKey::BackoffJitter),
                 "0.1",
                 "The share of each delay that is random, to both sides, so that jobs that failed \
                  together do not return together.",
             ),
             Key::per_queue(
                 "retention.completed",
-                ms(SECOND, 3_650 * DAY),
+                Kind::of(QueueKey::RetentionCompleted),
                 "24h",
                 "How long a completed job and its result are kept.",
             ),
             Key::per_queue(
                 "retention.failed",
-                ms(SECOND, 3_650 * DAY),
+                Kind::of(QueueKey::RetentionFailed),
                 "7d",
                 "How long a failed job is kept.",
             ),
             Key::per_queue(
                 "retention.cancelled",
-                ms(SECOND, 3_650 * DAY),
+                Kind::of(QueueKey::RetentionCancelled),
                 "24h",
                 "How long a cancelled job is kept.",
             ),
@@ -288,7 +289,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Key::per_queue(
                 "stuck_after",
-                ms_or_off(SECOND, 7 * DAY),
+                Kind::of(QueueKey::StuckAfter),
                 "5m",
                 "A job that could have been claimed for longer than this is stuck: it is counted, \
                  shown with a verdict and alerted on. Time that it was scheduled for, backed off \
@@ -416,7 +417,7 @@ pub(super) const SECTIONS: &[Section] = &[
 pub(super) const QUEUE_ONLY: &[Key] = &[
     Key::per_queue(
         "max_running",
-        integer(1, 1_000_000),
+        Kind::of(QueueKey::MaxRunning),
         "",
         "At most this many of the queue's jobs run at a time, over all workers; more wait, also \
          when workers ask for them, and say `concurrency_limited`. For work that shares something \
@@ -424,7 +425,7 @@ pub(super) const QUEUE_ONLY: &[Key] = &[
     ),
     Key::per_queue(
         "max_depth",
-        integer(1, 1_000_000_000_000),
+        Kind::of(QueueKey::MaxDepth),
         "",
         "At most this many of the queue's jobs are pending, whatever they wait for (a worker, \
          their time, another attempt); submissions beyond it get 503 `queue-full` with a \
@@ -433,11 +434,19 @@ pub(super) const QUEUE_ONLY: &[Key] = &[
     ),
     Key::per_queue(
         "start_rate_per_second",
-        Kind::Float { min: 0.001, max: 1_000_000.0 },
+        Kind::of(QueueKey::StartRate),
         "",
         "At most this many attempts of the queue start a second, over all workers, with a burst of \
          one second's worth (at least one); more wait, also when workers ask for them, and say \
          `rate_limited`. Retries count. For an API that allows so many calls. Unset: no limit.",
+    ),
+    Key::per_queue(
+        "require_idempotency_key",
+        Kind::of(QueueKey::RequireKey),
+        "",
+        "`true`: a submission without an `Idempotency-Key` gets 400 `idempotency-key-required`. For \
+         work that must not be done twice because an answer was lost. Unset: keys are welcome and \
+         not asked for.",
     ),
 ];
 

@@ -287,6 +287,7 @@ fn a_queue_has_a_patience_and_a_limit_of_its_own() {
         max_running,
         max_depth: None,
         start_rate: None,
+        require_key: false,
     };
     let config = Config::from_toml(
         "\
@@ -374,6 +375,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("PUNCTUAL_QUEUES__REPORTS__MAX_RUNNING", "7"),
         ("PUNCTUAL_QUEUES__REPORTS__MAX_DEPTH", "500"),
         ("PUNCTUAL_QUEUES__REPORTS__START_RATE_PER_SECOND", "0.5"),
+        ("PUNCTUAL_QUEUES__REPORTS__REQUIRE_IDEMPOTENCY_KEY", "true"),
         ("PUNCTUAL_SERVER__LISTEN", "127.0.0.1:1"),
         ("PUNCTUAL_JOB_ID", "not a key"),
         ("OTHER__KEY", "not ours"),
@@ -398,6 +400,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         max_running: Some(7),
         max_depth: Some(500),
         start_rate: Some(0.5),
+        require_key: true,
     };
     assert_eq!(config.queue_watch("reports"), reports);
     assert_eq!(config.server.listen.to_string(), "[::1]:2");

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::domain::overrides::{OFF, QueueKey, Range};
+
 /// A check beyond the type. The error says what is wrong and the next step.
 pub(super) type Check = fn(&str) -> Result<(), String>;
 
@@ -19,6 +21,8 @@ pub(super) enum Kind {
     Size { min: u64, max: u64 },
     /// A real number; integers are taken too.
     Float { min: f64, max: f64 },
+    /// Yes or no.
+    Switch,
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A string that passes `check`; `rule` says which, for the documentation.
@@ -35,12 +39,10 @@ pub(super) enum Value {
     Off,
     Integer(u64),
     Float(f64),
+    Switch(bool),
     Text(String),
     List(Vec<String>),
 }
-
-/// As it is written.
-const OFF: &str = "off";
 
 /// A value as it was found, before its key's type is applied.
 #[derive(Debug, Clone)]
@@ -49,6 +51,7 @@ pub(super) enum Raw {
     /// `None`: beyond 128 bits.
     Integer(Option<i128>),
     Float(f64),
+    Boolean(bool),
     List(Vec<Raw>),
     /// Anything that no key takes, by name.
     Other(&'static str),
@@ -63,7 +66,7 @@ impl Raw {
             DeValue::Array(items) => {
                 Self::List(items.iter().map(|item| Self::from_toml(item.get_ref())).collect())
             }
-            DeValue::Boolean(_) => Self::Other("a boolean"),
+            DeValue::Boolean(on) => Self::Boolean(*on),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Table(_) => Self::Other("a table"),
         }
@@ -75,6 +78,7 @@ impl Raw {
             Self::Integer(Some(n)) => format!("the number {n}"),
             Self::Integer(None) => "a very large number".into(),
             Self::Float(x) => format!("the number {x:?}"),
+            Self::Boolean(_) => "a boolean".into(),
             Self::List(_) => "an array".into(),
             Self::Other(what) => (*what).into(),
         }
@@ -82,6 +86,17 @@ impl Raw {
 }
 
 impl Kind {
+    /// Of a key that every queue may have of its own. Where a queue may have no limit, that is
+    /// unset in the file; only `stuck_after` has a default to turn off.
+    pub(super) const fn of(key: QueueKey) -> Self {
+        match key.range() {
+            Range::Span { min, max } => Self::Duration { min, max, off: key.may_be_off() },
+            Range::Count { min, max } => Self::Integer { min, max },
+            Range::Real { min, max } => Self::Float { min, max },
+            Range::Switch => Self::Switch,
+        }
+    }
+
     /// Reads plain text (an environment variable, a flag, a default): numbers without quotes,
     /// lists separated by commas.
     pub(super) fn read_text(&self, text: &str) -> Result<Value, String> {
@@ -91,6 +106,7 @@ impl Kind {
                 text.trim().parse().map_or_else(|_| as_found(), |n| Raw::Integer(Some(n)))
             }
             Self::Float { .. } => text.trim().parse().map_or_else(|_| as_found(), Raw::Float),
+            Self::Switch => text.trim().parse().map_or_else(|_| as_found(), Raw::Boolean),
             Self::List { .. } => Raw::List(
                 text.split(',')
                     .map(str::trim)
@@ -121,7 +137,7 @@ impl Kind {
                 let n = match raw {
                     Raw::Text(text) => size(text)?,
                     Raw::Integer(n) => n.and_then(|n| u64::try_from(n).ok()),
-                    Raw::Float(_) | Raw::List(_) | Raw::Other(_) => None,
+                    Raw::Float(_) | Raw::Boolean(_) | Raw::List(_) | Raw::Other(_) => None,
                 };
                 let n = n.filter(|n| (min..=max).contains(&n));
                 n.map(Value::Integer).ok_or_else(|| self.outside(raw))
@@ -130,12 +146,17 @@ impl Kind {
                 let x = match raw {
                     Raw::Float(x) => *x,
                     Raw::Integer(Some(n)) => *n as f64,
-                    Raw::Integer(None) | Raw::Text(_) | Raw::List(_) | Raw::Other(_) => f64::NAN,
+                    Raw::Integer(None)
+                    | Raw::Text(_)
+                    | Raw::Boolean(_)
+                    | Raw::List(_)
+                    | Raw::Other(_) => f64::NAN,
                 };
                 // NaN is in no range.
                 let fits = (*min..=*max).contains(&x);
                 if fits { Ok(Value::Float(x)) } else { Err(self.outside(raw)) }
             }
+            (Self::Switch, Raw::Boolean(on)) => Ok(Value::Switch(*on)),
             (Self::Choice(words), Raw::Text(text)) => {
                 if words.contains(&text.as_str()) {
                     Ok(Value::Text(text.clone()))
@@ -150,7 +171,11 @@ impl Kind {
                 .iter()
                 .map(|item| match item {
                     Raw::Text(text) => check(text).map(|()| text.clone()),
-                    Raw::Integer(_) | Raw::Float(_) | Raw::List(_) | Raw::Other(_) => {
+                    Raw::Integer(_)
+                    | Raw::Float(_)
+                    | Raw::Boolean(_)
+                    | Raw::List(_)
+                    | Raw::Other(_) => {
                         Err(format!("{} is among its items; use strings only", item.what()))
                     }
                 })
@@ -189,6 +214,7 @@ impl Kind {
             Self::Integer { .. } => "a whole number",
             Self::Size { .. } => "a number of bytes, or a size such as \"1MiB\"",
             Self::Float { .. } => "a number, such as 1.5",
+            Self::Switch => "true or false",
             Self::Choice(_) | Self::Text { .. } => "a string in quotes",
             Self::List { .. } => "an array of strings, such as [\"a\", \"b\"]",
         };
@@ -214,6 +240,7 @@ impl Kind {
             Self::Integer { min, max } => format!("{min} to {max}"),
             Self::Size { min, max } => format!("{} to {}", format_size(*min), format_size(*max)),
             Self::Float { min, max } => format!("{min} to {max}"),
+            Self::Switch => "true or false".into(),
             Self::Choice(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
@@ -230,6 +257,7 @@ impl fmt::Display for Value {
             Self::Off => f.write_str(&quote(OFF)),
             Self::Integer(n) => write!(f, "{n}"),
             Self::Float(x) => write!(f, "{x:?}"),
+            Self::Switch(on) => write!(f, "{on}"),
             Self::Text(text) => f.write_str(&quote(text)),
             Self::List(items) => {
                 let items: Vec<_> = items.iter().map(|item| quote(item)).collect();
@@ -367,7 +395,7 @@ mod tests {
             Raw::Text("OFF".into()),
             Raw::Text(String::new()),
             Raw::Integer(Some(0)),
-            Raw::Other("a boolean"),
+            Raw::Boolean(true),
         ] {
             let error = SPAN_OR_OFF.read(&raw).unwrap_err();
             assert!(error.contains("1s to 1h, or \"off\""), "{raw:?}: {error}");
@@ -424,7 +452,7 @@ mod tests {
             let error = kind.read_text(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert!(kind.read(&Raw::Other("a boolean")).unwrap_err().starts_with("found a boolean"));
+        assert!(kind.read(&Raw::Boolean(false)).unwrap_err().starts_with("found a boolean"));
     }
 
     #[test]
@@ -440,6 +468,15 @@ mod tests {
         assert_eq!(real.read(&Raw::Integer(Some(1))).unwrap(), Value::Float(1.0));
         for bad in ["NaN", "inf", "-0.1", "1.1"] {
             assert!(real.read_text(bad).unwrap_err().contains("0 to 1"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn switches_are_true_or_false() {
+        assert_eq!(Kind::Switch.read(&Raw::Boolean(true)).unwrap(), Value::Switch(true));
+        assert_eq!(Kind::Switch.read_text("false").unwrap(), Value::Switch(false));
+        for bad in ["yes", "on", "TRUE", ""] {
+            assert!(Kind::Switch.read_text(bad).unwrap_err().contains("true or false"), "{bad}");
         }
     }
 

@@ -27,6 +27,15 @@ impl TokenBucket {
         Self { cost, saved: cost.max(BURST), at }
     }
 
+    /// Another rate from now on. What was saved up is time, and is worth at the new rate what that
+    /// gives for it.
+    pub fn set_rate(&mut self, per_second: f64, at: Duration) {
+        self.refill(at);
+        let Self { cost, saved: most, .. } = Self::new(per_second, at);
+        self.cost = cost;
+        self.saved = self.saved.min(most);
+    }
+
     fn refill(&mut self, at: Duration) {
         let passed = u64::try_from(at.saturating_sub(self.at).as_nanos()).unwrap_or(u64::MAX);
         self.saved = self.saved.saturating_add(passed).min(self.cost.max(BURST));
@@ -91,6 +100,18 @@ mod tests {
         assert_eq!(bucket.wait(ms(0)), Duration::from_secs(1_000));
         assert_eq!(bucket.take(2, ms(999_999)), 0);
         assert_eq!(bucket.take(2, ms(1_000_000)), 1);
+    }
+
+    #[test]
+    fn another_rate_takes_over_what_was_saved() {
+        let mut bucket = TokenBucket::new(1.0, Duration::ZERO);
+        assert_eq!(bucket.take(1, Duration::ZERO), 1);
+        bucket.set_rate(100.0, ms(250));
+        assert_eq!(bucket.take(99, ms(250)), 25, "a quarter of a second");
+        bucket.set_rate(0.5, ms(1_250));
+        assert_eq!((bucket.tokens(ms(1_250)), bucket.wait(ms(1_250))), (0, ms(1_000)));
+        bucket.set_rate(4.0, ms(10_000));
+        assert_eq!(bucket.take(99, ms(10_000)), 4, "a burst is one second's worth");
     }
 
     #[test]

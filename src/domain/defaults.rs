@@ -47,4 +47,6 @@ pub struct QueueWatch {
     pub max_depth: Option<u64>,
     /// How many attempts may start a second; `None`: any number. 0.001 to 1 000 000.
     pub start_rate: Option<f64>,
+    /// Whether a submission must have an `Idempotency-Key`. Default false.
+    pub require_key: bool,
 }

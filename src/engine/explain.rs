@@ -270,7 +270,7 @@ impl Engine {
     }
 
     fn is_stuck(&self, record: &Record, evidence: &Evidence) -> bool {
-        let threshold = self.0.settings.watch.stuck_after.of(record.spec.queue.as_str());
+        let threshold = self.stuck_after(&record.spec.queue);
         // The oldest job's moment is the resume's, if that was later than its own.
         let since = evidence
             .oldest_since

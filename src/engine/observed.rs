@@ -11,8 +11,8 @@ use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
     Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Ruling,
-    Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
+    NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
+    Retired, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
@@ -97,6 +97,7 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::TakeBack
         | Operation::Promote
         | Operation::Expire
+        | Operation::Override
         | Operation::SetLimits
         | Operation::Scan
         | Operation::RecordEpisodes
@@ -117,6 +118,7 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Delete
         | Operation::Pause
         | Operation::Resume
+        | Operation::Override
         | Operation::Workers
         | Operation::Episodes => Some(Duration::from_secs(10)),
         Operation::Submit
@@ -255,6 +257,14 @@ impl<S: Store> Store for Observed<S> {
 
     async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
         self.watch(Operation::Resume, self.inner.resume(queue, now)).await
+    }
+
+    async fn override_settings(
+        &self,
+        change: Overriding,
+        now: Timestamp,
+    ) -> Result<Option<QueueState>> {
+        self.watch(Operation::Override, self.inner.override_settings(change, now)).await
     }
 
     async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()> {

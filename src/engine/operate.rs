@@ -69,8 +69,10 @@ impl Engine {
             stuck,
             start_rate: self.0.flow.rate(name),
             drain_estimate: self.0.flow.drain(name, depth(&q)),
-            stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
+            stuck_after: self.stuck_after(name),
             start_rate_limit: self.0.rates.limit(name),
+            jobs: self.defaults(name.as_str()),
+            require_key: self.requires_key(name),
             state: q.state,
         }
     }
@@ -150,6 +152,7 @@ pub(super) fn oldest_age(q: &QueueSample, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::directive::Directive;
 
     #[test]
     fn of_too_many_workers_those_seen_last_are_shown() {
@@ -162,6 +165,7 @@ mod tests {
                 capacity: 1,
                 hostname: None,
                 version: None,
+                directive: Directive::Continue,
                 last_seen: Timestamp::from_millis(at),
                 last_claim: None,
                 last_heartbeat: None,

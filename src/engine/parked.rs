@@ -177,6 +177,15 @@ impl CarPark {
         }
     }
 
+    /// The worker is asked to leave: every parked claim of its answers.
+    pub(super) fn wake_all_of(&self, worker: &WorkerId) {
+        for parked in lock(&self.queues).values().flat_map(BTreeMap::values) {
+            if parked.order.worker == *worker {
+                parked.wake();
+            }
+        }
+    }
+
     /// Claims that wait for a job of this queue, kind and namespace (`None`: of any) and have not
     /// been told of one.
     pub(super) fn free(&self, queue: &Name, kind: &Name, namespace: Option<&Name>) -> u64 {

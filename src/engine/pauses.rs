@@ -76,13 +76,9 @@ mod tests {
 
     fn state(paused_at: Option<i64>, until: Option<i64>) -> QueueState {
         QueueState {
-            name: Name::trusted("q"),
             paused_at: paused_at.map(Timestamp::from_millis),
-            paused_reason: None,
             paused_until: until.map(Timestamp::from_millis),
-            resumed_at: None,
-            max_running: None,
-            max_depth: None,
+            ..QueueState::new(Name::trusted("q"))
         }
     }
 

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
@@ -18,7 +19,7 @@ use crate::domain::watch::{Evidence, Levels, SILENT_AFTER};
 use crate::store::{Claimed, Leased, Presence, Transition};
 use crate::telemetry::labels::WorkerState;
 
-use super::{ClaimOrder, Engine};
+use super::{ClaimOrder, Engine, Failure, WorkerView};
 
 /// The least time between two writes of one worker.
 const WRITE_EVERY: Duration = Duration::from_secs(15);
@@ -200,6 +201,11 @@ impl Entry {
         }
     }
 
+    /// It was asked to leave: it takes nothing more.
+    fn leaves(&self) -> bool {
+        self.presence.directive == Directive::Drain
+    }
+
     /// Who let a lease run out is known to be silent before [`SILENT_AFTER`] has passed. Who holds
     /// one that goes on is not: a long lease asks for few heartbeats, and the reaper ends it.
     fn is_silent(&self, held: u64, now: Timestamp) -> bool {
@@ -268,6 +274,7 @@ impl Roll {
                 capacity: 0,
                 hostname: None,
                 version: None,
+                directive: Directive::Continue,
                 last_seen: now,
                 last_claim: None,
                 last_heartbeat: None,
@@ -348,7 +355,11 @@ impl Roll {
         let mut crews: HashMap<Name, Crew> = HashMap::new();
         for (worker, entry) in &self.entries {
             let held = leases.get(worker).copied().unwrap_or(0);
-            let capacity = u64::from(entry.presence.capacity);
+            if entry.leaves() && held == 0 {
+                continue;
+            }
+            // Who leaves has no other slots than those that are taken.
+            let capacity = if entry.leaves() { held } else { u64::from(entry.presence.capacity) };
             let state = if entry.is_silent(held, now) {
                 WorkerState::Silent
             } else if held > 0 {
@@ -389,8 +400,11 @@ impl Roll {
             if asked.is_empty() {
                 continue;
             }
-            evidence.workers += 1;
-            evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            // Who leaves accepts such jobs no more.
+            if !entry.leaves() {
+                evidence.workers += 1;
+                evidence.last_seen = evidence.last_seen.max(Some(entry.presence.last_seen));
+            }
             // Also of those that are gone: what they started was started.
             if let Some(priority) = evidence.oldest_priority {
                 evidence.levels_since = self.since;
@@ -403,7 +417,7 @@ impl Roll {
             }
             let held = leases.get(worker).copied().unwrap_or(0);
             let gone = since.is_some_and(|since| entry.presence.last_seen < since);
-            if entry.is_silent(held, now) || (gone && held == 0) {
+            if entry.leaves() || entry.is_silent(held, now) || (gone && held == 0) {
                 continue;
             }
             evidence.workers_present += 1;
@@ -422,6 +436,18 @@ impl Roll {
     /// As the store forgets them.
     fn forget_unseen(&mut self, now: Timestamp) {
         self.entries.retain(|_, e| now.since(e.presence.last_seen) < KEPT);
+    }
+
+    /// What the worker is told; strangers go on.
+    fn directive(&self, worker: &WorkerId) -> Directive {
+        self.entries.get(worker).map(|e| e.presence.directive).unwrap_or_default()
+    }
+
+    /// From now on it is told to leave; its presence, to be written. `None`: who is that?
+    fn drain(&mut self, worker: &WorkerId) -> Option<Presence> {
+        let entry = self.entries.get_mut(worker)?;
+        entry.presence.directive = Directive::Drain;
+        Some(entry.presence.clone())
     }
 
     /// What it asked of this namespace (`None`: of any); and itself, if that was all.
@@ -535,12 +561,46 @@ impl Engine {
     }
 
     /// Reads what the store remembers, once.
-    pub(super) async fn remember_workers(&self) -> Result<(), String> {
+    pub async fn remember_workers(&self) -> Result<(), String> {
         if !self.roll().seeded {
             let workers = self.0.store.workers().await.map_err(|e| e.to_string())?;
             self.roll().seed(workers.into_iter().map(|(presence, _)| presence).collect());
         }
         Ok(())
+    }
+
+    /// What the worker is told on each of its answers.
+    pub fn directive(&self, worker: &WorkerId) -> Directive {
+        self.roll().directive(worker)
+    }
+
+    pub(super) fn leaves(&self, worker: &WorkerId) -> bool {
+        self.directive(worker) == Directive::Drain
+    }
+
+    /// Asks the worker to leave: it gets no more jobs, its parked claims answer at once, and every
+    /// answer tells it so until it says goodbye or is forgotten. Idempotent.
+    pub async fn drain_worker(&self, worker: &WorkerId) -> Result<WorkerView, Failure> {
+        let (engine, id) = (self.clone(), worker.clone());
+        self.outlive(async move {
+            if !engine.roll().seeded {
+                let known = engine.0.store.workers().await?;
+                engine.roll().seed(known.into_iter().map(|(presence, _)| presence).collect());
+            }
+            let known = engine.directive(&id);
+            let presence = engine.roll().drain(&id).ok_or(Failure::NoSuchWorker)?;
+            // Whoever parks from here on sees it; whoever is parked looks again.
+            engine.0.claims.wake_all_of(&id);
+            engine.0.store.record_presence(vec![presence], engine.now()).await?;
+            if known == Directive::Continue {
+                tracing::info!(worker = %id, "worker is asked to leave");
+            }
+            Ok(())
+        })
+        .await?;
+        let workers = self.workers().await?;
+        let view = workers.into_iter().find(|view| view.presence.worker == *worker);
+        view.ok_or(Failure::NoSuchWorker)
     }
 
     pub(super) fn forget_worker(&self, worker: &WorkerId, scope: Option<&Name>) {
@@ -589,7 +649,17 @@ mod tests {
     fn whoever_works_on_a_job_takes_such_jobs() {
         let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
         let worker = WorkerId::trusted("w");
-        let beat = Transition {
+        let beat = beat(now);
+        roll.saw(&worker, Sign::Heartbeat, now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 0, "who is that?");
+        roll.saw_holder(&worker, None, Sign::Heartbeat, &beat, now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers_present, 1);
+        assert_eq!(testimony(&roll, "q", "other", now).workers, 0);
+        assert_eq!(testimony(&roll, "other", "k", now).workers, 0);
+    }
+
+    fn beat(now: Timestamp) -> Transition {
+        Transition {
             id: JobId::from_bytes([1; 16]),
             namespace: Name::trusted("a"),
             queue: Name::trusted("q"),
@@ -598,13 +668,7 @@ mod tests {
             job: Job::accepted(now, None, None, 1, Policy::default()),
             attempt_ended: false,
             trace: None,
-        };
-        roll.saw(&worker, Sign::Heartbeat, now);
-        assert_eq!(testimony(&roll, "q", "k", now).workers, 0, "who is that?");
-        roll.saw_holder(&worker, None, Sign::Heartbeat, &beat, now);
-        assert_eq!(testimony(&roll, "q", "k", now).workers_present, 1);
-        assert_eq!(testimony(&roll, "q", "other", now).workers, 0);
-        assert_eq!(testimony(&roll, "other", "k", now).workers, 0);
+        }
     }
 
     #[test]
@@ -650,6 +714,25 @@ mod tests {
         assert!(!roll.untold(&order(&b), &cancel(2)));
         roll.forget(&worker, Some(&b));
         assert!(roll.entries.is_empty());
+    }
+
+    #[test]
+    fn whoever_leaves_takes_no_jobs() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        let (worker, queue) = (WorkerId::trusted("w"), Name::trusted("q"));
+        assert!(roll.drain(&worker).is_none(), "who is that?");
+        roll.saw_holder(&worker, None, Sign::Claim, &beat(now), now);
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 1);
+        assert_eq!(roll.crews(&Leases::default(), now)[&queue].present(), 1);
+        assert!(roll.drain(&worker).is_some());
+        assert_eq!((roll.directive(&worker), roll.due(now, true).len()), (Directive::Drain, 1));
+        assert_eq!(testimony(&roll, "q", "k", now).workers, 0);
+        assert!(roll.crews(&Leases::default(), now).is_empty());
+        let busy = Leases::from([(worker.clone(), 2)]);
+        let crew = roll.crews(&busy, now)[&queue];
+        assert_eq!((crew.present(), crew.slots_present()), (1, 2), "it finishes what it has");
+        roll.forget(&worker, None);
+        assert_eq!(roll.directive(&worker), Directive::Continue);
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! held back and stays parked is woken when tokens return: by one timer for each queue that has
 //! spent its own, and by nothing else.
 //!
+//! A limit may change while the server runs. What a queue has saved up is then worth what the new rate
+//! makes of it, a queue that is limited for the first time starts with a full bucket, and timers of
+//! before ring in vain.
+//!
 //! The buckets go by the machine's monotonic clock; only what is told of them is in engine time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::domain::bucket::TokenBucket;
@@ -28,19 +32,33 @@ pub(super) struct Rates(Arc<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
-    queues: HashMap<Name, Limited>,
+    queues: RwLock<HashMap<Name, Arc<Limited>>>,
     clock: Arc<dyn Clock>,
     origin: Instant,
 }
 
-#[derive(Debug)]
-struct Limited {
-    per_second: f64,
-    state: Mutex<State>,
+impl Buckets {
+    fn get(&self, queue: &Name) -> Option<Arc<Limited>> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.get(queue).map(Arc::clone)
+    }
+}
+
+type Limited = Mutex<State>;
+
+/// A timer to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Timer {
+    wait: Duration,
+    /// Of the limit that it waits for.
+    turn: u64,
 }
 
 #[derive(Debug)]
 struct State {
+    per_second: f64,
+    /// Rises with every change of the rate.
+    turn: u64,
     bucket: TokenBucket,
     /// Tokens that a claim under way has taken and may yet give back: until it has ended, it is
     /// as if they were there.
@@ -57,88 +75,116 @@ struct State {
 impl Rates {
     #[expect(clippy::disallowed_methods, reason = "a rate is of time that passes evenly")]
     pub(super) fn new(limits: &HashMap<Name, f64>, clock: Arc<dyn Clock>) -> Self {
-        let limited = |per_second: f64| Limited {
-            per_second,
-            state: Mutex::new(State {
-                bucket: TokenBucket::new(per_second, Duration::ZERO),
-                lent: 0,
-                owed: false,
-                held_back: None,
-                timed: false,
-            }),
-        };
-        let queues = limits.iter().map(|(name, rate)| (name.clone(), limited(*rate))).collect();
-        Self(Arc::new(Buckets { queues, clock, origin: Instant::now() }))
+        let queues = RwLock::default();
+        let rates = Self(Arc::new(Buckets { queues, clock, origin: Instant::now() }));
+        rates.set(limits);
+        rates
+    }
+
+    /// From now on these queues are limited, and no others.
+    pub(super) fn set(&self, limits: &HashMap<Name, f64>) {
+        let now = self.0.origin.elapsed();
+        let mut queues = self.0.queues.write().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|name, _| limits.contains_key(name));
+        for (name, per_second) in limits {
+            let Some(limited) = queues.get(name) else {
+                let state = State {
+                    per_second: *per_second,
+                    turn: 0,
+                    bucket: TokenBucket::new(*per_second, now),
+                    lent: 0,
+                    owed: false,
+                    held_back: None,
+                    timed: false,
+                };
+                queues.insert(name.clone(), Arc::new(Mutex::new(state)));
+                continue;
+            };
+            let mut state = lock(limited);
+            if state.per_second.to_bits() != per_second.to_bits() {
+                state.per_second = *per_second;
+                state.bucket.set_rate(*per_second, now);
+                state.turn += 1;
+                state.timed = false;
+            }
+        }
     }
 
     /// For a claim; `None` when no queue is limited.
     pub(super) fn pace(&self) -> Option<Pace> {
-        (!self.0.queues.is_empty()).then(|| Pace::new(Arc::clone(&self.0) as Arc<dyn Pacing>))
+        let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
+        (!queues.is_empty()).then(|| Pace::new(Arc::clone(&self.0) as Arc<dyn Pacing>))
     }
 
     pub(super) fn limit(&self, queue: &Name) -> Option<f64> {
-        self.0.queues.get(queue).map(|limited| limited.per_second)
+        self.0.get(queue).map(|limited| lock(&limited).per_second)
     }
 
     /// Whether nothing of the queue may start at this moment.
     pub(super) fn is_spent(&self, queue: &Name) -> bool {
-        self.0.queues.get(queue).is_some_and(|limited| self.is_empty(limited))
+        self.0.get(queue).is_some_and(|limited| self.is_empty(&limited))
     }
 
     fn is_empty(&self, limited: &Limited) -> bool {
-        let state = lock(&limited.state);
+        let state = lock(limited);
         state.lent == 0 && state.bucket.tokens(self.0.origin.elapsed()) == 0
     }
 
     /// The queues of which nothing may start at this moment.
     pub(super) fn spent(&self) -> Vec<Name> {
-        let spent = self.0.queues.iter().filter(|(_, limited)| self.is_empty(limited));
+        let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let spent = queues.iter().filter(|(_, limited)| self.is_empty(limited));
         spent.map(|(name, _)| name.clone()).collect()
     }
 
     /// When a claim was last held back.
     pub(super) fn held_back(&self, queue: &Name) -> Option<Timestamp> {
-        lock(&self.0.queues.get(queue)?.state).held_back
+        let limited = self.0.get(queue)?;
+        let state = lock(&limited);
+        state.held_back
     }
 
-    /// Whether something may start at this moment, and how long a timer is to wait; none when
-    /// nobody waits for a token, or one waits already. Both of the same moment: what comes between
-    /// two looks would be missed.
-    fn look(&self, queue: &Name) -> (bool, Option<Duration>) {
-        let Some(limited) = self.0.queues.get(queue) else { return (true, None) };
-        let mut state = lock(&limited.state);
+    /// Whether something may start at this moment, and the timer to be set; none when nobody waits
+    /// for a token, or one waits already. Both of the same moment: what comes between two looks
+    /// would be missed.
+    fn look(&self, queue: &Name) -> (bool, Option<Timer>) {
+        let Some(limited) = self.0.get(queue) else { return (true, None) };
+        let mut state = lock(&limited);
         let now = self.0.origin.elapsed();
         let ready = state.lent > 0 || state.bucket.tokens(now) > 0;
         if state.timed || (ready && !state.owed) {
             return (ready, None);
         }
         state.timed = true;
-        (ready, Some(state.bucket.wait(now).max(TICK)))
+        (ready, Some(Timer { wait: state.bucket.wait(now).max(TICK), turn: state.turn }))
     }
 
-    /// The timer has rung: how many tokens there are.
-    fn rung(&self, queue: &Name) -> u64 {
-        let Some(limited) = self.0.queues.get(queue) else { return 0 };
-        let mut state = lock(&limited.state);
+    /// A timer has rung: how many tokens there are. `None`: the limit that it waited for is no more.
+    fn rung(&self, queue: &Name, turn: u64) -> Option<u64> {
+        let limited = self.0.get(queue)?;
+        let mut state = lock(&limited);
+        if state.turn != turn {
+            return None;
+        }
         state.timed = false;
         let tokens = state.bucket.tokens(self.0.origin.elapsed());
         state.owed &= tokens == 0;
-        tokens
+        Some(tokens)
     }
 }
 
 impl Pacing for Buckets {
     fn take(&self, queue: &Name, wanted: u64) -> u64 {
-        let Some(limited) = self.queues.get(queue) else { return wanted };
-        let mut state = lock(&limited.state);
+        let Some(limited) = self.get(queue) else { return wanted };
+        let mut state = lock(&limited);
         let taken = state.bucket.take(wanted, self.origin.elapsed());
         state.lent += taken;
         taken
     }
 
     fn settle(&self, queue: &Name, wanted: u64, taken: u64, unused: u64) {
-        let Some(limited) = self.queues.get(queue) else { return };
-        let mut state = lock(&limited.state);
+        let Some(limited) = self.get(queue) else { return };
+        let mut state = lock(&limited);
         state.lent = state.lent.saturating_sub(taken);
         state.bucket.give_back(unused);
         if taken < wanted && unused == 0 {
@@ -152,22 +198,24 @@ impl Engine {
     /// Whether something of the queue may start now. If not, its parked claims are woken when it
     /// may.
     pub(super) fn may_start(&self, queue: &Name) -> bool {
-        let (ready, wait) = self.0.rates.look(queue);
-        if let Some(wait) = wait {
-            self.wake_in(queue, wait);
+        let (ready, timer) = self.0.rates.look(queue);
+        if let Some(timer) = timer {
+            self.wake_in(queue, timer);
         }
         ready
     }
 
-    fn wake_in(&self, queue: &Name, wait: Duration) {
+    fn wake_in(&self, queue: &Name, timer: Timer) {
         // An engine that is gone has nobody to wake.
         let (engine, queue) = (Arc::downgrade(&self.0), queue.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(timer.wait).await;
             let Some(engine) = engine.upgrade().map(Self) else { return };
-            match engine.0.rates.rung(&queue) {
-                0 => drop(engine.may_start(&queue)),
-                tokens => engine.0.claims.wake(&queue, None, tokens),
+            match engine.0.rates.rung(&queue, timer.turn) {
+                // Whoever changed it has woken who waits.
+                None => {}
+                Some(0) => drop(engine.may_start(&queue)),
+                Some(tokens) => engine.0.claims.wake(&queue, None, tokens),
             }
         });
     }
@@ -231,13 +279,13 @@ mod tests {
     fn who_was_held_back_is_woken_though_a_token_came_in_between() {
         let quick = Name::trusted("quick");
         let rates = Rates::new(&HashMap::from([(quick.clone(), 1e9)]), Arc::new(Still));
-        let Some(limited) = rates.0.queues.get(&quick) else { panic!("it is limited") };
+        let limited = rates.0.get(&quick).expect("it is limited");
         assert_eq!(rates.look(&quick), (true, None), "nobody was");
         // Fewer than it could have had; by now there are tokens again.
-        limited.state.lock().unwrap().owed = true;
-        assert_eq!(rates.look(&quick), (true, Some(TICK)));
+        lock(&limited).owed = true;
+        assert_eq!(rates.look(&quick), (true, Some(Timer { wait: TICK, turn: 0 })));
         assert_eq!(rates.look(&quick), (true, None), "one timer is enough");
-        assert!(rates.rung(&quick) > 0);
+        assert!(rates.rung(&quick, 0) > Some(0));
         assert_eq!(rates.look(&quick), (true, None));
     }
 
@@ -246,11 +294,29 @@ mod tests {
         let (rates, slow, free) = rates();
         assert_eq!((rates.look(&slow), rates.look(&free)), ((true, None), (true, None)));
         rates.pace().unwrap().starts(&slow, 1).spend();
-        let (ready, wait) = rates.look(&slow);
-        assert!(!ready && wait.unwrap() > Duration::from_secs(900));
+        let (ready, timer) = rates.look(&slow);
+        assert!(!ready && timer.unwrap().wait > Duration::from_secs(900));
         assert_eq!(rates.look(&slow), (false, None));
-        assert_eq!(rates.rung(&slow), 0);
+        assert_eq!(rates.rung(&slow, 0), Some(0));
         assert!(rates.look(&slow).1.is_some());
+    }
+
+    #[test]
+    fn another_rate_has_another_timer() {
+        let (rates, slow, free) = rates();
+        rates.pace().unwrap().starts(&slow, 1).spend();
+        let first = rates.look(&slow).1.unwrap();
+        rates.set(&HashMap::from([(slow.clone(), 0.001)]));
+        assert_eq!(rates.look(&slow), (false, None), "nothing has changed");
+        rates.set(&HashMap::from([(slow.clone(), 0.1), (free.clone(), 1.0)]));
+        assert_eq!((rates.limit(&slow), rates.limit(&free)), (Some(0.1), Some(1.0)));
+        let second = rates.look(&slow).1.unwrap();
+        assert!(second.wait <= Duration::from_secs(10), "{second:?}");
+        assert_eq!(rates.rung(&slow, first.turn), None);
+        assert_eq!(rates.look(&slow), (false, None), "the second waits on");
+        assert_eq!(rates.rung(&slow, second.turn), Some(0));
+        rates.set(&HashMap::new());
+        assert_eq!((rates.look(&slow), rates.pace().is_none()), ((true, None), true));
     }
 
     #[test]

@@ -56,11 +56,13 @@ impl Engine {
         let began = Instant::now();
         let now = self.now();
         let turn = self.0.pauses.turn();
+        let rules = self.0.rules.now();
         let sample = self.0.store.sample(now).await.map_err(|e| {
             self.0.events.sample_failed();
             e.to_string()
         })?;
         self.0.pauses.sampled(turn, sample.queues.iter().map(|q| &q.state));
+        self.settings_sampled(&rules, sample.queues.iter().map(|q| &q.state));
         self.0.flow.tick(now);
         let leases: Arc<Leases> = Arc::new(sample.leases.iter().cloned().collect());
         let snapshot = self.snapshot(&sample, &leases, now);
@@ -100,7 +102,7 @@ impl Engine {
                 no_workers,
                 at_limit: at_limit(q),
                 rate_limited: self.0.rates.is_spent(name),
-                stuck_after: self.0.settings.watch.stuck_after.of(name.as_str()),
+                stuck_after: self.stuck_after(name),
                 run_threshold: self.run_threshold(q),
                 drain_estimate: self.0.flow.drain(name, depth(q)),
                 max_running: q.state.max_running,
@@ -122,7 +124,7 @@ impl Engine {
         let name = &q.state.name;
         let of_running = q.running_kinds.iter().map(|kind| self.run_limit(name, kind)).max();
         of_running.unwrap_or_else(|| {
-            let stuck_after = self.0.settings.watch.stuck_after.of(name.as_str());
+            let stuck_after = self.stuck_after(name);
             self.defaults(name.as_str()).timeout.max(stuck_after.unwrap_or_default())
         })
     }

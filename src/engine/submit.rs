@@ -424,6 +424,9 @@ fn refusal(failure: &Failure) -> Outcome {
         Failure::NoSuchJob
         | Failure::Lost
         | Failure::NoSuchQueue
+        | Failure::NoSuchWorker
+        | Failure::OtherRevision
+        | Failure::BackoffFalls
         | Failure::Rejected { .. }
         | Failure::Draining
         | Failure::Store(_) => Outcome::Unavailable,

@@ -76,7 +76,7 @@ impl Engine {
             let engine = Engine(inner.upgrade()?);
             let last = job.history.last();
             let previous = last.and_then(|a| a.trace_id.as_deref().zip(a.span_id.as_deref()));
-            let threshold = engine.0.settings.watch.stuck_after.of(spec.queue.as_str());
+            let threshold = engine.stuck_after(&spec.queue);
             let waited = engine.now().since(eligible_since);
             let verdict = threshold
                 .filter(|threshold| waited >= *threshold)

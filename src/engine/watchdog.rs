@@ -8,7 +8,7 @@
 //!
 //! What it knows lies in memory too, so that an answer can be given while the store is away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct WatchSettings {
     pub limits: Vec<QueueLimits>,
     /// Attempts that may start a second, of the queues that have such a limit.
     pub start_rates: HashMap<Name, f64>,
+    /// Queues whose submissions must have an idempotency key.
+    pub keyed: HashSet<Name>,
 }
 
 /// A queue and a kind.
@@ -175,7 +177,7 @@ impl Engine {
         self.remember_workers().await?;
         self.remember_episodes().await?;
         let now = self.now();
-        let rules = self.0.settings.watch.stuck_after.clone();
+        let rules = self.all_stuck_after();
         let stuck = self.0.store.scan(rules, now).await.map_err(|e| e.to_string())?;
         let (previous, lenient) = self.0.watchdog.begin(period, now);
         let leases = self.leases();
@@ -247,7 +249,7 @@ impl Engine {
         now: Timestamp,
     ) -> Evidence {
         let queue = &state.queue.name;
-        let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
+        let stuck_after = self.stuck_after(queue);
         let run_limit = queue_limit.max(self.run_limit(queue, &state.kind));
         let waiting = state.tallies[..3].iter().sum::<u64>();
         // Whoever may not have the oldest job is no help to it.
@@ -293,7 +295,7 @@ impl Engine {
     /// were allowed.
     pub(super) fn run_limit(&self, queue: &Name, kind: &Name) -> Duration {
         let usual = self.medians().longest_run(queue, kind).map(|longest| longest * RUN_FACTOR);
-        let stuck_after = self.0.settings.watch.stuck_after.of(queue.as_str());
+        let stuck_after = self.stuck_after(queue);
         let allowed = || {
             let default = self.defaults(queue.as_str()).timeout;
             self.0.flow.longest_timeout(queue, kind).map_or(default, |longest| longest.max(default))

@@ -26,7 +26,7 @@ use super::{
 
 impl Engine {
     /// Leases what there is, or stays parked until there is something, a lease of this worker is
-    /// to be cancelled, `wait` has passed, or the server drains.
+    /// to be cancelled, it is asked to leave, `wait` has passed, or the server drains.
     pub async fn claim(&self, caller: &Caller, order: ClaimOrder) -> Result<Grant, Failure> {
         let order = ClaimOrder { namespace: caller.scope(), ..order };
         if self.is_draining() {
@@ -41,7 +41,7 @@ impl Engine {
             self.found_nothing(&order, &claimed);
         }
         match ticket {
-            Some(ticket) if claimed.jobs.is_empty() && !told => {
+            Some(ticket) if claimed.jobs.is_empty() && !told && !self.leaves(&order.worker) => {
                 self.wait_for_work(&order, ticket, received_at).await
             }
             Some(_) | None => Ok(self.grant(&order, claimed)),
@@ -81,7 +81,7 @@ impl Engine {
                 self.has_untold(order, &claimed.cancel);
                 return Ok(self.grant(order, claimed));
             }
-            if stop {
+            if stop || self.leaves(&order.worker) {
                 return Ok(self.grant(order, Claimed::default()));
             }
             ticket.about_to_look();
@@ -92,7 +92,7 @@ impl Engine {
             if claimed.jobs.is_empty() {
                 self.found_nothing(order, &claimed);
             }
-            if last || told || !claimed.jobs.is_empty() {
+            if last || told || !claimed.jobs.is_empty() || self.leaves(&order.worker) {
                 return Ok(self.grant(order, claimed));
             }
         }
@@ -104,12 +104,14 @@ impl Engine {
         held: Option<Vec<JobId>>,
         received_at: Timestamp,
     ) -> ClaimRequest {
+        // Who leaves gets no jobs, and hears of cancels all the same.
+        let most = if self.leaves(&order.worker) { 0 } else { order.max_jobs.clamp(1, MAX_CLAIM) };
         ClaimRequest {
             worker: order.worker.clone(),
             namespace: order.namespace.clone(),
             queues: order.queues.clone(),
             kinds: order.kinds.clone(),
-            tokens: self.0.entropy.tokens(order.max_jobs.clamp(1, MAX_CLAIM)),
+            tokens: self.0.entropy.tokens(most),
             lease: order.lease,
             default_leases: order.queues.iter().map(|q| self.defaults(q.as_str()).lease).collect(),
             max_bytes: self.0.settings.claim_bytes,
@@ -134,7 +136,8 @@ impl Engine {
             };
             self.0.events.claim_request(queue, outcome);
         }
-        Grant { jobs: claimed.jobs, cancel: claimed.cancel, now: self.now() }
+        let directive = self.directive(&order.worker);
+        Grant { jobs: claimed.jobs, cancel: claimed.cancel, directive, now: self.now() }
     }
 
     /// Claims in a task of its own, so that a caller who leaves in the middle cannot leave leases
@@ -219,6 +222,7 @@ impl Engine {
             expires_at: lease.expires_at,
             timeout_at: lease.timeout_at,
             cancel_requested: t.job.cancel.is_some(),
+            directive: self.directive(&lease.worker),
             cancel_reason: t.job.cancel.and_then(|c| c.reason),
         })
     }
@@ -299,16 +303,21 @@ impl Engine {
             .collect();
         let grant = match (claim, claimed) {
             (Some(order), Some(claimed)) => {
+                let leaves = self.leaves(&order.worker);
                 let told = self.has_untold(&order, &claimed.cancel);
                 if claimed.jobs.is_empty() {
                     self.found_nothing(&order, &claimed);
                 }
                 match ticket {
                     // A refused settlement is news that the worker must not wait for.
-                    Some(ticket) if claimed.jobs.is_empty() && !told && !any_refused => {
-                        Some(self.wait_for_work(&order, ticket, received_at).await.unwrap_or(
-                            Grant { jobs: Vec::new(), cancel: Vec::new(), now: self.now() },
-                        ))
+                    Some(ticket) if claimed.jobs.is_empty() && !told && !any_refused && !leaves => {
+                        let waited = self.wait_for_work(&order, ticket, received_at).await;
+                        Some(waited.unwrap_or_else(|_| Grant {
+                            jobs: Vec::new(),
+                            cancel: Vec::new(),
+                            directive: self.directive(&order.worker),
+                            now: self.now(),
+                        }))
                     }
                     Some(_) | None => Some(self.grant(&order, claimed)),
                 }

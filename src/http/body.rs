@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{
     ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
 };
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -22,6 +22,10 @@ use super::problem::{Code, Problem};
 const DISCARD_BYTES: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
 /// The unit in which [`ROOM`] is shared out.
 const UNIT: usize = 1 << 10;
 /// For all bodies but the small ones. One for the process, as memory is.
@@ -32,6 +36,20 @@ pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<B
     if !body.is_end_stream() || headers.contains_key(CONTENT_TYPE) {
         media_type_is_json(headers)?;
     }
+    bytes(headers, body, api.settings().body_timeout, &ROOM).await
+}
+
+/// The body of a PATCH: a JSON merge patch (RFC 7396), called that or just JSON.
+pub(super) async fn read_merge_patch(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Problem> {
+    media_type_is(headers, &[MERGE_PATCH, JSON]).map_err(|problem| {
+        // RFC 5789 section 2.2.
+        let known = HeaderValue::from_static("application/merge-patch+json, application/json");
+        problem.header(ACCEPT_PATCH, known)
+    })?;
     bytes(headers, body, api.settings().body_timeout, &ROOM).await
 }
 
@@ -48,27 +66,33 @@ pub(super) async fn read_if_any(
 }
 
 fn media_type_is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    // RFC 9110 section 15.5.16: Accept names what would do.
+    let json = HeaderValue::from_static(JSON);
+    media_type_is(headers, &[JSON]).map_err(|problem| problem.header(ACCEPT, json))
+}
+
+fn media_type_is(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
     let given = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let detail = match given {
-        Some(text) if is_json(text) => match headers.get(CONTENT_ENCODING) {
-            None => return Ok(()),
-            Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-                return Ok(());
+        Some(text) if wanted.iter().any(|wanted| is(text, wanted)) => {
+            match headers.get(CONTENT_ENCODING) {
+                None => return Ok(()),
+                Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+                    return Ok(());
+                }
+                Some(_) => "the body must not be compressed; leave Content-Encoding out".to_owned(),
             }
-            Some(_) => "the body must not be compressed; leave Content-Encoding out".to_owned(),
-        },
+        }
         Some(text) => format!("the body is sent as {text:?}; send JSON as application/json"),
         None => "Content-Type is missing; send JSON as application/json".to_owned(),
     };
-    let problem = Problem::new(Code::UnsupportedMediaType, detail);
-    // RFC 9110 section 15.5.16: Accept names what would do.
-    Err(problem.header(ACCEPT, HeaderValue::from_static("application/json")))
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-fn is_json(media_type: &str) -> bool {
+fn is(media_type: &str, wanted: &str) -> bool {
     let mut parts = media_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    essence.eq_ignore_ascii_case("application/json")
+    essence.eq_ignore_ascii_case(wanted)
         && parts.all(|parameter| match parameter.split_once('=') {
             Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
                 let value = value.trim().trim_matches('"');
@@ -261,7 +285,7 @@ mod tests {
             "Application/JSON; charset=UTF-8",
             "application/json;charset=\"utf-8\"",
         ] {
-            assert!(is_json(good), "{good}");
+            assert!(is(good, JSON), "{good}");
         }
         for bad in [
             "",
@@ -270,7 +294,7 @@ mod tests {
             "application/json; charset=latin1",
             "json",
         ] {
-            assert!(!is_json(bad), "{bad}");
+            assert!(!is(bad, JSON), "{bad}");
         }
     }
 

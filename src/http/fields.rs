@@ -200,6 +200,19 @@ impl<'a> Fields<'a, '_> {
         object(text, At::Member(&self.at, name), self.errors, read)
     }
 
+    /// The same where `null` means something: `None` inside.
+    pub(super) fn nested_or_null<R>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Fields<'a, '_>) -> R,
+    ) -> Option<Option<R>> {
+        let text = self.take(name)?;
+        if text == "null" {
+            return Some(None);
+        }
+        object(text, At::Member(&self.at, name), self.errors, read).map(Some)
+    }
+
     /// The items of the array inside. `read` gets each item's text and where it is, and decides
     /// which errors it adds. No more than `count` allows are read.
     pub(super) fn each<T>(

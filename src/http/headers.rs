@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::http::header::{HOST, IF_NONE_MATCH};
+use axum::http::header::{HOST, IF_MATCH, IF_NONE_MATCH};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use super::limits;
+use crate::domain::overrides::IfMatch;
 use crate::domain::trace::{self, TraceContext};
 use crate::engine::MAX_WAIT;
 
@@ -162,7 +163,7 @@ pub(super) enum Known {
 impl Known {
     pub(super) fn read(headers: &HeaderMap) -> Self {
         let mut latest = None;
-        for tag in tags(headers) {
+        for tag in tags(headers, &IF_NONE_MATCH) {
             if tag == "*" {
                 return Self::Anything;
             }
@@ -183,11 +184,27 @@ impl Known {
 
 /// Whether `If-None-Match` names the tag whose characters between the quotes are `text`.
 pub(super) fn none_match(headers: &HeaderMap, text: &str) -> bool {
-    tags(headers).any(|tag| tag == "*" || opaque(tag) == Some(text))
+    tags(headers, &IF_NONE_MATCH).any(|tag| tag == "*" || opaque(tag) == Some(text))
 }
 
-fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+/// The revisions that `If-Match` names. By strong comparison: a weak tag is none of them.
+pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
+    if !headers.contains_key(IF_MATCH) {
+        return IfMatch::Any;
+    }
+    let mut revisions = Vec::new();
+    for tag in tags(headers, &IF_MATCH) {
+        if tag == "*" {
+            return IfMatch::Exists;
+        }
+        let strong = opaque(tag).filter(|_| tag.starts_with('"'));
+        revisions.extend(strong.and_then(|text| text.parse::<u64>().ok()));
+    }
+    IfMatch::OneOf(revisions)
+}
+
+fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
     values.flat_map(|v| unquoted_split(v, ',')).map(str::trim).filter(|t| !t.is_empty())
 }
 
@@ -359,6 +376,15 @@ mod tests {
     }
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn revisions_are_compared_strongly() {
+        assert_eq!(if_match(&map(&[])), IfMatch::Any);
+        assert_eq!(if_match(&map(&[("if-match", "*")])), IfMatch::Exists);
+        let several = map(&[("if-match", "\"3\", W/\"4\", \"x\""), ("if-match", "\"5\"")]);
+        assert_eq!(if_match(&several), IfMatch::OneOf(vec![3, 5]));
+        assert_eq!(if_match(&map(&[("if-match", "3")])), IfMatch::OneOf(Vec::new()));
+    }
 
     #[test]
     fn trace_contexts() {

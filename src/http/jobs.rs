@@ -114,6 +114,10 @@ async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Re
     match (read, errors.problem()) {
         (Some(mut job), None) => {
             job.key = key.map(|key| submission::bind(key, text));
+            if lacks_key(api, &job) {
+                let problem = Problem::key_required(&job.queue, "the header Idempotency-Key");
+                return Err(Refused { queue: Some(job.queue), jobs: 1, problem });
+            }
             Ok(job)
         }
         (read, Some(problem)) => Err(Refused { queue: read.map(|s| s.queue), jobs: 1, problem }),
@@ -235,9 +239,30 @@ async fn read_batch(api: &Api, parts: &Parts, body: Body) -> Result<Vec<Submissi
     });
     let jobs = jobs.flatten().unwrap_or_default();
     match errors.problem() {
-        None => Ok(jobs.into_iter().flatten().collect()),
+        None => {
+            let jobs: Vec<Submission> = jobs.into_iter().flatten().collect();
+            all_have_keys(api, &jobs)?;
+            Ok(jobs)
+        }
         Some(problem) => Err(Refused { queue: None, jobs: jobs.len(), problem }),
     }
+}
+
+fn lacks_key(api: &Api, job: &Submission) -> bool {
+    job.key.is_none() && api.engine().requires_key(&job.queue)
+}
+
+fn all_have_keys(api: &Api, jobs: &[Submission]) -> Result<(), Refused> {
+    let mut lacking = jobs.iter().enumerate().filter(|(_, job)| lacks_key(api, job)).peekable();
+    let Some((_, first)) = lacking.peek() else { return Ok(()) };
+    let problem = Problem::key_required(&first.queue, "the member idempotency_key of each item");
+    let item = |(at, job): (usize, &Submission)| wire::ProblemItem {
+        pointer: format!("/jobs/{at}/{KEY_MEMBER}"),
+        code: "required".to_owned(),
+        detail: format!("is required in queue {}", job.queue),
+    };
+    let problem = problem.with_errors(lacking.take(limits::ERRORS_SHOWN).map(item).collect());
+    Err(Refused { queue: None, jobs: jobs.len(), problem })
 }
 
 /// How long a read may be held: `Prefer: wait`, else `?wait`.

@@ -8,7 +8,8 @@ use axum::response::Response;
 use super::Api;
 use super::fields::{At, Errors, object};
 use super::problem::Problem;
-use super::{body, limits, respond, show, strict, values};
+use super::work::Worker;
+use super::{body, limits, respond, settings, show, strict, values};
 use crate::domain::names::Name;
 use crate::wire;
 
@@ -40,7 +41,7 @@ pub(super) async fn queue(
 ) -> Result<Response, Problem> {
     api.caller(request.headers())?;
     let queue = api.engine().queue(&name).await?;
-    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+    Ok(settings::tagged(queue))
 }
 
 /// `POST /v1/queues/{q}/pause`.
@@ -65,7 +66,7 @@ pub(super) async fn pause(
         errors.check()?;
     }
     let queue = api.engine().pause(&name, reason, until).await?;
-    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+    Ok(settings::tagged(queue))
 }
 
 /// `POST /v1/queues/{q}/resume`.
@@ -82,7 +83,7 @@ pub(super) async fn resume(
         errors.check()?;
     }
     let queue = api.engine().resume(&name).await?;
-    Ok(respond::json(StatusCode::OK, &show::queue(queue)))
+    Ok(settings::tagged(queue))
 }
 
 /// `GET /v1/workers`.
@@ -91,6 +92,23 @@ pub(super) async fn workers(State(api): State<Api>, request: Request) -> Result<
     let workers = api.engine().workers().await?;
     let workers = workers.into_iter().map(show::worker).collect();
     Ok(respond::json(StatusCode::OK, &wire::WorkerList { workers }))
+}
+
+/// `POST /v1/workers/{id}/drain`.
+pub(super) async fn drain(
+    State(api): State<Api>,
+    Worker(worker): Worker,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    api.caller(&parts.headers)?;
+    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+        let mut errors = Errors::default();
+        object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
+        errors.check()?;
+    }
+    let worker = api.engine().drain_worker(&worker).await?;
+    Ok(respond::json(StatusCode::OK, &show::worker(worker)))
 }
 
 /// `GET /v1/tasks`.

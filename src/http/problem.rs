@@ -14,6 +14,7 @@ use super::respond;
 use super::show;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
+use crate::domain::names::Name;
 use crate::domain::state::Rejected;
 use crate::domain::trace::TraceId;
 use crate::engine::{Failure, Gone, MAX_NAMES, StoreError, View};
@@ -50,10 +51,12 @@ codes! {
     InvalidHeader => 400 "invalid-header" "A header is not valid",
     InvalidQuery => 400 "invalid-query" "The query is not valid",
     InvalidIdempotencyKey => 400 "invalid-idempotency-key" "The idempotency key is not valid",
+    IdempotencyKeyRequired => 400 "idempotency-key-required" "The queue asks for an idempotency key",
     BadRequest => 400 "bad-request" "The request is not valid",
     InsufficientScope => 403 "insufficient-scope" "This is not allowed to you",
     NoSuchJob => 404 "no-such-job" "There is no such job",
     NoSuchQueue => 404 "no-such-queue" "There is no such queue",
+    NoSuchWorker => 404 "no-such-worker" "There is no such worker",
     NoSuchRoute => 404 "no-such-route" "There is nothing at this address",
     MethodNotAllowed => 405 "method-not-allowed" "This address does not take the method",
     RequestTimeout => 408 "request-timeout" "The request did not arrive in time",
@@ -69,6 +72,7 @@ codes! {
     NotEligible => 409 "not-eligible" "The job cannot be claimed now",
     JobExpired => 410 "job-expired" "The job has expired",
     JobDeleted => 410 "job-deleted" "The job was deleted",
+    PreconditionFailed => 412 "precondition-failed" "The queue is of another revision",
     PayloadTooLarge => 413 "payload-too-large" "The content is too large",
     UnsupportedMediaType => 415 "unsupported-media-type" "The body must be application/json",
     MisdirectedHost => 421 "misdirected-host" "This server does not answer for that host",
@@ -236,6 +240,21 @@ impl Problem {
         Self::new(Code::NoSuchQueue, "no job was ever sent to a queue of this name; check the name")
     }
 
+    /// `by` is where the key goes.
+    pub(super) fn key_required(queue: &Name, by: &str) -> Self {
+        let detail = format!(
+            "queue {queue} takes no job without an idempotency key; send {by}, with one key for \
+             each piece of work and the same key when you repeat it"
+        );
+        let code = Code::IdempotencyKeyRequired;
+        let link = format!("</problems/{}>; rel=\"describedby\"", code.slug());
+        let problem = Self::new(code, detail);
+        match HeaderValue::try_from(link) {
+            Ok(link) => problem.header(LINK, link),
+            Err(_) => problem,
+        }
+    }
+
     pub(super) fn not_ready(view: &View, base: &Base) -> Self {
         let id = view.record.spec.id;
         let status = view.status().as_str();
@@ -342,6 +361,26 @@ impl From<Failure> for Problem {
             Failure::NoSuchJob => Self::no_such_job(),
             Failure::Lost => Self::lost(),
             Failure::NoSuchQueue => Self::no_such_queue(),
+            Failure::NoSuchWorker => {
+                let detail = "nobody of this id was seen within a day, or it has said goodbye; see \
+                              /v1/workers";
+                Self::new(Code::NoSuchWorker, detail)
+            }
+            Failure::OtherRevision => {
+                let detail = "the queue's settings or its pause were changed meanwhile, and nothing \
+                              was done; read the queue again and decide anew";
+                Self::new(Code::PreconditionFailed, detail)
+            }
+            Failure::BackoffFalls => {
+                let item = wire::ProblemItem {
+                    pointer: "/backoff/initial_seconds".to_owned(),
+                    code: "range".to_owned(),
+                    detail: "must be at most max_seconds, with what is in force beside it"
+                        .to_owned(),
+                };
+                Self::new(Code::ValidationFailed, "one member is wrong; see errors")
+                    .with_errors(vec![item])
+            }
             Failure::Gone { id, why } => gone(id, why),
             Failure::Rejected { id, rejected, status } => refused(id, rejected, status),
             Failure::KeyReused { id } => {

@@ -228,10 +228,10 @@ pub(super) async fn settlements(
         {
             f.wrong("claim", "exclusive", "must have the worker_id of the settlements");
         }
-        Some((items?, claim))
+        Some((worker?, items?, claim))
     });
     errors.check()?;
-    let (items, mut claim) = read.flatten().ok_or_else(unreadable)?;
+    let (worker, items, mut claim) = read.flatten().ok_or_else(unreadable)?;
     if let Some(claim) = &mut claim {
         claim.trace = headers::traceparent(&parts.headers);
     }
@@ -260,7 +260,7 @@ pub(super) async fn settlements(
         results,
         jobs: claimed.jobs,
         cancel: claimed.cancel,
-        directive: show::DIRECTIVE.to_owned(),
+        directive: api.engine().directive(&worker).as_str().to_owned(),
         server_time: grant.map_or_else(|| api.engine().now(), |g| g.now).to_rfc3339(),
     };
     Ok(respond::json_sized(StatusCode::OK, &answer, size))

@@ -1,6 +1,7 @@
 //! From the engine's terms to the API's bodies.
 
 use super::links::Base;
+use super::settings;
 use crate::domain::job::{Job, JobError, PendingReason, Phase, RawJson, Record, Status, Wait};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::TraceContext;
@@ -9,9 +10,6 @@ use crate::engine::{
     Beaten, Grant, Leased, Presence, QueueView, TimelineEvent, View, WorkerView, tasks,
 };
 use crate::wire;
-
-/// Workers are told to go on; there is no reason to send one away yet.
-pub(super) const DIRECTIVE: &str = "continue";
 
 /// What of a job is shown beside its course.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +180,7 @@ pub(super) fn claimed(grant: &Grant) -> wire::Claimed {
     wire::Claimed {
         jobs: grant.jobs.iter().map(leased).collect(),
         cancel: grant.cancel.iter().map(ToString::to_string).collect(),
-        directive: DIRECTIVE.to_owned(),
+        directive: grant.directive.as_str().to_owned(),
         server_time: grant.now.to_rfc3339(),
     }
 }
@@ -198,7 +196,7 @@ pub(super) fn beaten(beaten: Beaten) -> wire::HeartbeatAnswer {
         lease_expires_at: beaten.expires_at.to_rfc3339(),
         cancel_requested: beaten.cancel_requested,
         cancel_reason: beaten.cancel_reason,
-        directive: DIRECTIVE.to_owned(),
+        directive: beaten.directive.as_str().to_owned(),
         timeout_at: beaten.timeout_at.to_rfc3339(),
     }
 }
@@ -224,12 +222,16 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
             start_rate_per_second: view.start_rate_limit,
             stuck_after_seconds: view.stuck_after.map(|d| d.as_secs_f64()),
         },
+        settings: settings::shown(&view.jobs, view.require_key),
+        overrides: settings::overrides(&state.overrides),
+        revision: state.revision,
     }
 }
 
 pub(super) fn worker(view: WorkerView) -> wire::Worker {
-    let Presence { worker, queues, kinds, capacity, hostname, version, last_seen, .. } =
-        view.presence;
+    let Presence {
+        worker, queues, kinds, capacity, hostname, version, last_seen, directive, ..
+    } = view.presence;
     wire::Worker {
         worker_id: worker.as_str().to_owned(),
         hostname,
@@ -239,7 +241,7 @@ pub(super) fn worker(view: WorkerView) -> wire::Worker {
         capacity,
         last_seen: last_seen.to_rfc3339(),
         leases: view.leases,
-        directive: DIRECTIVE.to_owned(),
+        directive: directive.as_str().to_owned(),
     }
 }
 

@@ -203,11 +203,13 @@ pub(super) async fn heartbeats(
     let (worker, leases) = read.flatten().ok_or_else(unreadable)?;
     let beats: Vec<BeatOrder> =
         leases.iter().filter_map(|(_, beat)| beat.as_ref().ok().cloned()).collect();
-    let answers = api.engine().heartbeat(&caller, Some(worker), beats).await?;
+    let answers = api.engine().heartbeat(&caller, Some(worker.clone()), beats).await?;
+    let directive = api.engine().directive(&worker);
     let results: Vec<wire::HeartbeatResult> =
         merge(leases, answers).map(|(id, outcome)| beat_result(id, outcome)).collect();
     let size = results.len() * 192;
-    let answer = wire::HeartbeatsAnswer { results, directive: show::DIRECTIVE.to_owned() };
+    let directive = directive.as_str().to_owned();
+    let answer = wire::HeartbeatsAnswer { results, directive };
     Ok(respond::json_sized(StatusCode::OK, &answer, size))
 }
 
@@ -230,7 +232,7 @@ fn beat_result(job_id: String, outcome: Result<Beaten, Problem>) -> wire::Heartb
 }
 
 /// The worker in the path.
-pub(super) struct Worker(WorkerId);
+pub(super) struct Worker(pub(super) WorkerId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Worker {
     type Rejection = Problem;

@@ -15,6 +15,7 @@ mod forget;
 mod lease;
 mod marks;
 mod open;
+mod overrides;
 mod reads;
 mod rows;
 mod sample;
@@ -35,6 +36,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use crate::domain::directive::Directive;
 use crate::domain::id::{IdSecret, JobId};
 use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
@@ -43,8 +45,8 @@ use crate::domain::time::Timestamp;
 
 use super::{
     Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Ruling,
-    Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
+    NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
+    Retired, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
 pub use open::{Durability, OpenError};
@@ -406,6 +408,14 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| upkeep::resume(tx, &queue, now)).await
     }
 
+    async fn override_settings(
+        &self,
+        change: Overriding,
+        now: Timestamp,
+    ) -> Result<Option<QueueState>> {
+        self.writer.write(move |tx| overrides::change(tx, &change, now)).await
+    }
+
     async fn set_limits(&self, limits: Vec<QueueLimits>, now: Timestamp) -> Result<()> {
         self.writer.write(move |tx| upkeep::set_limits(tx, &limits, now)).await
     }
@@ -481,13 +491,14 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
     tx.conn
         .prepare_cached(
             "INSERT INTO presence (worker, queues, kinds, capacity, hostname, version, last_seen, \
-             last_claim, last_heartbeat, last_settlement, namespace) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+             last_claim, last_heartbeat, last_settlement, namespace, directive) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
              ON CONFLICT DO UPDATE SET queues = excluded.queues, \
              kinds = excluded.kinds, capacity = excluded.capacity, hostname = excluded.hostname, \
              version = excluded.version, last_seen = max(last_seen, excluded.last_seen), \
              last_claim = excluded.last_claim, last_heartbeat = excluded.last_heartbeat, \
-             last_settlement = excluded.last_settlement, namespace = excluded.namespace",
+             last_settlement = excluded.last_settlement, namespace = excluded.namespace, \
+             directive = coalesce(excluded.directive, directive)",
         )
         .map_err(fault)?
         .execute((
@@ -502,6 +513,7 @@ fn record_presence(tx: &writer::Tx<'_>, p: &Presence) -> Result<()> {
             p.last_heartbeat.map(Timestamp::as_millis),
             p.last_settlement.map(Timestamp::as_millis),
             p.namespace.as_ref().map(Name::as_str),
+            (p.directive == Directive::Drain).then_some(p.directive.as_str()),
         ))
         .map_err(fault)?;
     Ok(())

@@ -141,6 +141,7 @@ closed! {
         Pause => "pause",
         Resume => "resume",
         Presence => "presence",
+        Override => "override",
         SetLimits => "set_limits",
         Scan => "scan",
         Inspect => "inspect",

@@ -1,5 +1,7 @@
 //! What operators see: queues, workers, tasks, and the promises in numbers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,45 @@ pub struct Queue {
     /// more.
     pub estimated_wait_seconds: f64,
     pub limits: QueueLimits,
+    pub settings: QueueSettings,
+    /// What operators have set over the configuration, by member of a patch, such as `max_depth` or
+    /// `backoff.max_seconds`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, Override>,
+    /// Of the settings and the pause: in quotes, the `ETag`.
+    pub revision: u64,
+}
+
+/// What jobs of a queue get when their submission is silent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueSettings {
+    pub sync_window_seconds: f64,
+    pub lease_seconds: f64,
+    pub max_attempts: u32,
+    pub timeout_seconds: f64,
+    pub cancel_grace_seconds: f64,
+    pub backoff: QueueBackoff,
+    pub retention_seconds: MetaRetention,
+    pub require_idempotency_key: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueBackoff {
+    pub initial_seconds: f64,
+    pub max_seconds: f64,
+    pub multiplier: f64,
+    pub jitter: f64,
+}
+
+/// A value that was set over the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Override {
+    pub value: serde_json::Value,
+    pub set_by: String,
+    pub set_at: String,
 }
 
 /// What is in force in a queue; absent when there is no limit or the watchdog is off.

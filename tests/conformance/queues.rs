@@ -1,5 +1,6 @@
 //! Pausing and resuming, who is there, and the numbers that metrics are made of.
 
+use punctual::domain::directive::Directive;
 use punctual::domain::job::{Job, Policy, Tally};
 use punctual::store::{ClaimRequest, Presence, QueueState};
 
@@ -11,32 +12,23 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
         // A queue that no job has been in can be paused ahead.
         let state = w.store().pause(name("q"), Some("one".to_owned()), None, at(1)).await.unwrap();
         let mut expected = QueueState {
-            name: name("q"),
             paused_at: Some(at(1)),
             paused_reason: Some("one".to_owned()),
-            paused_until: None,
-            resumed_at: None,
-            max_running: None,
-            max_depth: None,
+            revision: 1,
+            ..QueueState::new(name("q"))
         };
         assert_eq!(state, expected);
         let state =
             w.store().pause(name("q"), Some("two".to_owned()), Some(at(99)), at(2)).await.unwrap();
         expected.paused_reason = Some("two".to_owned());
         expected.paused_until = Some(at(99));
+        expected.revision = 2;
         assert_eq!(state, expected);
         assert_eq!(w.store().sample(at(3)).await.unwrap().queues[0].state, expected);
 
         let state = w.store().resume(name("q"), at(4)).await.unwrap();
-        let expected = QueueState {
-            name: name("q"),
-            paused_at: None,
-            paused_reason: None,
-            paused_until: None,
-            resumed_at: Some(at(4)),
-            max_running: None,
-            max_depth: None,
-        };
+        let expected =
+            QueueState { resumed_at: Some(at(4)), revision: 3, ..QueueState::new(name("q")) };
         assert_eq!(state, expected);
         assert_eq!(w.store().resume(name("q"), at(5)).await.unwrap(), expected, "already running");
         assert_eq!(w.store().sample(at(6)).await.unwrap().queues[0].state, expected);
@@ -75,6 +67,7 @@ fn presence(id: &str, seen: u64) -> Presence {
         capacity: 4,
         hostname: Some("höst".to_owned()),
         version: None,
+        directive: Directive::Continue,
         last_claim: None,
         last_heartbeat: None,
         last_settlement: None,
@@ -113,9 +106,20 @@ async fn workers_are_one_row_each_with_their_leases() {
             .await
             .unwrap();
         let workers = w.store().workers().await.unwrap();
-        assert!(workers.contains(&(news, 2)), "{workers:?}");
+        assert!(workers.contains(&(news.clone(), 2)), "{workers:?}");
+
+        // Asked to leave, it stays so, whatever is written of it by who did not know.
+        let leaves = Presence { directive: Directive::Drain, ..news.clone() };
+        w.store().record_presence(vec![leaves.clone()], at(9)).await.unwrap();
+        w.store().record_presence(vec![news], at(9)).await.unwrap();
+        let workers = w.store().workers().await.unwrap();
+        assert!(workers.contains(&(leaves, 2)), "{workers:?}");
 
         w.store().goodbye(worker("w1"), None, at(10)).await.unwrap();
+        w.store().record_presence(vec![presence("w1", 11)], at(11)).await.unwrap();
+        let again = w.store().workers().await.unwrap();
+        assert!(again.contains(&(presence("w1", 11), 0)), "a goodbye ends it: {again:?}");
+        w.store().goodbye(worker("w1"), None, at(12)).await.unwrap();
         let left = w.store().workers().await.unwrap();
         assert_eq!(left, [(presence("idle 💤", 2), 0)]);
     })

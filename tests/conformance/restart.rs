@@ -1,5 +1,6 @@
 //! Closing, crashing and opening again: nothing that was answered is lost.
 
+use punctual::domain::directive::Directive;
 use punctual::domain::job::Status;
 use punctual::store::{Absence, ListFilter, Outcome, Presence, StoreError, Submitted};
 
@@ -26,6 +27,7 @@ async fn furnish(w: &World) {
         capacity: 1,
         hostname: None,
         version: None,
+        directive: Directive::Drain,
         last_seen: at(4),
         last_claim: Some(at(1)),
         last_heartbeat: None,

@@ -25,6 +25,7 @@ async fn limited(max_depth: Option<u64>, start_rate: Option<f64>) -> World {
         stuck_after: StuckAfter { default: Some(5 * MINUTE), queues: HashMap::new() },
         limits: vec![QueueLimits { max_depth, ..QueueLimits::none(queue()) }],
         start_rates: start_rate.map(|rate| (queue(), rate)).into_iter().collect(),
+        ..WatchSettings::default()
     });
     w.engine.set_limits().await.expect("limits");
     w

@@ -57,3 +57,57 @@ async fn workers_are_listed_while_they_are_there() {
     let left = place.run(&list).await.ended(DONE).json();
     assert_eq!(left["workers"], serde_json::json!([]));
 }
+
+#[tokio::test]
+async fn a_queue_is_set_from_the_command_line() {
+    let place = Place::new();
+    let set = ["queues", "set", "mail", "max_running=2", "stuck_after=30m", "backoff.max=1h"];
+    let shown = place.run(&set).await.ended(DONE).out;
+    assert!(shown.contains("running          0 of at most 2"), "{shown}");
+    assert!(shown.contains("stuck after      30m"), "{shown}");
+    assert!(shown.contains("max_running = 2, set by "), "{shown}");
+    let json = place.run(&["queues", "set", "mail", "max_depth=off", "--json"]).await;
+    let json = json.ended(DONE).json();
+    assert_eq!(
+        (&json["revision"], &json["overrides"]["max_depth"]["value"]),
+        (&2.into(), &"off".into())
+    );
+
+    let stale = ["queues", "set", "mail", "--unset", "max_running", "--if-match", "1"];
+    place.run(&stale).await.ended(NO).complains(&["precondition-failed", "punctual queues show"]);
+    let unset = ["queues", "set", "mail", "--unset", "max_running", "--if-match", "2"];
+    let shown = place.run(&unset).await.ended(DONE).out;
+    assert!(!shown.contains("max_running") && shown.contains("backoff.max_seconds"), "{shown}");
+
+    for (wrong, says) in [
+        (vec!["max_deph=1"], "did you mean max_depth?"),
+        (vec!["max_depth=many"], "a whole number"),
+        (vec![], "nothing to set"),
+    ] {
+        let refused =
+            place.run(&[vec!["queues", "set", "mail"], wrong].concat()).await.ended(USAGE);
+        assert!(refused.err.contains(says), "{}", refused.err);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_drained_finishes_and_ends() {
+    let place = Place::new();
+    let gate = place.path("gate");
+    let script = format!("while ! test -e {}; do sleep 0.05; done; cat\n", gate.display());
+    let worker: Hand = place.worker(&["--queue", "mail", "--concurrency", "2"], &script);
+    let id = place.submit(&["send", "--queue", "mail", "--payload", "7"]).await;
+    place.until_status(&id, "running").await;
+    let list = ["workers", "list", "--json"];
+    let json = place.run(&list).await.ended(DONE).json();
+    let name = json["workers"][0]["worker_id"].as_str().expect("an id").to_owned();
+    let drained = place.run(&["workers", "drain", &name]).await.ended(DONE).out;
+    assert!(drained.contains("drain"), "{drained}");
+    let other = place.submit(&["send", "--queue", "mail", "--payload", "8"]).await;
+    std::fs::write(&gate, "").expect("the gate");
+    worker.ended().await.ended(DONE);
+    assert_eq!(place.job(&id).await["result"], 7, "it finished what it had");
+    assert_eq!(place.job(&other).await["status"], "pending", "and took nothing more");
+    let gone = place.run(&["workers", "drain", &name]).await.ended(NO);
+    gone.complains(&["no-such-worker", "punctual workers list"]);
+}

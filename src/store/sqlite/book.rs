@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Depth, QueueState, Result};
 
 use super::marks::{self, Key, Mark};
+use super::overrides;
 use super::rows::{fault, moment};
 
 #[derive(Debug, Default)]
@@ -227,25 +228,14 @@ impl Book {
         .map_err(fault)?;
         let id = conn.last_insert_rowid();
         self.queues.add(id, name.clone());
-        self.states.insert(
-            id,
-            QueueState {
-                name: name.clone(),
-                paused_at: None,
-                paused_reason: None,
-                paused_until: None,
-                resumed_at: None,
-                max_running: None,
-                max_depth: None,
-            },
-        );
+        self.states.insert(id, QueueState::new(name.clone()));
         Ok(id)
     }
 }
 
 /// In the order that [`queue_state`] reads, of a table called `q`.
 pub(super) const QUEUE_COLUMNS: &str = "q.name, q.paused_at, q.paused_reason, q.paused_until, q.resumed_at, q.max_running, \
-     q.max_depth";
+     q.max_depth, q.settings_version, q.settings";
 
 /// Keeps the server's own queues out of what is told of a table called `q`; see
 /// [`Name::is_reserved`].
@@ -255,13 +245,16 @@ pub(super) fn queue_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Resul
     let millis = |i: usize| -> rusqlite::Result<Option<Timestamp>> {
         Ok(row.get::<_, Option<i64>>(i)?.map(Timestamp::from_millis))
     };
+    let name = Name::trusted(row.get_ref(at)?.as_str()?);
     Ok(QueueState {
-        name: Name::trusted(row.get_ref(at)?.as_str()?),
+        overrides: overrides::read(&name, row.get_ref(at + 8)?.as_str_or_null()?),
+        name,
         paused_at: millis(at + 1)?,
         paused_reason: row.get(at + 2)?,
         paused_until: millis(at + 3)?,
         resumed_at: millis(at + 4)?,
         max_running: row.get(at + 5)?,
         max_depth: row.get::<_, Option<i64>>(at + 6)?.and_then(|n| u64::try_from(n).ok()),
+        revision: row.get::<_, i64>(at + 7).map(|n| u64::try_from(n).unwrap_or(0))?,
     })
 }

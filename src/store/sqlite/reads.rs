@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::{PendingReason, Record, Standing, Status};
 use crate::domain::names::{Name, WorkerId};
@@ -322,7 +323,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
     };
     conn.prepare_cached(
         "SELECT p.worker, p.queues, p.kinds, p.capacity, p.hostname, p.version, p.last_seen, \
-         p.last_claim, p.last_heartbeat, p.last_settlement, \
+         p.last_claim, p.last_heartbeat, p.last_settlement, p.directive, \
          (SELECT count(*) FROM live_jobs l INDEXED BY live_worker \
           WHERE l.tally = 3 AND l.lease_worker = p.worker), p.namespace \
          FROM (SELECT * FROM presence INDEXED BY presence_seen \
@@ -342,8 +343,12 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
                 last_claim: maybe_moment(r, 7)?,
                 last_heartbeat: maybe_moment(r, 8)?,
                 last_settlement: maybe_moment(r, 9)?,
+                directive: match r.get_ref(10)?.as_str_or_null()? {
+                    Some(text) if text == Directive::Drain.as_str() => Directive::Drain,
+                    Some(_) | None => Directive::Continue,
+                },
             };
-            Ok((presence, r.get::<_, i64>(10)? as u64))
+            Ok((presence, r.get::<_, i64>(11)? as u64))
         })?
         .collect()
     })

@@ -338,43 +338,47 @@ pub(super) fn pause(
     now: Timestamp,
 ) -> Result<QueueState> {
     tx.saw(now);
-    let id = tx.book.queue_id(tx.conn, name, now)?;
-    let before = tx.book.state(id).and_then(|s| s.paused_at);
+    let (id, before) = queue(tx, name, now)?;
     let state = QueueState {
-        name: name.clone(),
         // Pausing again changes the reason, not since when.
-        paused_at: Some(before.unwrap_or(now)),
+        paused_at: Some(before.paused_at.unwrap_or(now)),
         paused_reason: reason.cloned(),
         paused_until: until,
-        resumed_at: tx.book.state(id).and_then(|s| s.resumed_at),
-        max_running: tx.book.state(id).and_then(|s| s.max_running),
-        max_depth: tx.book.state(id).and_then(|s| s.max_depth),
+        ..before.clone()
     };
-    write_queue(tx, id, state)
+    write_queue(tx, id, &before, state)
 }
 
 pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<QueueState> {
     tx.saw(now);
-    let id = tx.book.queue_id(tx.conn, name, now)?;
-    let paused = tx.book.state(id).is_some_and(|s| s.paused_at.is_some());
-    let last = tx.book.state(id).and_then(|s| s.resumed_at);
+    let (id, before) = queue(tx, name, now)?;
     let state = QueueState {
-        name: name.clone(),
         paused_at: None,
         paused_reason: None,
         paused_until: None,
-        resumed_at: if paused { Some(now) } else { last },
-        max_running: tx.book.state(id).and_then(|s| s.max_running),
-        max_depth: tx.book.state(id).and_then(|s| s.max_depth),
+        resumed_at: if before.paused_at.is_some() { Some(now) } else { before.resumed_at },
+        ..before.clone()
     };
-    write_queue(tx, id, state)
+    write_queue(tx, id, &before, state)
 }
 
-fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState> {
+fn queue(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<(i64, QueueState)> {
+    let id = tx.book.queue_id(tx.conn, name, now)?;
+    let state = tx.book.state(id).cloned().unwrap_or_else(|| QueueState::new(name.clone()));
+    Ok((id, state))
+}
+
+fn write_queue(
+    tx: &mut Tx<'_>,
+    id: i64,
+    before: &QueueState,
+    mut state: QueueState,
+) -> Result<QueueState> {
+    state.revision += u64::from(state != *before);
     tx.conn
         .prepare_cached(
             "UPDATE queues SET paused_at = ?2, paused_reason = ?3, paused_until = ?4, \
-             resumed_at = ?5 WHERE queue_id = ?1",
+             resumed_at = ?5, settings_version = ?6 WHERE queue_id = ?1",
         )
         .and_then(|mut s| {
             s.execute((
@@ -383,6 +387,7 @@ fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState
                 &state.paused_reason,
                 state.paused_until.map(Timestamp::as_millis),
                 state.resumed_at.map(Timestamp::as_millis),
+                i64::try_from(state.revision).unwrap_or(i64::MAX),
             ))
         })
         .map_err(fault)?;
@@ -390,7 +395,7 @@ fn write_queue(tx: &mut Tx<'_>, id: i64, state: QueueState) -> Result<QueueState
     Ok(state)
 }
 
-/// The limits in force are these; every other queue has none.
+/// These are the configured limits; every other queue has none. Overrides lie over them.
 pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp) -> Result<()> {
     tx.saw(now);
     let mut declared = Vec::with_capacity(limits.len());
@@ -408,8 +413,8 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp
     let states: Vec<(i64, QueueState)> = tx.book.states().map(|(id, q)| (id, q.clone())).collect();
     for (id, state) in states {
         let set = limits.iter().find(|q| q.name == state.name);
-        let max_running = set.and_then(|q| q.max_running);
-        let max_depth = set.and_then(|q| q.max_depth);
+        let max_running = state.overrides.max_running(set.and_then(|q| q.max_running));
+        let max_depth = state.overrides.max_depth(set.and_then(|q| q.max_depth));
         if max_running != state.max_running || max_depth != state.max_depth {
             // What does not fit there is no limit.
             let depth = max_depth.map(|n| i64::try_from(n).unwrap_or(i64::MAX));

@@ -1,0 +1,41 @@
+//! What of a changed configuration a running server can take over.
+
+use super::Config;
+use super::keys::SECTIONS;
+
+impl Config {
+    /// The keys, in full, that differ from those in `running` and hold only after a restart: all but
+    /// what queues may have of their own.
+    pub fn needs_restart(&self, running: &Self) -> Vec<String> {
+        let keys = SECTIONS.iter().flat_map(|section| {
+            section
+                .keys
+                .iter()
+                .filter(|key| !key.per_queue)
+                .map(move |key| (section.name, key.name))
+        });
+        keys.filter(|(section, key)| {
+            self.values.base(section, key).value != running.values.base(section, key).value
+        })
+        .map(|(section, key)| format!("{section}.{key}"))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_queues_may_have_needs_no_restart() {
+        let config = |text| Config::from_toml(text).unwrap();
+        let before = config("[jobs]\nlease = \"10s\"");
+        let after = config(
+            "[server]\nlisten = \"127.0.0.1:1\"\n[jobs]\nlease = \"20s\"\nresult_hosts = [\"a\"]\n\
+             [watchdog]\nstuck_after = \"off\"\ninterval = \"1s\"\n[queues.q]\nmax_depth = 5",
+        );
+        let expected = ["server.listen", "jobs.result_hosts", "watchdog.interval"];
+        assert_eq!(after.needs_restart(&before), expected);
+        assert!(before.needs_restart(&before).is_empty());
+    }
+}
