@@ -43,7 +43,27 @@ closed! {
         TooLarge => "too_large",
         /// As many jobs wait as the queue's `max_depth` allows.
         QueueFull => "queue_full",
+        /// Over the rate of its token.
+        RateLimited => "rate_limited",
+        /// Without a token that may.
+        Unauthorized => "unauthorized",
         Unavailable => "unavailable",
+    }
+}
+
+closed! {
+    /// Why a request was not let in.
+    AuthRefusal {
+        NoToken => "no_token",
+        Malformed => "malformed",
+        Unknown => "unknown",
+        Expired => "expired",
+        /// The token lacks the scope.
+        Scope => "scope",
+        /// The queue or kind is not on the token's list.
+        List => "list",
+        /// Over the token's rate.
+        Rate => "rate",
     }
 }
 

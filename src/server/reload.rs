@@ -1,0 +1,119 @@
+//! SIGHUP: the configuration is read again, and what may change while the server runs changes.
+//!
+//! A configuration that is refused changes nothing: it is logged with everything that is wrong
+//! with it, and a metric says so until one is accepted. What needs a restart is named and left as
+//! it was. Everything that can change is put in force by [`Reloader::apply`], after nothing can
+//! fail any more.
+
+use std::net::SocketAddr;
+
+use tokio::signal::unix::Signal;
+
+use crate::config::{AuthMode, Config, ConfigErrors, Override};
+use crate::http::auth::{Gate, Keys};
+use crate::telemetry::events::Events;
+
+/// Where the configuration came from.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// As it is in force.
+    config: Config,
+    flags: Vec<Override<'static>>,
+}
+
+impl Source {
+    pub(super) fn new(config: Config, flags: Vec<Override<'static>>) -> Self {
+        Self { config, flags }
+    }
+
+    /// A file that was read must be there again: without it, a server would open to all of its
+    /// machine because somebody moved a file.
+    fn read(&self) -> Result<Config, ConfigErrors> {
+        Config::load_with(self.config.file.as_deref(), crate::config::environment(), &self.flags)
+    }
+}
+
+/// What of a running server can change.
+#[derive(Debug, Clone)]
+pub(super) struct Reloader {
+    gate: Gate,
+    events: Events,
+    addr: SocketAddr,
+}
+
+/// Why a configuration that is sound in itself cannot be put in force now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(
+        "the server listens for other machines, and there would be no tokens; add some, or write \
+         auth.mode = \"off\""
+    )]
+    Open,
+}
+
+impl Reloader {
+    pub(super) fn new(gate: Gate, events: Events, addr: SocketAddr) -> Self {
+        Self { gate, events, addr }
+    }
+
+    /// Puts what can change in force, or nothing of it. Checks come first, for there is no way
+    /// back from the first change.
+    fn apply(&self, config: &Config) -> Result<(), Refused> {
+        let keys = keys(config);
+        // The file's address may be another by now than the one in use.
+        if matches!(keys, Keys::ThisMachine) && !is_loopback(self.addr) {
+            return Err(Refused::Open);
+        }
+        self.gate.replace(keys);
+        Ok(())
+    }
+
+    async fn reread(&self, source: &Source) {
+        let from = source.clone();
+        let read = tokio::task::spawn_blocking(move || from.read()).await;
+        let applied = match read {
+            Ok(Ok(config)) => match self.apply(&config) {
+                Ok(()) => Ok(config),
+                Err(refused) => Err(refused.to_string()),
+            },
+            Ok(Err(errors)) => Err(errors.to_string()),
+            Err(panic) => Err(format!("reading it failed: {panic}")),
+        };
+        match applied {
+            Ok(config) => {
+                self.events.config_reloaded(true);
+                tracing::info!(tokens = config.auth.tokens.len(), "configuration read again");
+                let keys = config.changes(&source.config).join(", ");
+                if !keys.is_empty() {
+                    tracing::warn!(keys, "these are in force after a restart only");
+                }
+            }
+            Err(errors) => {
+                self.events.config_reloaded(false);
+                for error in errors.lines() {
+                    tracing::error!(error, "configuration refused; the old one stays in force");
+                }
+            }
+        }
+    }
+}
+
+/// Reads the configuration again with each signal, for as long as the process lives.
+pub(super) async fn on_hangup(mut signal: Signal, source: Source, reloader: Reloader) {
+    while signal.recv().await.is_some() {
+        reloader.reread(&source).await;
+    }
+}
+
+/// Who is let in.
+pub(super) fn keys(config: &Config) -> Keys {
+    match config.auth.mode {
+        AuthMode::Off => Keys::Everybody,
+        AuthMode::Tokens if config.auth.tokens.is_empty() => Keys::ThisMachine,
+        AuthMode::Tokens => Keys::Tokens(config.auth.tokens.clone()),
+    }
+}
+
+pub(super) fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
