@@ -388,7 +388,7 @@ scopes = [\"submitt\"]
 
 [[auth.tokens]]
 scopes = []
-expires = \"soon\"
+expire_at = \"soon\"
 queues = \"a\"
 
 [[auth.tokens]]
@@ -407,9 +407,9 @@ punctual.toml:7: auth.tokens.scopes: \"submitt\" is no scope; did you mean submi
 punctual.toml:9: auth.tokens.name: required, and not there
 punctual.toml:9: auth.tokens.sha256: required, and not there
 punctual.toml:10: auth.tokens.scopes: names nothing; name some, or leave the key out
-punctual.toml:11: auth.tokens.expires: unknown key; did you mean auth.tokens.expires_at?
+punctual.toml:11: auth.tokens.expire_at: unknown key; did you mean auth.tokens.expires_at?
 punctual.toml:12: auth.tokens.queues: found \"a\"; write an array of strings, such as [\"a\", \"b\"]
-punctual.toml:17: auth.tokens.namespace: a token that submits needs one namespace for its jobs; name it, or take the scope submit away"
+punctual.toml:18: auth.tokens.namespace: a token that submits needs one namespace for its jobs; name it, or take the scope submit away"
         );
     }
 
