@@ -133,7 +133,7 @@ async fn every_route_and_every_scope() {
                 assert_eq!(reply.status, 403, "{what}");
                 let expected = format!(
                     "Bearer realm=\"jobs\", error=\"insufficient_scope\", scope=\"{}\"",
-                    reply_scope(&path, open_to),
+                    reply_scope(&path, open_to, scope),
                 );
                 assert_eq!(reply.header("www-authenticate"), Some(expected.as_str()), "{what}");
                 assert!(method == Method::HEAD || reply.json["code"] == "insufficient-scope");
@@ -166,7 +166,10 @@ async fn every_route_and_every_scope() {
 }
 
 /// The scope that a 403 names: the first of those that would do by themselves.
-fn reply_scope<'a>(path: &str, open_to: &[&'a str]) -> &'a str {
+fn reply_scope<'a>(path: &str, open_to: &[&'a str], has: &str) -> &'a str {
+    if path.ends_with("payload") && !READERS.contains(&has) {
+        return "read";
+    }
     let direct: &[&str] = if path.starts_with("/metrics") || path.starts_with("/readyz") {
         &["metrics"]
     } else if open_to == READERS || open_to == NUMBERS {
@@ -489,7 +492,8 @@ async fn what_operators_do_is_written_down_and_tokens_are_not() {
     }
     assert_eq!(lines.len(), 5, "{lines:#?}");
     // Not even at the finest level.
-    assert!(log.contains("TRACE") && !log.contains("s3cret"));
+    assert!(log.contains("DEBUG"));
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
