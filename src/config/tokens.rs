@@ -170,12 +170,11 @@ impl Reader {
         }
         for item in items {
             self.values.tokens.any = true;
-            match item.get_ref() {
-                DeValue::Table(table) => self.token(file, item, table),
-                _ => {
-                    let message = "not a table; write [[auth.tokens]] and its keys below it";
-                    self.error(file.at(item), FULL.to_owned(), message.into());
-                }
+            if let DeValue::Table(table) = item.get_ref() {
+                self.token(file, item, table);
+            } else {
+                let message = "not a table; write [[auth.tokens]] and its keys below it";
+                self.error(file.at(item), FULL.to_owned(), message.into());
             }
         }
     }
@@ -242,13 +241,11 @@ fn full(key: &str) -> String {
 
 fn unknown(name: &str) -> String {
     let known = KEYS.iter().map(|key| key.name);
-    match hint::nearest(name, known.clone()) {
-        Some(near) => format!("unknown key; did you mean {}?", full(near)),
-        None => {
-            let known: Vec<_> = known.collect();
-            format!("unknown key; known in [[{FULL}]]: {}", known.join(", "))
-        }
+    if let Some(near) = hint::nearest(name, known.clone()) {
+        return format!("unknown key; did you mean {}?", full(near));
     }
+    let known: Vec<_> = known.collect();
+    format!("unknown key; known in [[{FULL}]]: {}", known.join(", "))
 }
 
 fn too_few_or_many(value: &Value) -> Option<String> {
@@ -262,13 +259,17 @@ fn too_few_or_many(value: &Value) -> Option<String> {
 
 /// `None` only if a required key is missing.
 fn entry(values: &BTreeMap<&'static str, (Value, Place)>, place: Place) -> Option<Entry> {
-    let text = |key: &str| match values.get(key) {
-        Some((Value::Text(text), _)) => Some(text.as_str()),
-        _ => None,
+    let text = |key: &str| {
+        let (Value::Text(text), _) = values.get(key)? else { return None };
+        Some(text.as_str())
     };
-    let list = |key: &str| match values.get(key) {
-        Some((Value::List(items), _)) => Some(items),
-        _ => None,
+    let list = |key: &str| {
+        let (Value::List(items), _) = values.get(key)? else { return None };
+        Some(items)
+    };
+    let number = |key: &str| {
+        let (Value::Float(number), _) = values.get(key)? else { return None };
+        Some(*number)
     };
     let names = |key: &str| -> Option<Vec<Name>> {
         list(key).map(|items| items.iter().filter_map(|name| Name::parse(name)).collect())
@@ -283,10 +284,7 @@ fn entry(values: &BTreeMap<&'static str, (Value, Place)>, place: Place) -> Optio
         reach,
         queues: names("queues"),
         kinds: names("kinds"),
-        rate_per_second: match values.get("rate_limit_per_second") {
-            Some((Value::Float(rate), _)) => Some(*rate),
-            _ => None,
-        },
+        rate_per_second: number("rate_limit_per_second"),
         expires_at: text("expires_at").and_then(Timestamp::parse_rfc3339),
     };
     Some(Entry { permit, hash: SecretHash::parse(text("sha256")?)?, place })

@@ -185,11 +185,19 @@ impl Permit {
 
 /// The SHA-256 of a token: what is configured in its place.
 #[derive(Clone, Copy)]
-pub struct SecretHash([u8; 32]);
+pub struct SecretHash([u64; 4]);
 
 impl SecretHash {
     pub fn of(secret: &[u8]) -> Self {
-        Self(Sha256::digest(secret).into())
+        Self::from_bytes(&Sha256::digest(secret).into())
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut words = [0; 4];
+        for (word, eight) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_be_bytes(*eight);
+        }
+        Self(words)
     }
 
     /// From 64 hexadecimal digits.
@@ -203,21 +211,22 @@ impl SecretHash {
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = pair[0] << 4 | pair[1];
         }
-        Some(Self(bytes))
+        Some(Self::from_bytes(&bytes))
     }
 
     pub fn to_hex(self) -> String {
         use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        self.0.iter().fold(String::with_capacity(64), |mut hex, word| {
             // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
+            let _ = write!(hex, "{word:016x}");
             hex
         })
     }
 
     /// In a time that does not depend on where they differ.
     pub fn matches(&self, other: &Self) -> Choice {
-        self.0.ct_eq(&other.0)
+        let differ = self.0.iter().zip(&other.0).fold(0, |bits, (a, b)| bits | (a ^ b));
+        differ.ct_eq(&0)
     }
 }
 

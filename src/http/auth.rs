@@ -64,6 +64,13 @@ impl Asker {
         extensions.get::<Self>().cloned()
     }
 
+    #[cfg(test)]
+    pub(super) fn test(name: &str, request_id: &'static str) -> Self {
+        let holder = Holder::test(name);
+        let caller = Arc::clone(&holder.caller);
+        Self { holder, caller, request_id: HeaderValue::from_static(request_id) }
+    }
+
     fn permit(&self) -> &Permit {
         &self.holder.permit
     }

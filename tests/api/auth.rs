@@ -156,8 +156,8 @@ async fn every_route_and_every_scope() {
     };
     assert_eq!(["no_token", "unknown", "expired"].map(refused), [ROUTES.len(); 3]);
     let submissions =
-        |outcome: &str| metrics.sum("punctual_job_submissions_total", &["_none", outcome]);
-    assert_eq!(submissions("outcome=\"unauthorized\""), 2.0 * (3.0 + 4.0));
+        |outcome: &str| metrics.sum("punctual_job_submissions_total", &["_none", outcome]) as usize;
+    assert_eq!(submissions("outcome=\"unauthorized\""), 2 * (3 + 4));
     said += &server.process.log();
     for name in SCOPES.iter().chain(&["nobody", "ended"]) {
         assert!(!said.contains(&secret(name)), "{name}");
@@ -275,7 +275,7 @@ async fn a_token_is_for_its_queues_and_kinds() {
         let jobs = reply.is(200).json["jobs"].as_array().expect("jobs").clone();
         jobs.iter().map(|j| j["job_id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(ids(some.get("/v1/jobs").await), [ours.clone()]);
+    assert_eq!(ids(some.get("/v1/jobs").await), *std::slice::from_ref(&ours));
     refused(some.get("/v1/jobs?queue=c").await, "queue c");
     refused(some.get("/v1/jobs?kind=l").await, "kind l");
     assert_eq!(ids(one.get("/v1/jobs").await), [other_kind.clone(), ours.clone()]);
@@ -397,14 +397,15 @@ async fn tokens_change_under_way() {
     // Who was in is answered.
     let id = by_new.submit(&json!({"kind": "a"})).await;
     assert_eq!(parked.await.expect("one").is(200).json["jobs"][0]["job_id"], id);
-    let in_force = async || ops.metrics().await.sum("punctual_config_last_reload_successful", &[]);
-    assert_eq!(in_force().await, 1.0);
+    let in_force =
+        async || ops.metrics().await.sum("punctual_config_last_reload_successful", &[]) as u64;
+    assert_eq!(in_force().await, 1);
 
     // What will not do is refused whole.
     write(&server, &format!("{always}{old}[[auth.tokens]]\nname = \"x\"\n[joobs]\n"));
     server.process.signal("HUP");
     heard(&server, "configuration refused", 3).await;
-    assert_eq!(in_force().await, 0.0);
+    assert_eq!(in_force().await, 0);
     let log = server.process.log();
     assert!(log.contains("auth.tokens.sha256: required") && log.contains("did you mean jobs?"));
     by_old.get("/v1/meta").await.problem(401, "unauthenticated");
@@ -417,7 +418,7 @@ async fn tokens_change_under_way() {
     write(&server, &always);
     server.process.signal("HUP");
     heard(&server, "configuration read again", 3).await;
-    assert_eq!(in_force().await, 1.0);
+    assert_eq!(in_force().await, 1);
     by_new.get("/v1/meta").await.problem(401, "unauthenticated");
     assert!(!server.process.log().contains("s3cret"));
     assert!(server.process.terminate().success());
@@ -503,13 +504,7 @@ async fn a_token_ends_by_itself() {
     let server = Server::configured(&[], &tokens);
     until("the end of the token", || async {
         let reply = As(&server, "brief").get("/v1/jobs").await;
-        match reply.status {
-            200 => None,
-            _ => {
-                reply.problem(401, "unauthenticated");
-                Some(())
-            }
-        }
+        (reply.status != 200).then(|| reply.problem(401, "unauthenticated"))
     })
     .await;
     assert!(Path::new(&server.store()).exists());

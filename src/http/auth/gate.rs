@@ -68,6 +68,12 @@ impl Holder {
         Self { permit, rate, caller: Arc::new(caller), worker: Arc::new(worker) }
     }
 
+    #[cfg(test)]
+    pub(super) fn test(name: &str) -> Arc<Self> {
+        let permit = Permit { name: Name::trusted(name), ..Permit::everything() };
+        Arc::new(Self::new(permit, None))
+    }
+
     fn everyone() -> Self {
         let caller = Arc::new(Caller::everyone());
         Self { permit: Permit::everything(), rate: None, worker: Arc::clone(&caller), caller }
@@ -254,7 +260,7 @@ mod tests {
         ] {
             match who(&gate, values) {
                 Err(Stranger::Malformed { token, .. }) => {
-                    assert_eq!(token, has_token, "{values:?}")
+                    assert_eq!(token, has_token, "{values:?}");
                 }
                 other => panic!("{values:?}: {other:?}"),
             }

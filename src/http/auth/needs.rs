@@ -131,8 +131,8 @@ mod tests {
     use super::*;
     use crate::telemetry::labels::{ROUTES, UNMATCHED};
 
-    fn of(method: Method, route: &str, uri: &str) -> Stated {
-        stated(&method, route, &uri.parse().unwrap())
+    fn of(method: &Method, route: &str, uri: &str) -> Stated {
+        stated(method, route, &uri.parse().unwrap())
     }
 
     #[test]
@@ -151,17 +151,17 @@ mod tests {
         assert_eq!(open, ["/", "/livez", "/readyz"]);
         for query in ["verbose", "verbose=1", "a=b&verbose"] {
             let uri = format!("/readyz?{query}");
-            assert_eq!(of(Method::GET, "/readyz", &uri), Stated::Need(METRICS), "{query}");
+            assert_eq!(of(&Method::GET, "/readyz", &uri), Stated::Need(METRICS), "{query}");
         }
-        assert_eq!(of(Method::GET, "/readyz", "/readyz?v=verbose"), Stated::Need(Nothing));
+        assert_eq!(of(&Method::GET, "/readyz", "/readyz?v=verbose"), Stated::Need(Nothing));
     }
 
     #[test]
     fn what_is_not_stated_is_not_open() {
-        assert_eq!(of(Method::HEAD, "/v1/jobs", "/v1/jobs"), Stated::Need(READ));
-        assert_eq!(of(Method::PUT, "/v1/jobs", "/v1/jobs"), Stated::OtherMethods);
-        assert_eq!(of(Method::GET, "/v1/new", "/v1/new"), Stated::Nothing);
-        assert_eq!(of(Method::GET, "", "/nowhere"), Stated::Need(Nothing));
+        assert_eq!(of(&Method::HEAD, "/v1/jobs", "/v1/jobs"), Stated::Need(READ));
+        assert_eq!(of(&Method::PUT, "/v1/jobs", "/v1/jobs"), Stated::OtherMethods);
+        assert_eq!(of(&Method::GET, "/v1/new", "/v1/new"), Stated::Nothing);
+        assert_eq!(of(&Method::GET, "", "/nowhere"), Stated::Need(Nothing));
         assert_eq!(allowed("/v1/jobs"), "POST, GET, HEAD");
         assert_eq!(allowed("/v1/claims"), "POST");
     }
