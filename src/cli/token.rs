@@ -8,11 +8,9 @@ use serde::Serialize;
 
 use super::output;
 use super::{Done, Failure, Format};
-use crate::domain::access::{DEFAULT_NAMESPACE, Scope, SecretHash};
+use crate::domain::access::{DEFAULT_NAMESPACE, Scope, SecretHash, TOKEN_PREFIX};
 use crate::domain::names::{NAME_RULE, Name};
 
-/// So that scanners for secrets know one when they see it.
-const PREFIX: &str = "pnct_";
 /// The reach of a token for all namespaces.
 const ALL: &str = "*";
 
@@ -92,7 +90,7 @@ fn random() -> [u8; 32] {
 
 fn make(args: &TokenArgs, random: &[u8; 32]) -> Made {
     use std::fmt::Write as _;
-    let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let sha256 = SecretHash::of(token.as_bytes()).to_hex();
     let name = args.name.clone().unwrap_or_else(|| format!("token-{}", &sha256[..8]));
     // Names need no escaping.

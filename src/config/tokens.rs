@@ -11,7 +11,9 @@ use super::hint;
 use super::keys::{Key, bare_or_quoted};
 use super::read::{File, Reader};
 use super::value::{Kind, Raw, Value, quote, show};
-use crate::domain::access::{DEFAULT_NAMESPACE, Permit, Reach, Scope, Scopes, SecretHash};
+use crate::domain::access::{
+    DEFAULT_NAMESPACE, Permit, Reach, Scope, Scopes, SecretHash, TOKEN_PREFIX,
+};
 use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::time::Timestamp;
 
@@ -100,10 +102,15 @@ pub(super) const KEYS: &[Key] = &[
 
 const REQUIRED: [&str; 3] = ["name", "sha256", "scopes"];
 
+/// A token in the wrong place is not for the log either.
+fn shown(text: &str) -> String {
+    if text.starts_with(TOKEN_PREFIX) { "a token".to_owned() } else { show(text) }
+}
+
 fn name(text: &str) -> Result<(), String> {
     match Name::parse(text) {
         Some(_) => Ok(()),
-        None => Err(format!("{} is not a name; use {NAME_RULE}", show(text))),
+        None => Err(format!("{} is not a name; use {NAME_RULE}", shown(text))),
     }
 }
 
@@ -121,8 +128,8 @@ fn scope(text: &str) -> Result<(), String> {
     let known = Scope::ALL.map(Scope::as_str);
     match (Scope::parse(text), hint::nearest(text, known)) {
         (Some(_), _) => Ok(()),
-        (None, Some(near)) => Err(format!("{} is no scope; did you mean {near}?", show(text))),
-        (None, None) => Err(format!("{} is no scope; use {}", show(text), known.join(", "))),
+        (None, Some(near)) => Err(format!("{} is no scope; did you mean {near}?", shown(text))),
+        (None, None) => Err(format!("{} is no scope; use {}", shown(text), known.join(", "))),
     }
 }
 
@@ -135,7 +142,7 @@ fn moment(text: &str) -> Result<(), String> {
         Some(_) => Ok(()),
         None => Err(format!(
             "{} is not an RFC 3339 moment; write it like \"2027-01-01T00:00:00Z\"",
-            show(text)
+            shown(text)
         )),
     }
 }
@@ -420,6 +427,7 @@ punctual.toml:18: auth.tokens.namespace: a token that submits needs one namespac
             (token("expires_at = 2027-01-01"), "found a date; write a string in quotes"),
             (token("expires_at = \"tomorrow\""), "not an RFC 3339 moment"),
             (token("namespace = \"\""), "is not a name"),
+            (token("namespace = \"pnct_Secret\""), "namespace: a token is not a name"),
             (token("queues = [\"_canary\"]"), "is not a name"),
             ("[auth.tokens]\nname = \"a\"".into(), "write [[auth.tokens]]"),
             ("[auth]\ntokens = [1]".into(), "auth.tokens: not a table"),
@@ -436,7 +444,7 @@ punctual.toml:18: auth.tokens.namespace: a token that submits needs one namespac
             let found = errors(&text);
             assert!(found.contains(says), "{text}: {found}");
             assert_eq!(found.lines().count(), 1, "{text}: {found}");
-            assert!(!found.contains(&HASH[..8]), "{found}");
+            assert!(!found.contains(&HASH[..8]) && !found.contains("pnct_"), "{found}");
         }
         // A list that is wrong is a list: that strangers are expected is no error besides.
         let open = "[server]\nlisten = \"0.0.0.0:80\"\n[[auth.tokens]]\nname = \"a\"\n";

@@ -14,6 +14,9 @@ use super::time::Timestamp;
 /// Where jobs go when nobody says.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// How the tokens of ours begin, so that whoever looks for secrets knows one when he sees it.
+pub const TOKEN_PREFIX: &str = "pnct_";
+
 /// What a token may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {

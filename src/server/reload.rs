@@ -60,10 +60,7 @@ impl Reloader {
     /// back from the first change.
     fn apply(&self, config: &Config) -> Result<(), Refused> {
         let keys = keys(config);
-        // The file's address may be another by now than the one in use.
-        if matches!(keys, Keys::ThisMachine) && !is_loopback(self.addr) {
-            return Err(Refused::Open);
-        }
+        check(&keys, self.addr)?;
         self.gate.replace(keys);
         Ok(())
     }
@@ -98,6 +95,15 @@ impl Reloader {
     }
 }
 
+/// The file's address may be another by now than the one in use.
+fn check(keys: &Keys, addr: SocketAddr) -> Result<(), Refused> {
+    if matches!(keys, Keys::ThisMachine) && !is_loopback(addr) {
+        Err(Refused::Open)
+    } else {
+        Ok(())
+    }
+}
+
 /// Reads the configuration again with each signal, for as long as the process lives.
 pub(super) async fn on_hangup(mut signal: Signal, source: Source, reloader: Reloader) {
     while signal.recv().await.is_some() {
@@ -116,4 +122,43 @@ pub(super) fn keys(config: &Config) -> Keys {
 
 pub(super) fn is_loopback(addr: SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn no_reload_opens_a_server_to_other_machines() {
+        let token =
+            format!("[[auth.tokens]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]");
+        let checked = |text: &str, addr: &str| {
+            let keys = keys(&Config::from_toml(text).unwrap());
+            check(&keys, addr.parse().unwrap())
+        };
+        for addr in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
+            // The file says loopback, which is not what is in use.
+            assert_eq!(checked("", addr), Err(Refused::Open), "{addr}");
+            assert_eq!(checked(&token, addr), Ok(()), "{addr}");
+            assert_eq!(checked("[auth]\nmode = \"off\"", addr), Ok(()), "{addr}");
+        }
+        for addr in ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert_eq!(checked("", addr), Ok(()), "{addr}");
+        }
+    }
+
+    #[test]
+    fn what_changes_is_named_and_tokens_are_not() {
+        let token =
+            format!("[[auth.tokens]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]");
+        let one = Config::from_toml("[queues.a]\nlease = \"1m\"").unwrap();
+        let other = Config::from_toml(&format!("[jobs]\nlease = \"31s\"\n{token}")).unwrap();
+        let changes = other.changes(&one);
+        assert!(changes.contains(&"jobs.lease".to_owned()), "{changes:?}");
+        assert!(changes.contains(&"queues.a.lease".to_owned()), "{changes:?}");
+        assert!(changes.iter().all(|key| !key.starts_with("auth")), "{changes:?}");
+        assert!(one.changes(&one).is_empty());
+    }
 }
