@@ -22,6 +22,7 @@ mod metrics;
 mod output;
 mod queues;
 mod submit;
+mod token;
 mod work;
 mod workers;
 
@@ -67,6 +68,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Episodes(episodes::EpisodesArgs),
     CheckConfig(CheckConfigArgs),
+    Token(token::TokenArgs),
     Metrics(metrics::MetricsArgs),
     Bench(bench::BenchArgs),
 }
@@ -213,8 +215,12 @@ fn hint(error: &ClientError) -> Option<&'static str> {
             ("result-not-ready", _) => Some("`punctual jobs show` shows how it goes"),
             ("no-such-route", _) => Some("--server takes the address alone: http://127.0.0.1:8080"),
             ("job-failed", _) => Some("`punctual jobs show` shows its error"),
-            (_, 401) => Some("name the variable that holds your token with --token-env"),
-            (_, 403) => Some("use a token that has the scope"),
+            (_, 401) => Some(
+                "put the token into PUNCTUAL_TOKEN, or name the variable that holds it with --token-env",
+            ),
+            (_, 403) => Some(
+                "use a token that may, in PUNCTUAL_TOKEN or in the variable that --token-env names",
+            ),
             _ => None,
         },
         ClientError::Unreachable(_) | ClientError::Protocol(_) | ClientError::Config(_) => None,
@@ -235,6 +241,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Work(args) => work::run(args),
         Command::Metrics(args) => metrics::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Submit(args) => block_on(submit::run(args)),
         Command::Jobs(args) => block_on(jobs::run(args)),
         Command::Queues(args) => block_on(queues::run(args)),

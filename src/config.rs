@@ -24,6 +24,7 @@ mod hint;
 mod keys;
 mod read;
 mod reload;
+mod tokens;
 mod value;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use sha2::{Digest, Sha256};
 pub use self::errors::{ConfigError, ConfigErrors, Place};
 use self::read::{Reader, Values};
 
+use crate::domain::access::{Permit, SecretHash};
 use crate::domain::names::Name;
 
 /// The file that is read when none is named and it exists, in the working directory.
@@ -189,10 +191,12 @@ pub struct TasksConfig {
 }
 
 /// `[auth]`: who may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AuthConfig {
     /// Default tokens.
     pub mode: AuthMode,
+    /// What each permits, by the hash of the token.
+    pub tokens: Vec<(SecretHash, Permit)>,
 }
 
 /// How callers are told apart.
@@ -351,11 +355,11 @@ impl Config {
         self.queues.iter().map(|(name, (_, watch))| (name, *watch))
     }
 
-    /// Changes with the effective values, and only with them: 16 hex digits of the SHA-256 of
-    /// [`Config::describe`].
+    /// Changes with the effective values, and only with them: 16 hex digits of a SHA-256. Tokens do
+    /// not count: they come and go while the server runs.
     pub fn hash(&self) -> String {
         use std::fmt::Write as _;
-        let digest = Sha256::digest(self.describe());
+        let digest = Sha256::digest(self.described());
         digest.iter().take(8).fold(String::new(), |mut hex, byte| {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
@@ -364,8 +368,13 @@ impl Config {
     }
 
     /// Everything in force, as TOML that loads to the same configuration. Queues show what they
-    /// inherit too.
+    /// inherit too. Tokens are told in comments, without their hashes.
     pub fn describe(&self) -> String {
+        let tokens = self.auth.tokens.iter().map(|(_, permit)| tokens::describe(permit));
+        tokens.fold(self.described(), |out, token| out + &token)
+    }
+
+    fn described(&self) -> String {
         use std::fmt::Write as _;
         let mut out = String::new();
         let mut table = String::new();

@@ -13,6 +13,7 @@
 //!
 //! It must not know: stores, HTTP, metrics, configuration files.
 
+pub mod access;
 pub mod bucket;
 pub mod defaults;
 pub mod directive;

@@ -14,6 +14,8 @@
 //! It must not know: stores, SQL, configuration files, who starts and stops it.
 
 mod accept;
+mod audit;
+pub mod auth;
 mod body;
 mod canonical;
 mod fields;
@@ -42,24 +44,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::http::Extensions;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
-use crate::engine::{Caller, Engine};
+use crate::engine::Engine;
 
 pub use serve::{InFlight, serve};
 
+use auth::{Asker, Gate};
 use observe::RequestIds;
-use problem::Problem;
+use problem::{Code, Problem};
 
 /// What the API needs to know beside the engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Scheme and host without a trailing slash; `None`: links come from the `Host` header.
     pub public_url: Option<String>,
-    /// Whether only loopback names are accepted as `Host`, so that a web page which rebinds its
-    /// own name to this machine is refused.
+    /// Who is let in.
+    pub gate: Gate,
+    /// Whether only this machine is served. While it is trusted without a token, only loopback
+    /// names are accepted as `Host`, so that a web page which rebinds its own name to this machine
+    /// is refused.
     pub loopback_only: bool,
     /// Of one job. Default 1 MiB.
     pub max_payload_bytes: usize,
@@ -81,6 +87,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             public_url: None,
+            gate: Gate::default(),
             loopback_only: true,
             max_payload_bytes: 1 << 20,
             inline_result_bytes: 64 << 10,
@@ -100,7 +107,6 @@ struct Api(Arc<Shared>);
 struct Shared {
     engine: Engine,
     settings: Settings,
-    everyone: Arc<Caller>,
     request_ids: RequestIds,
 }
 
@@ -113,18 +119,24 @@ impl Api {
         &self.0.settings
     }
 
-    /// Who asks. There are no tokens yet, so it is always everyone.
-    #[expect(clippy::unnecessary_wraps, reason = "tokens will be refused here")]
-    fn caller(&self, _headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
-        Ok(Arc::clone(&self.0.everyone))
+    fn gate(&self) -> &Gate {
+        &self.0.settings.gate
+    }
+
+    /// Who asks, as [`auth::admit`] found: its table has what the route needs.
+    #[expect(clippy::unused_self, reason = "every handler asks the API")]
+    fn caller(&self, extensions: &Extensions) -> Result<Asker, Problem> {
+        Asker::of(extensions).ok_or_else(|| {
+            let problem = Problem::new(Code::InternalError, "report this with the request id");
+            problem.caused_by("a route without a need asks for its caller")
+        })
     }
 }
 
 /// The API over `engine`.
 pub fn router(engine: Engine, settings: Settings) -> Router {
-    let everyone = Arc::new(Caller::everyone());
     let request_ids = RequestIds::new();
-    let api = Api(Arc::new(Shared { engine, settings, everyone, request_ids }));
+    let api = Api(Arc::new(Shared { engine, settings, request_ids }));
     Router::new()
         .route("/", get(ops::root))
         .route("/livez", get(ops::livez))

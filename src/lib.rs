@@ -18,6 +18,7 @@
 //! | claim | a worker's request for jobs; may stay parked until there are some |
 //! | lease | the right to run one attempt, until it is settled or taken back |
 //! | lease token | the secret that proves a lease; presented with every write on leased work |
+//! | token | what a caller shows: it has a name, scopes and a namespace, and only its hash is kept |
 //! | fence | the lease's number: strictly increasing for each job |
 //! | attempt | one run of a job under one lease |
 //! | heartbeat | the holder's sign of life; extends the lease |

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
-use crate::config::{Config, ConfigErrors, StoreUrl};
+use crate::config::{Config, ConfigErrors, Override, StoreUrl};
 use crate::domain::names::Name;
 use crate::engine::{self, Engine, Entropy, Health, Observed, Periods, WallClock};
 use crate::http;
@@ -80,8 +80,15 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn run(args: &ServeArgs) -> Result<(), StartError> {
-    let source = reload::Source::of(args);
-    let config = source.read()?;
+    let flags: Vec<Override<'static>> = [
+        args.listen.clone().map(|value| ("--listen", "server.listen", value)),
+        args.store.clone().map(|value| ("--store", "store.url", value)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(flag, key, value)| Override { flag, key, value })
+    .collect();
+    let config = Config::load_with(args.config.as_deref(), crate::config::environment(), &flags)?;
     let format = match config.telemetry.log_format {
         crate::config::LogFormat::Text => LogFormat::Text,
         crate::config::LogFormat::Json => LogFormat::Json,
@@ -92,14 +99,13 @@ fn run(args: &ServeArgs) -> Result<(), StartError> {
         // First, so that no signal finds a server that listens and cannot drain.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+        let hangup = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => reload::reload(&source, &config, server.engine()).await,
-            }
+        let source = reload::Source::new(config, flags);
+        let rereading = tokio::spawn(reload::on_hangup(hangup, source, server.reloader.clone()));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
         let again = async {
             tokio::select! {
@@ -108,6 +114,7 @@ fn run(args: &ServeArgs) -> Result<(), StartError> {
             }
         };
         server.shut_down(again).await;
+        rereading.abort();
         Ok(())
     })
 }
@@ -121,6 +128,7 @@ pub struct Server {
     serving: tokio::task::JoinHandle<()>,
     in_flight: http::serve::InFlight,
     grace: Duration,
+    reloader: reload::Reloader,
 }
 
 impl Server {
@@ -145,7 +153,9 @@ impl Server {
             watchdog: config.watchdog.interval,
             canary: config.tasks.canary,
         });
-        let router = http::router(engine.clone(), http_settings(config, addr));
+        let gate = http::auth::Gate::new(reload::keys(config));
+        let reloader = reload::Reloader::new(engine.clone(), gate.clone(), addr);
+        let router = http::router(engine.clone(), http_settings(config, gate, addr));
         let (stop, stopped) = watch::channel(false);
         let in_flight = http::serve::InFlight::default();
         let serving = tokio::spawn(http::serve::serve(
@@ -163,7 +173,8 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"), store = %path, config = %config.hash(),
             "listening on http://{addr}"
         );
-        Ok(Self { addr, engine, stop, serving, in_flight, grace: config.server.shutdown_grace })
+        let grace = config.server.shutdown_grace;
+        Ok(Self { addr, engine, stop, serving, in_flight, grace, reloader })
     }
 
     pub const fn addr(&self) -> SocketAddr {
@@ -327,11 +338,11 @@ fn shown(path: &Path) -> String {
     format!("sqlite://{}", full.as_deref().unwrap_or(path).display())
 }
 
-fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
+fn http_settings(config: &Config, gate: http::auth::Gate, addr: SocketAddr) -> http::Settings {
     http::Settings {
         public_url: config.server.public_url.clone(),
-        loopback_only: addr.ip().is_loopback()
-            && config.auth.mode == crate::config::AuthMode::Tokens,
+        gate,
+        loopback_only: reload::is_loopback(addr),
         durability: match config.store.durability {
             crate::config::Durability::Full => "full",
             crate::config::Durability::Normal => "normal",

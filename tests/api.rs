@@ -15,6 +15,8 @@ mod wire;
 
 #[path = "api/advice.rs"]
 mod advice;
+#[path = "api/auth.rs"]
+mod auth;
 #[path = "api/canary.rs"]
 mod canary;
 #[path = "api/claims.rs"]

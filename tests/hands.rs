@@ -28,6 +28,8 @@ mod place;
 mod queues;
 #[path = "hands/submit.rs"]
 mod submit;
+#[path = "hands/token.rs"]
+mod token;
 #[path = "hands/work.rs"]
 mod work;
 #[path = "hands/work_outages.rs"]

@@ -99,12 +99,12 @@ fn strangers_are_expected(reader: &mut Reader) {
     let listen = reader.values.base("server", "listen").clone();
     let address = socket_addr(&listen.value);
     let open = word(&reader.values.base("auth", "mode").value) == "off";
-    if open || address.ip().to_canonical().is_loopback() {
+    if open || reader.values.tokens.any || address.ip().to_canonical().is_loopback() {
         return;
     }
     let message = format!(
-        "{address} can be reached from other machines and no tokens are configured; listen on \
-         127.0.0.1:{}, or write auth.mode = \"off\" to allow everything to everyone",
+        "{address} can be reached from other machines and no tokens are configured; add some (see \
+         `punctual token`), listen on 127.0.0.1:{}, or write auth.mode = \"off\" to allow everything to everyone",
         address.port()
     );
     reader.error(listen.place, "server.listen".to_owned(), message);
@@ -170,6 +170,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         "off" => AuthMode::Off,
         _ => AuthMode::Tokens,
     };
+    let tokens = values.tokens.list.iter().map(|t| (t.hash, t.permit.clone())).collect();
     let log_format = match word(base("telemetry", "log_format")) {
         "json" => LogFormat::Json,
         _ => LogFormat::Text,
@@ -201,7 +202,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         jobs,
         watchdog,
         tasks,
-        auth: AuthConfig { mode },
+        auth: AuthConfig { mode, tokens },
         telemetry,
         limits,
         queues,

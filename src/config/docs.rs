@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::Config;
 use super::hint::variable;
-use super::keys::{JOBS, Key, QUEUE_ONLY, QUEUES, SECTIONS, Section, Target, WATCHDOG};
+use super::keys::{AUTH, JOBS, Key, QUEUE_ONLY, QUEUES, SECTIONS, Section, Target, WATCHDOG};
+use super::tokens;
 use super::value::{Kind, quote};
 
 /// Shown in the documentation with the errors that it really gives.
@@ -73,6 +74,9 @@ pub(super) fn markdown() -> String {
     out.push_str("[errors](#errors).\n");
     for section in SECTIONS {
         section_table(&mut out, section);
+        if section.name == AUTH {
+            token_section(&mut out);
+        }
         if section.name == INHERITED_LAST {
             queue_section(&mut out);
         }
@@ -119,6 +123,23 @@ fn queue_section(out: &mut String) {
         row(out, key, "unset", "");
     }
     let _ = writeln!(out, "\n```toml\n{QUEUE_EXAMPLE}```");
+}
+
+fn token_section(out: &mut String) {
+    let _ = writeln!(
+        out,
+        "\nTokens are tables in the file, one for each; environment variables cannot set them. \
+         `punctual token` makes\none. SIGHUP rereads them: see \
+         [OPERATIONS.md](OPERATIONS.md#tokens).\n\n```toml\n{}```\n\n\
+         Keys of `[[auth.tokens]]`:\n",
+        tokens::EXAMPLE
+    );
+    head(out);
+    for key in tokens::KEYS {
+        let default =
+            if key.default.is_empty() { "unset".to_owned() } else { format!("`{}`", default(key)) };
+        row(out, key, &default, "");
+    }
 }
 
 fn environment_section(out: &mut String) {
@@ -174,6 +195,16 @@ pub(super) fn sample() -> String {
             let mark = if key.per_queue { " Per queue too." } else { "" };
             comment(&mut out, &format!("Allowed: {}.{mark}", key.kind.range()));
             let _ = writeln!(out, "{} = {}", key.name, default(key));
+        }
+        if section.name == AUTH {
+            let _ = writeln!(out);
+            comment(&mut out, "Each token is a table; `punctual token` makes one. Its keys:");
+            for key in tokens::KEYS {
+                comment(&mut out, &format!("{}: {}", key.name, key.doc));
+            }
+            for line in tokens::EXAMPLE.lines() {
+                let _ = writeln!(out, "# {line}");
+            }
         }
         if section.name == INHERITED_LAST {
             let _ = writeln!(out);

@@ -1,6 +1,7 @@
 //! What somebody who wrote an unknown name probably meant.
 
 use super::keys::{QUEUE_ONLY, QUEUES, SECTIONS, Target, jobs};
+use super::tokens::TOKENS;
 
 /// The nearest of `known` to `word`, if it is near enough to be a slip.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -27,7 +28,8 @@ pub(super) fn unknown_key(target: Target<'_>, name: &str, spell: fn(&str) -> Str
         let group = key.name.split_once('.').map(|(group, _)| group);
         [Some(key.name), group].into_iter().flatten()
     });
-    if let Some(near) = nearest(name, names) {
+    let tokens = target.has_tokens().then_some(TOKENS);
+    if let Some(near) = nearest(name, names.chain(tokens)) {
         return format!("unknown key; did you mean {}?", spell(&target.full(near)));
     }
     // The right key in the wrong section, or a leaf without its group.
@@ -44,7 +46,7 @@ pub(super) fn unknown_key(target: Target<'_>, name: &str, spell: fn(&str) -> Str
         let full = spell(&Target::Queue("NAME").full(name));
         return format!("each queue has its own; set {full} instead");
     }
-    let known: Vec<_> = target.keys().map(|key| key.name).collect();
+    let known: Vec<_> = target.keys().map(|key| key.name).chain(tokens).collect();
     format!("unknown key; known in [{}]: {}", target.table(), known.join(", "))
 }
 

@@ -79,6 +79,7 @@ const PIB: u64 = 1 << 50;
 pub(super) const JOBS: &str = "jobs";
 pub(super) const WATCHDOG: &str = "watchdog";
 pub(super) const QUEUES: &str = "queues";
+pub(super) const AUTH: &str = "auth";
 
 /// In the order of the documentation.
 pub(super) const SECTIONS: &[Section] = &[
@@ -91,7 +92,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 text("an address and a port", listen),
                 "127.0.0.1:8080",
                 "Where to serve HTTP. Port 0 picks a free one. Other machines are served only with \
-                 `auth.mode = \"off\"` written out.",
+                 tokens (see `[auth]`), or with `auth.mode = \"off\"` written out.",
             ),
             Key::new(
                 "public_url",
@@ -338,14 +339,15 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
-        name: "auth",
+        name: AUTH,
         doc: "Who may call.",
         keys: &[Key::new(
             "mode",
             Kind::Choice(&["tokens", "off"]),
             "tokens",
-            "`tokens`: callers need a token; until tokens can be configured, only loopback is \
-             served. `off`: everything is allowed to everyone who can connect.",
+            "`tokens`: callers need one of the tokens below; while there are none, only loopback is \
+             served, and everything is allowed there. `off`: everything is allowed to everyone who \
+             can connect.",
         )],
     },
     Section {
@@ -466,6 +468,11 @@ impl Target<'_> {
         let all = matches!(self, Target::Section(_));
         let inherited = sections.iter().flat_map(|section| section.keys);
         inherited.filter(move |key| all || key.per_queue).chain(own)
+    }
+
+    /// Whether the list of tokens is among its keys.
+    pub(super) fn has_tokens(self) -> bool {
+        matches!(self, Target::Section(section) if section.name == AUTH)
     }
 
     pub(super) fn key(self, name: &str) -> Option<&'static Key> {

@@ -11,6 +11,7 @@ use super::Override;
 use super::errors::{ConfigError, Place};
 use super::hint;
 use super::keys::{Key, QUEUES, SECTIONS, Target, bare_or_quoted, inherited_from, section};
+use super::tokens::{TOKENS, Tokens};
 use super::value::{Raw, Value, show};
 use crate::domain::names::{NAME_RULE, Name};
 
@@ -29,6 +30,7 @@ pub(super) struct Entry {
 pub(super) struct Values {
     base: BTreeMap<(&'static str, &'static str), Entry>,
     queues: BTreeMap<String, BTreeMap<&'static str, Entry>>,
+    pub(super) tokens: Tokens,
 }
 
 impl Values {
@@ -40,7 +42,7 @@ impl Values {
                 ((section.name, key.name), Entry { value, place: Place::Default })
             })
         });
-        Self { base: entries.collect(), queues: BTreeMap::new() }
+        Self { base: entries.collect(), queues: BTreeMap::new(), tokens: Tokens::default() }
     }
 
     /// A key that the table declares.
@@ -187,6 +189,10 @@ impl Reader {
             let quoted_dot = name.get_ref().contains('.');
             let full = format!("{group}{}", name.get_ref());
             let is_group = !quoted_dot && target.is_group(&full);
+            if target.has_tokens() && group.is_empty() && full == TOKENS {
+                self.tokens(file, place, value.get_ref());
+                continue;
+            }
             match (target.key(&full).filter(|_| !quoted_dot), value.get_ref()) {
                 (Some(key), value) => self.read(target, key, &Raw::from_toml(value), place),
                 (None, DeValue::Table(inner)) if is_group => {
@@ -268,6 +274,9 @@ impl Reader {
     fn variable_key(&mut self, target: Target<'_>, key: &str, value: &str, place: Place) {
         if let Some(key) = target.key(key) {
             self.read_text(target, key, value, place);
+        } else if target.has_tokens() && key.split('.').next() == Some(TOKENS) {
+            let message = "no variable; write [[auth.tokens]] in the configuration file";
+            self.error(place, None, message.into());
         } else if target.is_group(key) {
             let message = not_a_value(target, key, hint::variable);
             self.error(place, target.full(key), message);
@@ -299,7 +308,7 @@ fn not_a_value(target: Target<'_>, group: &str, spell: fn(&str) -> String) -> St
 }
 
 /// Turns byte offsets into lines.
-struct File {
+pub(super) struct File {
     path: Arc<Path>,
     lines: Vec<usize>,
 }
@@ -309,7 +318,7 @@ impl File {
         self.lines.partition_point(|start| *start <= offset)
     }
 
-    fn at<T>(&self, found: &Spanned<T>) -> Place {
+    pub(super) fn at<T>(&self, found: &Spanned<T>) -> Place {
         Place::File { path: self.path.clone(), line: Some(self.line(found.span().start)) }
     }
 }

@@ -3,11 +3,14 @@
 use super::Config;
 use super::keys::SECTIONS;
 
+const AUTH: &str = "auth";
+
 impl Config {
     /// The keys, in full, that differ from those in `running` and hold only after a restart: all but
-    /// what queues may have of their own.
+    /// what queues may have of their own, and who is let in.
     pub fn needs_restart(&self, running: &Self) -> Vec<String> {
-        let keys = SECTIONS.iter().flat_map(|section| {
+        let lasting = SECTIONS.iter().filter(|section| section.name != AUTH);
+        let keys = lasting.flat_map(|section| {
             section
                 .keys
                 .iter()

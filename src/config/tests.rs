@@ -123,7 +123,7 @@ fn unknown_keys_name_the_nearest() {
         ("[server]\nlease = \"1s\"", "did you mean jobs.lease?"),
         ("[jobs]\ninitial = \"1s\"", "did you mean jobs.backoff.initial?"),
         ("listen = \"x\"", "listen: in no section; did you mean server.listen?"),
-        ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode"),
+        ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode, tokens"),
         ("[queues.a]\nlaese = 1", "did you mean queues.a.lease?"),
         ("[queues.a]\nstuk_after = \"1m\"", "did you mean queues.a.stuck_after?"),
         ("[queues.a]\nmax_runing = 1", "did you mean queues.a.max_running?"),

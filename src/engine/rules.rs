@@ -15,7 +15,7 @@ use crate::store::{Overriding, QueueLimits, QueueState, StoreError, StuckAfter};
 
 use super::rates::Rates;
 use super::watchdog::WatchSettings;
-use super::{Caller, Engine, Failure, QueueView};
+use super::{Engine, Failure, QueueView};
 
 /// What is configured for queues.
 #[derive(Debug, Clone)]
@@ -228,15 +228,15 @@ impl Engine {
     }
 
     /// Changes a queue's settings over the configuration, at once and until they are taken back. A
-    /// queue that was never used can be set too. The values must be in range.
+    /// queue that was never used can be set too. The values must be in range. `by` is remembered.
     pub async fn override_settings(
         &self,
-        caller: &Caller,
+        by: &str,
         queue: &Name,
         changes: Changes,
         if_match: IfMatch,
     ) -> Result<QueueView, Failure> {
-        let (engine, name, by) = (self.clone(), queue.clone(), author(caller));
+        let (engine, name, by) = (self.clone(), queue.clone(), by.to_owned());
         self.outlive(async move {
             let _turn = engine.0.rules.turn.lock().await;
             let now = engine.now();
@@ -294,9 +294,4 @@ impl Engine {
 fn overridden<'a>(states: impl Iterator<Item = &'a QueueState>) -> HashMap<Name, Arc<Overrides>> {
     let set = states.filter(|q| !q.overrides.is_empty());
     set.map(|q| (q.name.clone(), Arc::clone(&q.overrides))).collect()
-}
-
-/// As whom a change is remembered.
-fn author(_caller: &Caller) -> String {
-    "operator".to_owned()
 }

@@ -14,6 +14,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::Api;
+use super::audit::Subject;
+use super::auth::Asker;
 use super::fields::{At, Errors, object};
 use super::headers::{self, IDEMPOTENT_REPLAYED, Known, PREFERENCE_APPLIED, Prefer, SUNSET};
 use super::links::Base;
@@ -23,6 +25,7 @@ use super::query::Query;
 use super::show::{self, With};
 use super::submission::{self, KEY_MEMBER, Setting};
 use super::{body, limits, respond, strict, values};
+use crate::domain::access::Scope;
 use crate::domain::id::JobId;
 use crate::domain::job::Status;
 use crate::domain::names::Name;
@@ -80,9 +83,10 @@ fn setting(api: &Api, parts: &Parts) -> Setting {
 /// `POST /v1/jobs`.
 pub(super) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let prefer = Prefer::read(&parts.headers);
     let submission = read_one(&api, &parts, body).await.map_err(|r| r.counted(&api))?;
+    listed(&api, &caller, std::slice::from_ref(&submission))?;
     let hold = match prefer {
         Prefer { wait: Some(wait), .. } => Hold::UpTo(wait),
         Prefer { respond_async: true, wait: None } => Hold::Never,
@@ -99,6 +103,27 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Result<R
         headers.insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
+}
+
+/// Refuses them all when one is for a queue or kind that the token is not for.
+fn listed(api: &Api, caller: &Asker, submissions: &[Submission]) -> Result<(), Problem> {
+    for submission in submissions {
+        caller.may_use(api, &submission.queue, &submission.kind).inspect_err(|_| {
+            for each in submissions {
+                api.engine().events().submission(Some(&each.queue), Outcome::Unauthorized);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses a token that is confined to other queues or kinds than this job's.
+pub(super) async fn within(api: &Api, caller: &Asker, id: JobId) -> Result<(), Problem> {
+    if caller.is_confined() {
+        let spec = api.engine().job(caller, id, false).await?.record.spec;
+        caller.may_use(api, &spec.queue, &spec.kind)?;
+    }
+    Ok(())
 }
 
 async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Refused> {
@@ -193,8 +218,9 @@ pub(super) async fn submit_batch(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let submissions = read_batch(&api, &parts, body).await.map_err(|r| r.counted(&api))?;
+    listed(&api, &caller, &submissions)?;
     let accepted = api.engine().submit_batch(&caller, submissions).await;
     let accepted = accepted.map_err(|(index, failure)| {
         let problem = Problem::from(failure);
@@ -296,10 +322,14 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let prefer = Prefer::read(&parts.headers);
     let known = Known::read(&parts.headers);
     let Asked { wait, payload, redirect } = asked(&parts.uri, prefer)?;
+    if payload {
+        caller.needs(&api, &[Scope::Submit, Scope::Operate], "the payload")?;
+    }
+    within(&api, &caller, id).await?;
 
     let engine = api.engine();
     let view = match known {
@@ -345,11 +375,12 @@ pub(super) async fn result(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let prefer = Prefer::read(&parts.headers);
     let mut query = Query::read(&parts.uri)?;
     let wait = wait(prefer, &mut query)?;
     query.finish()?;
+    within(&api, &caller, id).await?;
     let mut response = match api.engine().result(&caller, id, wait).await? {
         ResultView::Bytes { content_type, body, version } => {
             let tag = version.to_string();
@@ -398,7 +429,7 @@ pub(super) async fn cancel(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let mut wish = wire::CancelRequest::default();
     if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
         let mut errors = Errors::default();
@@ -408,10 +439,17 @@ pub(super) async fn cancel(
         });
         errors.check()?;
     }
-    if wish.force && !caller.operator {
-        return Err(Problem::new(Code::InsufficientScope, "force is for operators; leave it out"));
+    if wish.force {
+        caller.needs(&api, &[Scope::Operate], "force")?;
     }
-    let view = api.engine().cancel(&caller, id, wish.reason, wish.force).await?;
+    within(&api, &caller, id).await?;
+    let cancel = api.engine().cancel(&caller, id, wish.reason, wish.force);
+    let view = if wish.force {
+        let action = caller.acts("force-cancel", Subject::Job(id));
+        action.ended(cancel.await)?
+    } else {
+        cancel.await?
+    };
     api.engine().advised(&view);
     let status =
         if view.status() == Status::Cancelled { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -428,8 +466,10 @@ pub(super) async fn delete(
     Id(id): Id,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(request.headers())?;
-    api.engine().delete(&caller, id).await?;
+    let caller = api.caller(request.extensions())?;
+    within(&api, &caller, id).await?;
+    let action = caller.acts("delete", Subject::Job(id));
+    action.ended(api.engine().delete(&caller, id).await)?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 
@@ -439,7 +479,8 @@ pub(super) async fn timeline(
     Id(id): Id,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(request.headers())?;
+    let caller = api.caller(request.extensions())?;
+    within(&api, &caller, id).await?;
     let events = api.engine().timeline(&caller, id).await?;
     let events = events.into_iter().map(show::timeline).collect();
     Ok(respond::json(StatusCode::OK, &wire::Timeline { events }))

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Api;
+use super::auth::Asker;
 use super::links::Base;
 use super::problem::Problem;
 use super::query::{KIND_RULE, MOMENT, Query, client_kind};
@@ -28,9 +29,11 @@ struct Asked {
 
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
-    let Asked { filter, before, limit } = asked(&parts.uri)?;
-    let page = api.engine().list(&caller, filter, before, limit).await?;
+    let caller = api.caller(&parts.extensions)?;
+    let Asked { mut filter, before, limit } = asked(&parts.uri)?;
+    confine(&api, &caller, &mut filter)?;
+    let mut page = api.engine().list(&caller, filter, before, limit).await?;
+    page.jobs.retain(|view| caller.sees(&view.record.spec.queue, &view.record.spec.kind));
     let base = Base::of(api.settings(), &parts);
     let next_cursor = page.next.map(cursor);
     let next = next_cursor.as_deref().map(|cursor| next_link(&base, &parts.uri, cursor));
@@ -43,6 +46,21 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Res
         respond::set(&mut response, LINK, next);
     }
     Ok(response)
+}
+
+/// A token that is for some queues or kinds lists those of their jobs: what it names must be among
+/// them, and of the others' jobs the page is freed afterwards.
+fn confine(api: &Api, caller: &Asker, filter: &mut ListFilter) -> Result<(), Problem> {
+    if let Some(queue) = &filter.queue {
+        caller.may_use_queue(api, queue)?;
+    }
+    if let Some(kind) = &filter.kind {
+        caller.may_use_kind(api, kind)?;
+    }
+    if filter.queue.is_none() {
+        filter.queue = caller.only_queue().cloned();
+    }
+    Ok(())
 }
 
 fn asked(uri: &Uri) -> Result<Asked, Problem> {

@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use hyper::body::Body as _;
 
 use super::Api;
+use super::auth;
 use super::headers::{self, SERVER_TIMING, TRACERESPONSE, X_REQUEST_ID};
 use super::problem::{Code, Problem};
 use crate::domain::trace::{TraceContext, TraceId};
@@ -134,8 +135,14 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     let mut answering =
         Answering { spans, begun: span, method: &method, route, request_id: &id, answer: None };
 
-    let answer = match admit(&api, &request) {
-        Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+    let mut metered = None;
+    let admitted =
+        expected(&api, &request).and_then(|()| auth::admit(&api, &mut request, route, &id));
+    let answer = match admitted {
+        Ok(left) => {
+            metered = left;
+            AssertUnwindSafe(next.run(request)).catch_unwind().await
+        }
         Err(problem) => Ok(problem.into_response()),
     };
     let answer = answer.unwrap_or_else(|panic| {
@@ -147,6 +154,9 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     drop(answering);
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id);
+    if let Some(metered) = metered {
+        metered.tell(headers);
+    }
     if let Some(span) = told {
         tell_trace(headers, span.context);
     }
@@ -169,17 +179,21 @@ fn tell_trace(headers: &mut HeaderMap, context: TraceContext) {
 }
 
 /// Whether the request is meant for this server at all.
-fn admit(api: &Api, request: &Request) -> Result<(), Problem> {
+fn expected(api: &Api, request: &Request) -> Result<(), Problem> {
     let host = headers::host(request.version(), request.uri(), request.headers())
         .map_err(|why| Problem::new(Code::InvalidHeader, format!("Host {why}")))?;
-    let strange = host.filter(|host| api.settings().loopback_only && !headers::is_loopback(host));
+    let strange = host.filter(|host| {
+        api.settings().loopback_only
+            && api.gate().trusts_this_machine()
+            && !headers::is_loopback(host)
+    });
     match strange {
         None => Ok(()),
         Some(host) => Err(Problem::new(
             Code::MisdirectedHost,
             format!(
                 "this server is open to its own machine only, and does not answer as {host}; use \
-                 localhost, or see server.listen and auth.mode for others"
+                 localhost, or see server.listen and auth for others"
             ),
         )),
     }

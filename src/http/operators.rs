@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::Api;
+use super::audit::Subject;
 use super::fields::{At, Errors, object};
 use super::problem::Problem;
 use super::work::Worker;
@@ -27,9 +28,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Queue {
 
 /// `GET /v1/queues`.
 pub(super) async fn queues(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    let caller = api.caller(request.extensions())?;
     let queues = api.engine().queues().await?;
-    let queues = queues.into_iter().map(show::queue).collect();
+    let queues = queues.into_iter().filter(|queue| caller.sees_queue(&queue.state.name));
+    let queues = queues.map(show::queue).collect();
     Ok(respond::json(StatusCode::OK, &wire::QueueList { queues }))
 }
 
@@ -39,7 +41,7 @@ pub(super) async fn queue(
     Queue(name): Queue,
     request: Request,
 ) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    api.caller(request.extensions())?.may_use_queue(&api, &name)?;
     let queue = api.engine().queue(&name).await?;
     Ok(settings::tagged(queue))
 }
@@ -51,7 +53,8 @@ pub(super) async fn pause(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
+    caller.may_use_queue(&api, &name)?;
     let (mut reason, mut until) = (None, None);
     if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
         let now = api.engine().now();
@@ -65,7 +68,8 @@ pub(super) async fn pause(
         });
         errors.check()?;
     }
-    let queue = api.engine().pause(&name, reason, until).await?;
+    let action = caller.acts("pause", Subject::Queue(name.clone()));
+    let queue = action.ended(api.engine().pause(&name, reason, until).await)?;
     Ok(settings::tagged(queue))
 }
 
@@ -76,19 +80,21 @@ pub(super) async fn resume(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
+    caller.may_use_queue(&api, &name)?;
     if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
         let mut errors = Errors::default();
         object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
         errors.check()?;
     }
-    let queue = api.engine().resume(&name).await?;
+    let action = caller.acts("resume", Subject::Queue(name.clone()));
+    let queue = action.ended(api.engine().resume(&name).await)?;
     Ok(settings::tagged(queue))
 }
 
 /// `GET /v1/workers`.
 pub(super) async fn workers(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    api.caller(request.extensions())?;
     let workers = api.engine().workers().await?;
     let workers = workers.into_iter().map(show::worker).collect();
     Ok(respond::json(StatusCode::OK, &wire::WorkerList { workers }))
@@ -101,19 +107,20 @@ pub(super) async fn drain(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
         let mut errors = Errors::default();
         object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
         errors.check()?;
     }
-    let worker = api.engine().drain_worker(&worker).await?;
+    let action = caller.acts("drain", Subject::Worker(worker.clone()));
+    let worker = action.ended(api.engine().drain_worker(&worker).await)?;
     Ok(respond::json(StatusCode::OK, &show::worker(worker)))
 }
 
 /// `GET /v1/tasks`.
 pub(super) async fn tasks(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    api.caller(request.extensions())?;
     let tasks = api.engine().tasks().statuses().into_iter().map(show::task).collect();
     Ok(respond::json(StatusCode::OK, &wire::TaskList { tasks }))
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::accept::metrics_format;
+use super::auth::is_verbose;
 use super::limits;
 use super::links::Base;
 use super::problem::{Check, Code, Problem};
@@ -40,10 +41,7 @@ struct Ready {
 /// and not unready, or the balancer would remove every server and nobody could be told why.
 pub(super) async fn readyz(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let engine = api.engine();
-    let verbose = request
-        .uri()
-        .query()
-        .is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
+    let verbose = is_verbose(request.uri());
     let (draining, degraded) = (engine.is_draining(), engine.store_is_degraded());
     // While the store does not answer, neither does maintenance, and sending everybody elsewhere
     // would leave nobody to say so.

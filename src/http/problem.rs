@@ -20,6 +20,9 @@ use crate::domain::trace::TraceId;
 use crate::engine::{Failure, Gone, MAX_NAMES, StoreError, View};
 use crate::wire;
 
+/// Of draft-ietf-httpapi-ratelimit-headers.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 macro_rules! codes {
     ($($variant:ident => $status:literal $slug:literal $title:literal,)+) => {
         /// Every problem that the API can answer.
@@ -39,6 +42,11 @@ macro_rules! codes {
                 match self { $(Self::$variant => $slug,)+ }
             }
 
+            /// The type: ours, or one that is registered for all.
+            fn kind(self) -> String {
+                if self == Self::RateLimited { QUOTA_EXCEEDED.to_owned() } else { format!("/problems/{}", self.slug()) }
+            }
+
             const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
@@ -53,6 +61,7 @@ codes! {
     InvalidIdempotencyKey => 400 "invalid-idempotency-key" "The idempotency key is not valid",
     IdempotencyKeyRequired => 400 "idempotency-key-required" "The queue asks for an idempotency key",
     BadRequest => 400 "bad-request" "The request is not valid",
+    Unauthenticated => 401 "unauthenticated" "The caller is not known",
     InsufficientScope => 403 "insufficient-scope" "This is not allowed to you",
     NoSuchJob => 404 "no-such-job" "There is no such job",
     NoSuchQueue => 404 "no-such-queue" "There is no such queue",
@@ -79,6 +88,7 @@ codes! {
     ValidationFailed => 422 "validation-failed" "The request has wrong members",
     IdempotencyKeyReused => 422 "idempotency-key-reused" "The idempotency key was used with another body",
     TooManyNames => 422 "too-many-names" "The server knows as many names as it keeps",
+    RateLimited => 429 "rate-limited" "Request cannot be satisfied as assigned quota has been exceeded",
     InternalError => 500 "internal-error" "The server failed",
     ServerDraining => 503 "server-draining" "The server is shutting down",
     QueueFull => 503 "queue-full" "The queue is full",
@@ -136,13 +146,16 @@ pub(super) struct Check {
     pub(super) detail: String,
 }
 
-/// The document; `checks` only from `/readyz`.
+/// The document; `checks` only from `/readyz`, `violated-policies` only with 429.
 #[derive(Serialize)]
 struct Document {
     #[serde(flatten)]
     problem: wire::Problem,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     checks: Vec<Check>,
+    /// As the draft names it.
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated: &'static [&'static str],
 }
 
 impl Problem {
@@ -209,6 +222,12 @@ impl Problem {
     #[must_use]
     pub(super) fn retry_soon(mut self) -> Self {
         self.0.retry = Some(Retry::Soon);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry = Some(Retry::Seconds(seconds));
         self
     }
 
@@ -295,7 +314,7 @@ impl Problem {
     pub(super) fn wire(self, request_id: Option<&str>) -> wire::Problem {
         let code = self.0.code;
         wire::Problem {
-            kind: format!("/problems/{}", code.slug()),
+            kind: code.kind(),
             title: code.title().to_owned(),
             status: code.status(),
             detail: Some(self.0.detail),
@@ -323,9 +342,11 @@ impl Problem {
             Retry::Seconds(n) => n,
         });
         let draining = self.0.code == Code::ServerDraining;
+        let violated: &[&str] =
+            if self.0.code == Code::RateLimited { &[super::auth::POLICY] } else { &[] };
         let mut problem = self.wire(Some(request_id));
         problem.trace_id = trace.map(|id| id.to_string());
-        let document = Document { problem, checks };
+        let document = Document { problem, checks, violated };
         let mut response = respond::json(status, &document);
         let headers = response.headers_mut();
         headers.insert(

@@ -10,6 +10,8 @@ use axum::response::Response;
 use serde_json::{Number, Value};
 
 use super::Api;
+use super::audit::Subject;
+use super::auth::Asker;
 use super::fields::{At, Errors, Fields, Read, Wrong, object};
 use super::operators::Queue;
 use super::problem::Problem;
@@ -26,15 +28,22 @@ pub(super) async fn patch(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read_merge_patch(&api, &parts.headers, body).await?;
     let mut errors = Errors::default();
     let changes = object(strict::check(&bytes)?, At::Root, &mut errors, changes);
     errors.check()?;
     let if_match = headers::if_match(&parts.headers);
     let changes = changes.unwrap_or_default();
-    let queue = api.engine().override_settings(&caller, &name, changes, if_match).await?;
+    let action = caller.acts("set", Subject::Queue(name.clone()));
+    let set = api.engine().override_settings(author(&caller), &name, changes, if_match).await;
+    let queue = action.ended(set)?;
     Ok(tagged(queue))
+}
+
+/// As whom a change is remembered: by the token's name, where there are tokens.
+fn author(caller: &Asker) -> &str {
+    if caller.name().is_reserved() { "operator" } else { caller.name().as_str() }
 }
 
 /// The queue with its revision as a strong tag: for `If-Match`, and of the settings and the pause

@@ -11,7 +11,7 @@ use super::jobs::Id;
 use super::links::Base;
 use super::problem::Problem;
 use super::show::{self, With};
-use super::work::{Item, claim_order, held, item, merge, unreadable};
+use super::work::{Item, claim_order, confine, held, item, merge, unreadable};
 use super::{Settings, body, headers, limits, respond, strict, values};
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, RawJson, Report};
@@ -102,7 +102,7 @@ async fn one(
     read: impl FnOnce(&mut Fields<'_, '_>, &Settings, Timestamp) -> Option<Reported>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
@@ -206,7 +206,7 @@ pub(super) async fn settlements(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read(&api, &parts.headers, body).await?;
     let (settings, now) = (api.settings(), api.engine().now());
     let mut errors = Errors::default();
@@ -234,6 +234,7 @@ pub(super) async fn settlements(
     let (worker, items, mut claim) = read.flatten().ok_or_else(unreadable)?;
     if let Some(claim) = &mut claim {
         claim.trace = headers::traceparent(&parts.headers);
+        confine(&api, &caller, claim)?;
     }
     let orders: Vec<SettleOrder> =
         items.iter().filter_map(|(_, order)| order.as_ref().ok().cloned()).collect();

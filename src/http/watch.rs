@@ -5,7 +5,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
 use super::Api;
-use super::jobs::Id;
+use super::jobs::{Id, within};
 use super::operators::Queue;
 use super::problem::Problem;
 use super::query::{KIND_RULE, MOMENT, Query, client_kind};
@@ -25,7 +25,7 @@ pub(super) async fn explain_queue(
     Queue(name): Queue,
     request: Request,
 ) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    api.caller(request.extensions())?.may_use_queue(&api, &name)?;
     Query::read(request.uri())?.finish()?;
     let explanation = api.engine().explain_queue(&name).await?;
     let size = 256 + explanation.kinds.len() * 1_536;
@@ -38,8 +38,9 @@ pub(super) async fn explain_job(
     Id(id): Id,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(request.headers())?;
+    let caller = api.caller(request.extensions())?;
     Query::read(request.uri())?.finish()?;
+    within(&api, &caller, id).await?;
     let explanation = api.engine().explain_job(&caller, id).await?;
     Ok(respond::json(StatusCode::OK, &job(explanation)))
 }
@@ -71,10 +72,11 @@ pub(super) async fn episodes(
     State(api): State<Api>,
     request: Request,
 ) -> Result<Response, Problem> {
-    api.caller(request.headers())?;
+    let caller = api.caller(request.extensions())?;
     let Asked { filter, open, limit } = asked(request.uri())?;
     let episodes = api.engine().episodes(filter, open, limit).await?;
-    let episodes: Vec<wire::Episode> = episodes.into_iter().map(episode).collect();
+    let episodes = episodes.into_iter().filter(|e| caller.sees(&e.queue, &e.kind));
+    let episodes: Vec<wire::Episode> = episodes.map(episode).collect();
     let size = 64 + episodes.len() * 1_536;
     Ok(respond::json_sized(StatusCode::OK, &wire::EpisodeList { episodes }, size))
 }

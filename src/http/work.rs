@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::Api;
+use super::auth::Asker;
 use super::fields::{At, Errors, Fields, Wrong, object};
 use super::jobs::Id;
 use super::problem::{Code, Problem};
@@ -23,15 +24,33 @@ use crate::wire::{self, ProblemItem};
 /// `POST /v1/claims`.
 pub(super) async fn claim(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read(&api, &parts.headers, body).await?;
     let mut errors = Errors::default();
     let order = object(strict::check(&bytes)?, At::Root, &mut errors, claim_order);
     errors.check()?;
     let mut order = order.flatten().ok_or_else(unreadable)?;
     order.trace = headers::traceparent(&parts.headers);
+    confine(&api, &caller, &mut order)?;
     let grant = api.engine().claim(&caller, order).await?;
     Ok(respond::json_sized(StatusCode::OK, &show::claimed(&grant), show::size_of(&grant)))
+}
+
+/// Refuses a claim of queues or kinds that the token is not for. A claim of every kind is one of
+/// every kind that it is for.
+pub(super) fn confine(api: &Api, caller: &Asker, order: &mut ClaimOrder) -> Result<(), Problem> {
+    for queue in &order.queues {
+        caller.may_use_queue(api, queue)?;
+    }
+    for kind in &order.kinds {
+        caller.may_use_kind(api, kind)?;
+    }
+    if let Some(kinds) = caller.kinds()
+        && order.kinds.is_empty()
+    {
+        order.kinds = kinds.to_vec();
+    }
+    Ok(())
 }
 
 /// For what cannot be: a body without errors that is not understood.
@@ -101,7 +120,7 @@ pub(super) async fn heartbeat(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
@@ -182,7 +201,7 @@ pub(super) async fn heartbeats(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     let bytes = body::read(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
@@ -259,7 +278,7 @@ pub(super) async fn goodbye(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers)?;
+    let caller = api.caller(&parts.extensions)?;
     if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
         let mut errors = Errors::default();
         object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());

@@ -1,73 +1,170 @@
-//! SIGHUP: the configuration is read again, and what queues get is replaced by what it says now.
+//! SIGHUP: the configuration is read again, and what may change while the server runs changes.
 //!
-//! A file with anything wrong in it is refused whole, and what was in force stays. Keys that hold
-//! only from the start are named, and keep their values until a restart.
+//! A configuration that is refused changes nothing: it is logged with everything that is wrong
+//! with it, and a metric says so until one is accepted. What needs a restart is named and left as
+//! it was. Everything that can change is put in force by [`Reloader::apply`], after nothing can
+//! fail any more.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
 
-use crate::cli::ServeArgs;
-use crate::config::{Config, ConfigErrors, Override};
-use crate::engine::Engine;
+use tokio::signal::unix::Signal;
 
-/// Where the configuration comes from, the first time and every time after.
+use crate::config::{AuthMode, Config, ConfigErrors, Override};
+use crate::engine::{Engine, Failure};
+use crate::http::auth::{Gate, Keys};
+use crate::telemetry::events::Events;
+
+/// Where the configuration came from.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    file: Option<PathBuf>,
-    flags: Vec<(&'static str, &'static str, String)>,
+    /// As it is in force.
+    config: Config,
+    flags: Vec<Override<'static>>,
 }
 
 impl Source {
-    pub(super) fn of(args: &ServeArgs) -> Self {
-        let flags = [
-            args.listen.clone().map(|value| ("--listen", "server.listen", value)),
-            args.store.clone().map(|value| ("--store", "store.url", value)),
-        ];
-        Self { file: args.config.clone(), flags: flags.into_iter().flatten().collect() }
+    pub(super) fn new(config: Config, flags: Vec<Override<'static>>) -> Self {
+        Self { config, flags }
     }
 
-    pub(super) fn read(&self) -> Result<Config, ConfigErrors> {
-        let flags: Vec<Override<'_>> = self
-            .flags
-            .iter()
-            .map(|(flag, key, value)| Override { flag, key, value: value.clone() })
-            .collect();
-        Config::load_with(self.file.as_deref(), crate::config::environment(), &flags)
+    /// A file that was read must be there again: without it, a server would open to all of its
+    /// machine because somebody moved a file.
+    fn read(&self) -> Result<Config, ConfigErrors> {
+        Config::load_with(self.config.file.as_deref(), crate::config::environment(), &self.flags)
     }
 }
 
-/// Takes over what can be taken over. `started` is the configuration that the server began with: it
-/// is what the keys still have that need a restart.
-pub(super) async fn reload(source: &Source, started: &Config, engine: &Engine) {
-    let from = source.clone();
-    let read = match tokio::task::spawn_blocking(move || from.read()).await {
-        Ok(read) => read,
-        Err(error) => {
-            tracing::error!(%error, "the configuration was not read; what was in force stays");
-            return;
-        }
-    };
-    let config = match read {
-        Ok(config) => config,
-        Err(errors) => {
-            for line in errors.to_string().lines() {
-                tracing::error!("{line}");
+/// What of a running server can change.
+#[derive(Debug, Clone)]
+pub(super) struct Reloader {
+    engine: Engine,
+    gate: Gate,
+    events: Events,
+    addr: SocketAddr,
+}
+
+/// Why a configuration that is sound in itself cannot be put in force now.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(
+        "the server listens for other machines, and there would be no tokens; add some, or write \
+         auth.mode = \"off\""
+    )]
+    Open,
+    #[error("the queues' settings could not be stored: {0}; send SIGHUP again")]
+    Engine(#[from] Failure),
+}
+
+impl Reloader {
+    pub(super) fn new(engine: Engine, gate: Gate, addr: SocketAddr) -> Self {
+        let events = engine.events().clone();
+        Self { engine, gate, events, addr }
+    }
+
+    /// Puts what can change in force, or nothing of it. Checks come first, for there is no way
+    /// back from the first change.
+    async fn apply(&self, config: &Config) -> Result<(), Refused> {
+        let keys = keys(config);
+        check(&keys, self.addr)?;
+        self.engine.reconfigure(super::queue_defaults(config)).await?;
+        self.gate.replace(keys);
+        Ok(())
+    }
+
+    async fn reread(&self, source: &Source) {
+        let from = source.clone();
+        let read = tokio::task::spawn_blocking(move || from.read()).await;
+        let applied = match read {
+            Ok(Ok(config)) => match self.apply(&config).await {
+                Ok(()) => Ok(config),
+                Err(refused) => Err(refused.to_string()),
+            },
+            Ok(Err(errors)) => Err(errors.to_string()),
+            Err(panic) => Err(format!("reading it failed: {panic}")),
+        };
+        match applied {
+            Ok(config) => {
+                self.events.config_reloaded(true);
+                tracing::info!(tokens = config.auth.tokens.len(), "configuration read again");
+                let keys = config.needs_restart(&source.config).join(", ");
+                if !keys.is_empty() {
+                    tracing::warn!(keys, "these are in force after a restart only");
+                }
             }
-            tracing::error!("the configuration is refused; what was in force stays");
-            return;
+            Err(errors) => {
+                self.events.config_reloaded(false);
+                for error in errors.lines() {
+                    tracing::error!(error, "configuration refused; the old one stays in force");
+                }
+            }
         }
-    };
-    if let Err(error) = engine.reconfigure(super::queue_defaults(&config)).await {
-        tracing::error!(
-            %error, "the configuration was not taken over; what was in force stays; send SIGHUP again"
-        );
-        return;
     }
-    let keys = config.needs_restart(started);
-    if !keys.is_empty() {
-        tracing::warn!(
-            keys = keys.join(", "),
-            "changed keys that need a restart keep their values"
-        );
+}
+
+/// The file's address may be another by now than the one in use.
+fn check(keys: &Keys, addr: SocketAddr) -> Result<(), Refused> {
+    if matches!(keys, Keys::ThisMachine) && !is_loopback(addr) {
+        Err(Refused::Open)
+    } else {
+        Ok(())
     }
-    tracing::info!(config = %config.hash(), "the configuration was reloaded");
+}
+
+/// Reads the configuration again with each signal, for as long as the process lives.
+pub(super) async fn on_hangup(mut signal: Signal, source: Source, reloader: Reloader) {
+    while signal.recv().await.is_some() {
+        reloader.reread(&source).await;
+    }
+}
+
+/// Who is let in.
+pub(super) fn keys(config: &Config) -> Keys {
+    match config.auth.mode {
+        AuthMode::Off => Keys::Everybody,
+        AuthMode::Tokens if config.auth.tokens.is_empty() => Keys::ThisMachine,
+        AuthMode::Tokens => Keys::Tokens(config.auth.tokens.clone()),
+    }
+}
+
+pub(super) fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn no_reload_opens_a_server_to_other_machines() {
+        let token =
+            format!("[[auth.tokens]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]");
+        let checked = |text: &str, addr: &str| {
+            let keys = keys(&Config::from_toml(text).unwrap());
+            check(&keys, addr.parse().unwrap())
+        };
+        for addr in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
+            // The file says loopback, which is not what is in use.
+            assert_eq!(checked("", addr), Err(Refused::Open), "{addr}");
+            assert_eq!(checked(&token, addr), Ok(()), "{addr}");
+            assert_eq!(checked("[auth]\nmode = \"off\"", addr), Ok(()), "{addr}");
+        }
+        for addr in ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert_eq!(checked("", addr), Ok(()), "{addr}");
+        }
+    }
+
+    #[test]
+    fn what_changes_is_named_and_tokens_are_not() {
+        let token =
+            format!("[[auth.tokens]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]");
+        let one = Config::from_toml("[queues.a]\nlease = \"1m\"").unwrap();
+        let other = Config::from_toml(&format!("[jobs]\nlease = \"31s\"\n{token}")).unwrap();
+        let changes = other.needs_restart(&one);
+        assert!(changes.contains(&"jobs.lease".to_owned()), "{changes:?}");
+        assert!(changes.contains(&"queues.a.lease".to_owned()), "{changes:?}");
+        assert!(changes.iter().all(|key| !key.starts_with("auth")), "{changes:?}");
+        assert!(one.needs_restart(&one).is_empty());
+    }
 }

@@ -20,8 +20,8 @@ use super::instruments::{
     QueueInstruments,
 };
 use super::labels::{
-    self, CappedLabel, Direction, ErrorClass, Finished, LateReason, Method, Run, SpanExport,
-    SpanLoss, Task, Timing,
+    self, AuthRefusal, CappedLabel, Direction, ErrorClass, Finished, LateReason, Method, Run,
+    SpanExport, SpanLoss, Task, Timing,
 };
 use super::logging;
 use super::sample::{Latest, Monotonic, Row};
@@ -121,6 +121,8 @@ impl Events {
         registry.register(Box::new(logging::emitted())).expect("registered once");
         let started_at = unix_now();
         process.sample_timestamp.set(started_at);
+        process.config_reloaded.set(1);
+        process.config_timestamp.set(started_at);
         Self(Arc::new(Inner {
             no_queue: families.resolve_none(),
             registry,
@@ -157,6 +159,11 @@ impl Events {
             Some(queue) => self.queue(queue, |q| q.submissions[outcome as usize].inc()),
             None => self.0.no_queue.submissions[outcome as usize].inc(),
         }
+    }
+
+    /// A request was not let in.
+    pub fn auth_refused(&self, reason: AuthRefusal) {
+        self.0.process.auth_refusals[reason as usize].inc();
     }
 
     /// The size of an accepted payload.
@@ -430,6 +437,14 @@ impl Events {
     /// A question for a job's status was answered.
     pub fn status_poll(&self, timing: Timing) {
         self.0.process.status_polls[timing as usize].inc();
+    }
+
+    /// The configuration was read again, and put in force or refused.
+    pub fn config_reloaded(&self, accepted: bool) {
+        self.0.process.config_reloaded.set(accepted.into());
+        if accepted {
+            self.0.process.config_timestamp.set(unix_now());
+        }
     }
 
     /// Whether this process does the store's maintenance from now on.

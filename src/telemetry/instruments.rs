@@ -16,8 +16,8 @@ use prometheus::{
 use super::catalogue::{self as c, Kind, Metric};
 use super::exemplars::{Exemplars, TracedCounter, TracedHistogram};
 use super::labels::{
-    self, ClaimOutcome, Direction, ErrorClass, Finished, HeartbeatOutcome, LateReason, Method,
-    Operation, Run, SpanExport, SpanLoss, Submission, Task, TaskOutcome, Timing,
+    self, AuthRefusal, ClaimOutcome, Direction, ErrorClass, Finished, HeartbeatOutcome, LateReason,
+    Method, Operation, Run, SpanExport, SpanLoss, Submission, Task, TaskOutcome, Timing,
 };
 use crate::domain::job::AttemptOutcome;
 use crate::domain::lease::TakeBackCause;
@@ -351,6 +351,7 @@ pub(super) struct TaskInstruments {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) http: Http,
+    pub(super) auth_refusals: [IntCounter; AuthRefusal::ALL.len()],
     pub(super) payload: Histogram,
     pub(super) lost: IntCounter,
     pub(super) expired: IntCounter,
@@ -365,6 +366,8 @@ pub(super) struct Process {
     pub(super) canary_failures: IntCounter,
     pub(super) retry_after_offset: [Histogram; Direction::ALL.len()],
     pub(super) status_polls: [IntCounter; Timing::ALL.len()],
+    pub(super) config_reloaded: IntGauge,
+    pub(super) config_timestamp: Gauge,
     pub(super) leader: IntGauge,
     pub(super) clock_skew: Gauge,
     pub(super) scheduling_delay: Histogram,
@@ -396,6 +399,7 @@ impl Process {
         register_process(registry);
         Self {
             http: Http::new(registry),
+            auth_refusals: counters(registry, &c::AUTH_REFUSALS).each(&[], &AuthRefusal::VALUES),
             payload: histograms(registry, &c::PAYLOAD).one(&[]),
             lost: counters(registry, &c::LOST).one(&[]),
             expired: counters(registry, &c::EXPIRED).one(&[]),
@@ -415,6 +419,9 @@ impl Process {
             retry_after_offset: histograms(registry, &c::RETRY_AFTER_OFFSET)
                 .each(&[], &Direction::VALUES),
             status_polls: counters(registry, &c::STATUS_POLLS).each(&[], &Timing::VALUES),
+            config_reloaded: int_gauges(registry, &c::CONFIG_RELOADED)
+                .with_label_values::<&str>(&[]),
+            config_timestamp: gauges(registry, &c::CONFIG_TIMESTAMP).with_label_values::<&str>(&[]),
             leader: int_gauges(registry, &c::LEADER).with_label_values::<&str>(&[]),
             clock_skew: gauges(registry, &c::CLOCK_SKEW).with_label_values::<&str>(&[]),
             scheduling_delay: histograms(registry, &c::SCHEDULING_DELAY).one(&[]),

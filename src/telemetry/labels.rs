@@ -45,7 +45,27 @@ closed! {
         QueueFull => "queue_full",
         /// Its queue or kind would have been one name too many for the server.
         TooManyNames => "too_many_names",
+        /// Over the rate of its token.
+        RateLimited => "rate_limited",
+        /// Without a token that may.
+        Unauthorized => "unauthorized",
         Unavailable => "unavailable",
+    }
+}
+
+closed! {
+    /// Why a request was not let in.
+    AuthRefusal {
+        NoToken => "no_token",
+        Malformed => "malformed",
+        Unknown => "unknown",
+        Expired => "expired",
+        /// The token lacks the scope.
+        Scope => "scope",
+        /// The queue or kind is not on the token's list.
+        List => "list",
+        /// Over the token's rate.
+        Rate => "rate",
     }
 }
 

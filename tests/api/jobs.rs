@@ -96,7 +96,13 @@ pub fn check_problem(
     let text = |name: &str| problem[name].as_str().unwrap_or_default();
     assert_eq!(problem["status"], status, "{problem}");
     assert!(!text("title").is_empty() && !text("detail").is_empty(), "{problem}");
-    assert_eq!(text("type"), format!("/problems/{}", text("code")), "{problem}");
+    let kind = match text("code") {
+        "rate-limited" => {
+            "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned()
+        }
+        code => format!("/problems/{code}"),
+    };
+    assert_eq!(text("type"), kind, "{problem}");
     assert!(!text("code").is_empty(), "{problem}");
     assert_eq!(problem["request_id"].as_str(), request_id, "{problem}");
     assert_eq!(problem["errors"].is_array(), text("code") == "validation-failed", "{problem}");

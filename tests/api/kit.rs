@@ -254,8 +254,7 @@ impl Client {
     }
 
     pub async fn metrics(&self) -> Metrics {
-        let reply = self.get("/metrics").await.is(200);
-        Metrics(String::from_utf8(reply.bytes).expect("text"))
+        Metrics::of(self.get("/metrics").await.is(200))
     }
 
     /// Whether the server still does its work, after all that.
@@ -358,6 +357,10 @@ impl Reply {
 pub struct Metrics(String);
 
 impl Metrics {
+    pub fn of(reply: Reply) -> Self {
+        Self(String::from_utf8(reply.bytes).expect("text"))
+    }
+
     /// The sum over the series with these labels, written `name="value"`; 0 when there is none.
     pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
         let series = self.0.lines().filter_map(|line| {

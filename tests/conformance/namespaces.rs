@@ -196,7 +196,7 @@ async fn one_workers_name_in_two_namespaces_is_two_workers() {
 async fn a_goodbye_leaves_another_namespaces_presence() {
     for_each_store(|w| async move {
         let presence = |namespace: Option<Name>| Presence {
-            directive: punctual::store::Directive::Continue,
+            directive: punctual::domain::directive::Directive::Continue,
             worker: worker("w1"),
             namespace,
             queues: vec![name("q")],

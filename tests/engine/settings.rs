@@ -35,7 +35,7 @@ impl World {
     async fn set(&self, key: QueueKey, value: Option<Setting>) -> QueueView {
         let changes = Changes::from([(key, value)]);
         let name = queue();
-        let set = self.engine.override_settings(&self.everyone, &name, changes, IfMatch::Any);
+        let set = self.engine.override_settings("operator", &name, changes, IfMatch::Any);
         set.await.expect("set")
     }
 
@@ -118,7 +118,7 @@ async fn what_does_not_fit_or_is_meant_for_another_revision_changes_nothing() {
     let set = |key, value, if_match| {
         let changes = Changes::from([(key, Some(value))]);
         let (engine, everyone) = (w.engine.clone(), w.everyone.clone());
-        async move { engine.override_settings(&everyone, &queue(), changes, if_match).await }
+        async move { engine.override_settings("operator", &queue(), changes, if_match).await }
     };
     let day = Setting::Span(Duration::from_secs(86_400));
     let refused = set(QueueKey::BackoffInitial, day, IfMatch::Any).await;

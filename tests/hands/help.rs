@@ -26,6 +26,7 @@ const COMMANDS: &[&[&str]] = &[
     &["episodes"],
     &["check-config"],
     &["metrics"],
+    &["token"],
     &["bench"],
 ];
 

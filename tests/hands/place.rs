@@ -90,6 +90,10 @@ impl Place {
         Client::new(&self.url(), None).expect("a client")
     }
 
+    pub(crate) fn server(&self) -> &ServerProcess {
+        self.server.as_ref().expect("a server")
+    }
+
     pub(crate) fn kill_server(&mut self) {
         self.server.take().expect("a server").kill();
     }

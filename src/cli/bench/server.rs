@@ -47,7 +47,10 @@ pub(crate) async fn find(
         HeaderValue::try_from(text)
             .map_err(|_| Failure::usage("the token or address has characters that HTTP forbids"))
     };
-    let token = token.map(|t| header(format!("Bearer {t}"))).transpose()?;
+    let mut token = token.map(|t| header(format!("Bearer {}", t.trim()))).transpose()?;
+    if let Some(token) = &mut token {
+        token.set_sensitive(true);
+    }
     Ok(Arc::new(Target { addr, host: header(authority)?, token }))
 }
 

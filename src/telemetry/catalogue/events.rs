@@ -51,6 +51,17 @@ catalogue! {
         read: "`sum(…)`; idle workers park one claim each, so a steady level is normal.",
         debug: None,
     };
+    AUTH_REFUSALS = Metric {
+        group: Group::Http,
+        name: "punctual_auth_refusals_total",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Requests that were not let in: no token, an Authorization that is not understood, an unknown or expired token, a scope, queue or kind that the token is not for, or more than its rate.",
+        labels: &[closed("reason", &labels::AuthRefusal::VALUES)],
+        scope: Scope::Process,
+        read: "`sum by (reason) (rate(…[5m]))`; `expired` and `unknown` after a change of tokens are clients that still send the old one, `rate` those that send too much.",
+        debug: None,
+    };
     SUBMISSIONS = Metric {
         group: Group::Submissions,
         name: "punctual_job_submissions_total",
@@ -59,7 +70,7 @@ catalogue! {
         help: "Submissions by outcome; every submission has exactly one.",
         labels: &[QUEUE_OR_NONE, closed("outcome", &labels::Submission::VALUES)],
         scope: Scope::Process,
-        read: "`sum by (queue, outcome) (rate(…[5m]))`; `unavailable` is our fault, `invalid` and `too_large` the client's.",
+        read: "`sum by (queue, outcome) (rate(…[5m]))`; `unavailable` is our fault, `invalid`, `too_large`, `rate_limited` and `unauthorized` the client's.",
         debug: None,
     };
     PAYLOAD = Metric {

@@ -307,6 +307,28 @@ catalogue! {
         read: "`count(sum by (hash) (…)) > 1` means that replicas differ in configuration.",
         debug: None,
     };
+    CONFIG_RELOADED = Metric {
+        group: Group::Server,
+        name: "punctual_config_last_reload_successful",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "1 when the configuration that was read last is in force, at the start or after SIGHUP; 0 when it was refused and an older one is.",
+        labels: &[],
+        scope: Scope::Process,
+        read: "`… == 0` by instance: the file and the running server differ, and the log says why; `sum(… == bool 0)` counts such servers.",
+        debug: None,
+    };
+    CONFIG_TIMESTAMP = Metric {
+        group: Group::Server,
+        name: "punctual_config_last_reload_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "When the configuration in force was read, in Unix time.",
+        labels: &[],
+        scope: Scope::Liveness,
+        read: "`time() - max by (instance) (…)`; one that is older than the last change of the file has not been told of it.",
+        debug: Some("Only a person knows when the file was changed; `punctual_config_last_reload_successful` is the one that alerts."),
+    };
     PROCESS_CPU = Metric {
         group: Group::Server,
         name: "process_cpu_seconds_total",
