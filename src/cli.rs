@@ -13,6 +13,7 @@
 //! ([`demo`] alone looks into the server that it starts).
 
 pub mod bench;
+mod bulk;
 pub mod check_config;
 mod demo;
 mod episodes;
@@ -22,6 +23,7 @@ mod metrics;
 mod output;
 mod queues;
 mod submit;
+mod watch;
 mod work;
 mod workers;
 

@@ -20,6 +20,7 @@ pub mod id;
 pub mod job;
 pub mod lease;
 pub mod names;
+pub mod rerun;
 pub mod retry;
 pub mod state;
 pub mod time;

@@ -34,6 +34,7 @@ mod presence;
 mod pulse;
 mod rates;
 pub mod reaper;
+mod retry;
 mod sampler;
 mod submit;
 pub mod tasks;
@@ -64,6 +65,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::exposition::Format;
 use crate::telemetry::spans::Spans;
 
+pub use crate::domain::rerun::Changes;
 pub use crate::store::{
     Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, Presence, QueueState, ResultValue,
     StoreError,
@@ -74,6 +76,7 @@ pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
+pub use retry::Retry;
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
 pub use watchdog::WatchSettings;
@@ -257,6 +260,9 @@ pub enum Failure {
     Lost,
     #[error("the job is gone")]
     Gone { id: JobId, why: Gone },
+    /// The job `source` was retried before, and the job that came of it is gone.
+    #[error("the job that came of the retry is gone")]
+    RetryGone { source_id: JobId, id: JobId, why: Gone },
     #[error("there is no such queue")]
     NoSuchQueue,
     /// The job is in another state; `status` is the one it is in, where that is known.

@@ -137,6 +137,22 @@ pub fn accepts(answers: &[Submitted]) -> bool {
     })
 }
 
+/// What became of a retry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Retried {
+    Created,
+    /// The source was retried before: this is the job that came of it.
+    Replayed(Box<Record>),
+    /// The same, and that job is gone by now.
+    ReplayedGone(JobId, Absence),
+    /// The source is in a state in which it cannot be retried.
+    Refused(Rejected),
+    /// There is no source.
+    Gone(Absence),
+    /// As many jobs of the new job's queue are pending as may be.
+    QueueFull(Depth),
+}
+
 /// Why a job with a valid id is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
@@ -182,6 +198,14 @@ pub struct ListFilter {
     pub created_after: Option<Timestamp>,
     pub created_before: Option<Timestamp>,
     pub finished_after: Option<Timestamp>,
+    pub stuck: Option<Stuck>,
+}
+
+/// Only jobs that could have been claimed at `now` for longer than their queue allows.
+#[derive(Debug, Clone)]
+pub struct Stuck {
+    pub after: StuckAfter,
+    pub now: Timestamp,
 }
 
 /// Newest first. A page may be shorter than `limit`, even empty, and still have a successor:
@@ -430,6 +454,19 @@ pub trait Store: Send + Sync + fmt::Debug {
         force: bool,
         now: Timestamp,
     ) -> Result<Ruling>;
+
+    /// Creates `new`, which does the work of the finished job `source` again, and notes it there
+    /// (`retried_as`, which is no new version), in one commit. A source that was retried before
+    /// answers with the job that came of it, and nothing is created, unless `again` asks for
+    /// another; then the source names the latest. As with submissions, a full queue refuses and so
+    /// does low space, and repetitions need neither.
+    async fn retry(
+        &self,
+        source: JobId,
+        new: NewJob,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<Retried>;
 
     /// Forgets a finished job; leaves a tombstone while the id is younger than `tombstone`.
     async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling>;

@@ -35,6 +35,8 @@ mod limits;
 mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/retry.rs"]
+mod retry;
 #[path = "api/status.rs"]
 mod status;
 #[path = "api/submit.rs"]

@@ -124,9 +124,13 @@ async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Re
 
 /// 200 if and only if the job is completed.
 fn answer(view: &View, base: &Base) -> Response {
-    let id = view.record.spec.id;
     let completed = view.status() == Status::Completed;
-    let status = if completed { StatusCode::OK } else { StatusCode::ACCEPTED };
+    located(if completed { StatusCode::OK } else { StatusCode::ACCEPTED }, view, base)
+}
+
+/// A job that the request has made, or made before, and where it is.
+pub(super) fn located(status: StatusCode, view: &View, base: &Base) -> Response {
+    let id = view.record.spec.id;
     let shown = show::job(view, base, With::Result);
     let mut response = respond::json(status, &shown);
     set_course(&mut response, view);

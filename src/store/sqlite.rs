@@ -15,6 +15,7 @@ mod lease;
 mod marks;
 mod open;
 mod reads;
+mod retry;
 mod rows;
 mod sample;
 mod scan;
@@ -41,8 +42,8 @@ use crate::domain::time::Timestamp;
 
 use super::{
     Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Ruling,
-    Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
+    NewJob, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody, Retired, Retried,
+    Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
 pub use open::{Durability, OpenError};
@@ -299,6 +300,16 @@ impl Store for SqliteStore {
                 change::fire(tx, id, &event, None, 0, now)
             })
             .await
+    }
+
+    async fn retry(
+        &self,
+        source: JobId,
+        new: NewJob,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<Retried> {
+        self.writer.write_growing(move |tx| retry::retry(tx, source, &new, again, now)).await
     }
 
     async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling> {

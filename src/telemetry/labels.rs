@@ -124,6 +124,7 @@ closed! {
         Result => "result",
         List => "list",
         Cancel => "cancel",
+        Retry => "retry",
         Delete => "delete",
         Claim => "claim",
         Heartbeat => "heartbeat",

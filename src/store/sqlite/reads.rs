@@ -1,13 +1,17 @@
 //! Reads: each sees one committed moment, beside the writer.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
 use crate::domain::job::{PendingReason, Record, Standing, Status};
 use crate::domain::names::{Name, WorkerId};
-use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
+use crate::store::{
+    Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody, Stuck,
+};
 
 use super::book::NOT_OURS;
 use super::rows::{
@@ -79,7 +83,7 @@ fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
+pub(super) fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
     let deleted: Option<bool> = conn
         .prepare_cached("SELECT deleted FROM tombstones WHERE job_id = ?1")
         .and_then(|mut s| s.query_row([id.as_bytes()], |r| r.get(0)).optional())
@@ -132,6 +136,7 @@ pub(super) fn list(
     let _snapshot = conn.unchecked_transaction().map_err(fault)?;
     // The table that holds only what the filter can want.
     let (source, clause) = match filter.status {
+        None if filter.stuck.is_some() => ("live_jobs", ""),
         None => ("job_specs", ""),
         // Filtered outside, so that the window bounds what is looked at.
         Some(Status::Pending) => ("live_jobs", ""),
@@ -211,6 +216,9 @@ fn matching(
         let clause = format!("q.name {is} (SELECT value FROM json_each(?))");
         add(&clause, to_json(&limited)?.into());
     }
+    if let Some(stuck) = &filter.stuck {
+        add(STUCK, stuck_since(stuck)?.into());
+    }
     match filter.pending_reason {
         None => {}
         Some(PendingReason::Scheduled) => clauses.push("l.tally = 1".to_owned()),
@@ -251,6 +259,26 @@ fn matching(
         found.push((at, record));
     }
     Ok(found)
+}
+
+/// Eligible since the moment that `?` names for its queue (or for `*`, every other queue) or
+/// longer. Time before the queue's last resume does not count, as in the watchdog's scan.
+const STUCK: &str = "l.tally < 3 AND q.paused_at IS NULL \
+     AND max(l.eligible_at, coalesce(q.resumed_at, l.eligible_at)) <= coalesce(\
+       (SELECT value FROM json_each(?) WHERE key = q.name), \
+       (SELECT value FROM json_each(?) WHERE key = '*'))";
+
+/// Before every moment: nobody is stuck.
+const NEVER: i64 = -1;
+
+/// For [`STUCK`]. No queue is called `*`.
+fn stuck_since(stuck: &Stuck) -> Result<String> {
+    let since =
+        |after: Option<Duration>| after.map_or(NEVER, |after| stuck.now.minus(after).as_millis());
+    let mut moments: HashMap<&str, i64> =
+        stuck.after.queues.iter().map(|(queue, after)| (queue.as_str(), since(*after))).collect();
+    moments.insert("*", since(stuck.after.default));
+    to_json(&moments)
 }
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
