@@ -122,8 +122,7 @@ async fn asking_again_makes_no_third_job() {
     assert_eq!(retry(&server, &source).await.is(200).id(), twice.id());
 
     // What came of it may be gone; then nothing is done blindly.
-    let lease = server.lease_by(&json!({"worker_id": "w", "queues": ["default"], "max_jobs": 1}));
-    let lease = lease.await;
+    let lease = server.lease("w", "default").await;
     server.complete(&lease, json!(1)).await;
     let lease = server.lease("w", "default").await;
     assert_eq!(lease.id, twice.id());
