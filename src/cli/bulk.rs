@@ -25,6 +25,9 @@ use sweep::{End, Sweep};
 
 const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
 
+/// Apart from the options of one job.
+const MANY: &str = "Many jobs at once (all filters must match)";
+
 /// One job, or all that match.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Which {
@@ -36,34 +39,33 @@ pub(super) struct Which {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Many jobs at once (all of the filters must match)")]
 pub(super) struct Many {
     /// Jobs in this state
-    #[arg(long, conflicts_with = "id", value_parser = PossibleValuesParser::new(STATUSES))]
+    #[arg(help_heading = MANY, long, conflicts_with = "id", value_parser = PossibleValuesParser::new(STATUSES))]
     status: Option<String>,
     /// Jobs of this kind
-    #[arg(long, conflicts_with = "id")]
+    #[arg(help_heading = MANY, long, conflicts_with = "id")]
     kind: Option<String>,
     /// Jobs of this queue
-    #[arg(long, conflicts_with = "id")]
+    #[arg(help_heading = MANY, long, conflicts_with = "id")]
     queue: Option<String>,
     /// Jobs with this tag
-    #[arg(long, conflicts_with = "id")]
+    #[arg(help_heading = MANY, long, conflicts_with = "id")]
     tag: Option<String>,
     /// Jobs that met an error of this type last: exit-1, lease-expired …
-    #[arg(long, value_name = "TYPE", conflicts_with = "id")]
+    #[arg(help_heading = MANY, long, value_name = "TYPE", conflicts_with = "id")]
     error_type: Option<String>,
     /// Jobs that finished within this time, or, to cancel them, were created in it: 30m, 1h
-    #[arg(long, value_name = "TIME", conflicts_with = "id", value_parser = super::duration)]
+    #[arg(help_heading = MANY, long, value_name = "TIME", conflicts_with = "id", value_parser = super::duration)]
     since: Option<Duration>,
     /// At most so many, the newest first [default: all]
-    #[arg(long, value_name = "N", conflicts_with = "id", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = MANY, long, value_name = "N", conflicts_with = "id", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Change nothing: show what matches
-    #[arg(long, conflicts_with = "id")]
+    #[arg(help_heading = MANY, long, conflicts_with = "id")]
     dry_run: bool,
     /// Do it without asking
-    #[arg(long, short, conflicts_with_all = ["id", "dry_run"])]
+    #[arg(help_heading = MANY, long, short, conflicts_with_all = ["id", "dry_run"])]
     yes: bool,
 }
 
