@@ -85,12 +85,14 @@ impl Engine {
                 self.advised(&view);
                 Ok(Accepted { view, replayed: true })
             }
-            Retried::ReplayedGone(retry, absence) => Err(match self.absent(retry, absence) {
-                Failure::Gone { id: retry, why } => {
-                    Failure::RetryGone { source_id: id, id: retry, why }
-                }
-                lost => lost,
-            }),
+            Retried::ReplayedGone(made, absence) => {
+                let failure = self.absent(made, absence);
+                Err(if let Failure::Gone { id: made, why } = failure {
+                    Failure::RetryGone { source_id: id, id: made, why }
+                } else {
+                    failure
+                })
+            }
             Retried::Refused(rejected) => Err(refused(rejected)),
             Retried::Gone(absence) => Err(self.absent(id, absence)),
             Retried::QueueFull(depth) => Err(self.queue_full(&fresh.spec.queue, depth, 1)),

@@ -190,7 +190,7 @@ mod tests {
         fn a_spoilt_cursor_is_a_wrong_query(place: i64, at in 0usize..12, with in "[ -$'-,.:-@]") {
             let mut text = cursor(place);
             text.replace_range(at..=at, &with);
-            let encoded: String = text.bytes().map(|b| format!("%{b:02x}")).collect();
+            let encoded = text.bytes().fold(String::new(), |all, b| all + &format!("%{b:02x}"));
             let problem = ask(&format!("cursor={encoded}")).unwrap_err();
             prop_assert_eq!(problem.code().slug(), "invalid-query");
         }
