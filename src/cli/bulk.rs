@@ -58,7 +58,7 @@ pub(super) struct Many {
     /// Jobs that finished within this time, or, to cancel them, were created in it: 30m, 1h
     #[arg(help_heading = MANY, long, value_name = "TIME", conflicts_with = "id", value_parser = super::duration)]
     since: Option<Duration>,
-    /// At most so many, the newest first [default: all]
+    /// Do it to at most so many, the newest first [default: all]
     #[arg(help_heading = MANY, long, value_name = "N", conflicts_with = "id", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Change nothing: show what matches
@@ -91,6 +91,15 @@ impl Action {
             Self::Cancel(_) => "cancelled or asked to stop",
             Self::Retry { .. } => "retried",
             Self::Delete => "deleted",
+        }
+    }
+
+    /// As the list shows it: there is nothing to ask the server for.
+    fn was_done(&self, job: &wire::Job) -> bool {
+        match self {
+            Self::Cancel(request) => job.cancel_requested_at.is_some() && !request.force,
+            Self::Retry { force, .. } => job.retried_as.is_some() && !force,
+            Self::Delete => false,
         }
     }
 
@@ -127,11 +136,17 @@ impl Summary {
         *self.reasons.entry(code.to_owned()).or_default() += 1;
     }
 
+    /// Of those that were only counted: to how many it is still to be done.
+    const fn left(&self) -> u64 {
+        self.matched - self.unchanged
+    }
+
     fn line(&self, action: &Action) -> String {
-        if self.dry_run {
-            return format!("{} matched, nothing was changed", self.matched);
-        }
-        let mut line = format!("{} matched, {} {}", self.matched, self.changed, action.past());
+        let mut line = if self.dry_run {
+            format!("{} matched, {} would be {}", self.matched, self.left(), action.past())
+        } else {
+            format!("{} matched, {} {}", self.matched, self.changed, action.past())
+        };
         if self.unchanged > 0 {
             let _ = write!(line, ", {} were so before", self.unchanged);
         }
@@ -205,19 +220,25 @@ pub(super) async fn run(client: &Client, many: &Many, action: Action, format: Fo
     }
     let mut sweep = Sweep { client, queries, limit: many.limit, action, expected: None };
     if many.dry_run || asks {
-        let (matched, sample) = sweep.count().await?;
-        if many.dry_run {
-            return tell_matches(&sweep.action, matched, &sample, format);
+        let (action, dry_run) = (sweep.action.name(), many.dry_run);
+        let mut found = Summary { action, dry_run, ..Summary::default() };
+        let sample = sweep.count(&mut found).await?;
+        if dry_run {
+            return tell_matches(&sweep.action, &found, &sample, format);
         }
-        if matched == 0 {
-            let action = sweep.action.name();
-            return report(&Summary { action, ..Summary::default() }, &sweep, format);
+        if found.left() == 0 {
+            return report(&found, &sweep, format);
         }
-        if !confirmed(&sweep.action, matched)? {
+        if !confirmed(&sweep.action, found.left())? {
             return Err(Failure::no("nothing was changed"));
         }
         // Never more than was agreed to.
-        (sweep.limit, sweep.expected) = (Some(matched), Some(matched));
+        (sweep.limit, sweep.expected) = (Some(found.left()), Some(found.matched));
+    }
+    if let (Action::Cancel(_), [pending, _]) = (&sweep.action, &sweep.queries[..]) {
+        // What ran when those that wait were listed, and waited again when those that ran were, was
+        // in neither list.
+        sweep.queries.push(pending.clone());
     }
     let mut summary = Summary { action: sweep.action.name(), ..Summary::default() };
     let end = match sweep.run(&mut summary).await {
@@ -243,14 +264,13 @@ fn report(summary: &Summary, sweep: &Sweep<'_>, format: Format) -> Done {
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
-fn tell_matches(action: &Action, matched: u64, sample: &[wire::Job], format: Format) -> Done {
-    let summary = Summary { action: action.name(), dry_run: true, matched, ..Summary::default() };
-    output::show(format.json, &summary, || {
+fn tell_matches(action: &Action, summary: &Summary, sample: &[wire::Job], format: Format) -> Done {
+    output::show(format.json, summary, || {
         let mut text = String::new();
         if !sample.is_empty() {
             text.push_str(&jobs::table(sample, Now::read()));
         }
-        let more = matched - sample.len() as u64;
+        let more = summary.left() - sample.len() as u64;
         if more > 0 {
             let _ = writeln!(text, "… and {more} more");
         }
@@ -348,7 +368,7 @@ mod tests {
             stopped.line(&Action::Delete),
             "2 matched, 2 deleted; stopped before the end, the rest is as it was"
         );
-        let dry = Summary { matched: 2, dry_run: true, ..Summary::default() };
-        assert_eq!(dry.line(&retry()), "2 matched, nothing was changed");
+        let dry = Summary { matched: 3, unchanged: 1, dry_run: true, ..Summary::default() };
+        assert_eq!(dry.line(&retry()), "3 matched, 2 would be retried, 1 were so before");
     }
 }

@@ -89,7 +89,11 @@ async fn everything_that_failed_is_retried_once() {
 
     let dry = place.run(&line(&["--dry-run"])).await.ended(DONE);
     assert!(dry.out.starts_with("JOB") && dry.out.contains("boom"), "{}", dry.out);
-    assert!(dry.out.ends_with("… and 290 more\n300 matched, nothing was changed\n"), "{}", dry.out);
+    assert!(
+        dry.out.ends_with("… and 290 more\n300 matched, 300 would be retried\n"),
+        "{}",
+        dry.out
+    );
     let dry = place.run(&line(&["--dry-run", "--json"])).await.ended(DONE).json();
     assert_eq!(
         (&dry["matched"], &dry["changed"], &dry["dry_run"]),
@@ -101,8 +105,13 @@ async fn everything_that_failed_is_retried_once() {
 
     let some = place.run(&line(&["--yes", "--limit", "100"])).await.ended(DONE);
     assert_eq!((some.out.as_str(), some.err.as_str()), ("100 matched, 100 retried\n", ""));
+    // Asked again, it goes on from there.
+    let more = place.run(&line(&["--yes", "--limit", "50"])).await.ended(DONE).out;
+    assert_eq!(more, "150 matched, 50 retried, 100 were so before\n");
+    let dry = place.run(&line(&["--dry-run"])).await.ended(DONE).out;
+    assert!(dry.ends_with("300 matched, 150 would be retried, 150 were so before\n"), "{dry}");
     let rest = place.run(&line(&["--yes"])).await.ended(DONE).out;
-    assert_eq!(rest, "300 matched, 200 retried, 100 were so before\n");
+    assert_eq!(rest, "300 matched, 150 retried, 150 were so before\n");
     let again = place.run(&line(&["--yes", "--json"])).await.ended(DONE).json();
     assert_eq!(
         again,

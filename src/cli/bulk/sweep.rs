@@ -22,7 +22,7 @@ use crate::wire::Job;
 const AT_ONCE: usize = 8;
 
 /// Jobs in one page.
-const PAGE: u64 = 500;
+const PAGE: u32 = 500;
 
 /// Jobs that a dry run shows.
 const SHOWN: usize = 10;
@@ -63,20 +63,21 @@ enum Outcome {
 }
 
 impl Sweep<'_> {
-    /// How many match, and the first few.
-    pub(super) async fn count(&self) -> Result<(u64, Vec<Job>), ClientError> {
+    /// How many match, and the first few of those that it would be done to.
+    pub(super) async fn count(&self, summary: &mut Summary) -> Result<Vec<Job>, ClientError> {
         let (_running, stop) = watch::channel(false);
-        let (mut matched, mut sample) = (0, Vec::new());
+        let mut sample = Vec::new();
         let mut ticker = Ticker::new();
         let mut pages = Pages::new(self);
-        while let Some(page) = pages.next(&stop).await? {
-            matched += page.len() as u64;
+        while let Some(Page { todo, already }) = pages.next(&stop).await? {
+            summary.matched += todo.len() as u64 + already;
+            summary.unchanged += already;
             let room = SHOWN.saturating_sub(sample.len());
-            sample.extend(page.into_iter().take(room));
-            ticker.show(&format!("{matched} match"));
+            sample.extend(todo.into_iter().take(room));
+            ticker.show(&format!("{} match", summary.matched));
         }
         ticker.clear();
-        Ok((matched, sample))
+        Ok(sample)
     }
 
     /// Does it. `summary` is true at every moment, whenever this ends.
@@ -117,15 +118,19 @@ impl Sweep<'_> {
         let mut lost = None;
         let mut pages = Pages::new(self);
         loop {
-            let page = match pages.next(stop).await {
-                Ok(Some(page)) => page,
+            let todo = match pages.next(stop).await {
+                Ok(Some(Page { todo, already })) => {
+                    summary.matched += already;
+                    summary.unchanged += already;
+                    todo
+                }
                 Ok(None) => break,
                 Err(error) => {
                     lost.get_or_insert(error);
                     break;
                 }
             };
-            let mut results = stream::iter(page)
+            let mut results = stream::iter(todo)
                 .map(|job| async move {
                     let outcome = self.one(&job, &mut stop.clone()).await;
                     (job.job_id, outcome)
@@ -168,16 +173,10 @@ impl Sweep<'_> {
         let client = self.client;
         let outcome = match &self.action {
             Action::Cancel(request) => {
-                if job.cancel_requested_at.is_some() && !request.force {
-                    return Outcome::Unchanged;
-                }
                 let ask = async || client.cancel(id, request).await.map(|_| true);
                 persist(true, PATIENCE, stop, ask).await
             }
             Action::Retry { request, force } => {
-                if job.retried_as.is_some() && !force {
-                    return Outcome::Unchanged;
-                }
                 let ask = async || client.retry(id, request, *force).await.map(|s| !s.replayed);
                 persist(!force, PATIENCE, stop, ask).await
             }
@@ -200,7 +199,14 @@ impl Sweep<'_> {
     }
 }
 
-/// The pages of one list after the other.
+/// What is to be done, and of how many it was done before.
+struct Page {
+    todo: Vec<Job>,
+    already: u64,
+}
+
+/// The pages of one list after the other. The limit is of what is left to be done, so that asking
+/// again goes on from there.
 struct Pages<'s> {
     sweep: &'s Sweep<'s>,
     list: usize,
@@ -214,15 +220,11 @@ impl<'s> Pages<'s> {
     }
 
     /// The next page, which may be empty; `None` after the last, and once it was stopped.
-    async fn next(
-        &mut self,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<Option<Vec<Job>>, ClientError> {
+    async fn next(&mut self, stop: &watch::Receiver<bool>) -> Result<Option<Page>, ClientError> {
         let Some(query) = self.sweep.queries.get(self.list).filter(|_| self.left > 0) else {
             return Ok(None);
         };
-        let limit = u32::try_from(self.left.min(PAGE)).ok();
-        let query = ListQuery { limit, cursor: self.cursor.take(), ..query.clone() };
+        let query = ListQuery { limit: Some(PAGE), cursor: self.cursor.take(), ..query.clone() };
         let client = self.sweep.client;
         let page =
             persist(true, PATIENCE, &mut stop.clone(), async || client.list(&query).await).await?;
@@ -231,8 +233,19 @@ impl<'s> Pages<'s> {
             Some(cursor) => self.cursor = Some(cursor),
             None => self.list += 1,
         }
-        self.left = self.left.saturating_sub(page.jobs.len() as u64);
-        Ok(Some(page.jobs))
+        let (mut todo, mut already) = (Vec::new(), 0);
+        for job in page.jobs {
+            if self.sweep.action.was_done(&job) {
+                already += 1;
+                continue;
+            }
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            todo.push(job);
+        }
+        Ok(Some(Page { todo, already }))
     }
 }
 
