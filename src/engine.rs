@@ -284,8 +284,8 @@ pub enum Failure {
 /// `GET /v1/jobs/{id}/result`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultView {
-    Bytes { content_type: String, body: Vec<u8>, version: u64 },
-    Elsewhere { location: String },
+    Bytes { content_type: String, body: Vec<u8>, version: u64, expires_at: Option<Timestamp> },
+    Elsewhere { location: String, expires_at: Option<Timestamp> },
     NotReady(Box<View>),
     Failed(JobError),
     Cancelled,

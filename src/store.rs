@@ -176,9 +176,13 @@ pub enum ResultBody {
     Bytes {
         content_type: String,
         body: Vec<u8>,
+        /// When the job goes, and the result with it.
+        expires_at: Option<Timestamp>,
     },
     Elsewhere {
         location: String,
+        /// When the job goes, and what leads there.
+        expires_at: Option<Timestamp>,
     },
     NotCompleted(Box<(Status, Option<JobError>)>),
 }

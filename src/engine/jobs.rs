@@ -119,10 +119,12 @@ impl Engine {
             waiting = Some(view);
         }
         Ok(match body {
-            ResultBody::Elsewhere { location } => ResultView::Elsewhere { location },
+            ResultBody::Elsewhere { location, expires_at } => {
+                ResultView::Elsewhere { location, expires_at }
+            }
             // The bytes of a completed job never change again: any constant makes a strong tag.
-            ResultBody::Bytes { content_type, body } => {
-                ResultView::Bytes { content_type, body, version: 1 }
+            ResultBody::Bytes { content_type, body, expires_at } => {
+                ResultView::Bytes { content_type, body, version: 1, expires_at }
             }
             ResultBody::NotCompleted(state) => match *state {
                 (Status::Cancelled, _) => ResultView::Cancelled,

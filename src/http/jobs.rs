@@ -149,7 +149,12 @@ fn set_course(response: &mut Response, view: &View) {
     if let Some(seconds) = view.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Some(date) = job.expires_at.and_then(http_date) {
+    set_sunset(response, job.expires_at);
+}
+
+/// RFC 8594: when it goes.
+fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
+    if let Some(date) = at.and_then(http_date) {
         respond::set(response, SUNSET, date);
     }
 }
@@ -330,7 +335,7 @@ pub(super) async fn result(
     let wait = wait(prefer, &mut query)?;
     query.finish()?;
     let mut response = match api.engine().result(&caller, id, wait).await? {
-        ResultView::Bytes { content_type, body, version } => {
+        ResultView::Bytes { content_type, body, version, expires_at } => {
             let tag = version.to_string();
             let unchanged = headers::none_match(&parts.headers, &tag);
             let mut response = if unchanged {
@@ -346,14 +351,16 @@ pub(super) async fn result(
                 response
             };
             respond::set(&mut response, ETAG, format!("\"{tag}\""));
+            set_sunset(&mut response, expires_at);
             let headers = response.headers_mut();
             // A result is what a user made: a browser must neither guess nor run it.
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
             response
         }
-        ResultView::Elsewhere { location } => {
+        ResultView::Elsewhere { location, expires_at } => {
             let mut response = respond::empty(StatusCode::SEE_OTHER);
+            set_sunset(&mut response, expires_at);
             respond::set(&mut response, LOCATION, location);
             response
         }

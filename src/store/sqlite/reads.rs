@@ -106,8 +106,9 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
         let status = record.job.status();
         return Ok(Found::Here(ResultBody::NotCompleted(Box::new((status, record.job.error)))));
     };
+    let expires_at = record.job.expires_at;
     if let Some(location) = info.location {
-        return Ok(Found::Here(ResultBody::Elsewhere { location }));
+        return Ok(Found::Here(ResultBody::Elsewhere { location, expires_at }));
     }
     let body = match info.inline {
         Some(json) => json.as_str().as_bytes().to_vec(),
@@ -122,7 +123,7 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
     };
     let content_type =
         if info.content_type.is_empty() { default_content_type() } else { info.content_type };
-    Ok(Found::Here(ResultBody::Bytes { content_type, body }))
+    Ok(Found::Here(ResultBody::Bytes { content_type, body, expires_at }))
 }
 
 pub(super) fn list(
