@@ -31,6 +31,8 @@ use punctual::telemetry::spans::Spans;
 mod limits;
 #[path = "engine/ours.rs"]
 mod ours;
+#[path = "engine/retry.rs"]
+mod retry;
 #[path = "engine/watch.rs"]
 mod watch;
 

@@ -250,7 +250,7 @@ pub(super) async fn run(client: &Client, many: &Many, action: Action, format: Fo
     match end {
         Ok(End { example, .. }) => {
             if let Some(example) = example {
-                output::note(&format!("for example {example}"));
+                output::note(&format!("for example {}", output::printable(&example)));
             }
             Ok(done)
         }
