@@ -35,15 +35,16 @@ impl Run {
             (None, _) if !ended => {
                 assert_eq!(got, Retried::Refused(Rejected::JobNotFinished));
             }
-            (None, Some(before)) => match self.jobs[&before].gone {
-                Some(why) => assert_eq!(got, Retried::ReplayedGone(before, why)),
-                None => {
-                    let Retried::Replayed(record) = got else { panic!("{got:?}") };
-                    assert_eq!(record.spec.id, before);
-                    assert_eq!(record.job, self.jobs[&before].job);
-                    self.reached.insert("RetryReplayed".to_owned());
+            (None, Some(before)) => {
+                if let Some(why) = self.jobs[&before].gone {
+                    assert_eq!(got, Retried::ReplayedGone(before, why));
+                    return;
                 }
-            },
+                let Retried::Replayed(record) = got else { panic!("{got:?}") };
+                assert_eq!(record.spec.id, before);
+                assert_eq!(record.job, self.jobs[&before].job);
+                self.reached.insert("RetryReplayed".to_owned());
+            }
             (None, None) => {
                 assert_eq!(got, Retried::Created);
                 let sequence = self.next_sequence();
