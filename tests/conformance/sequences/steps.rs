@@ -123,7 +123,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..3).prop_map(Step::Goodbye),
         2 => (pick.clone(), any::<bool>()).prop_map(|(job, force)| Step::Cancel { job, force }),
         1 => pick.clone().prop_map(Step::Delete),
-        2 => (pick, prop::bool::weighted(0.3), prop::option::weighted(0.2, 0u8..2))
+        3 => (pick, prop::bool::weighted(0.3), prop::option::weighted(0.2, 0u8..2))
             .prop_map(|(job, again, to)| Step::Retry { job, again, to }),
         2 => prop_oneof![Just(1u32), Just(1_000)].prop_map(|limit| Step::TakeBack { limit }),
         2 => Just(Step::Promote),
