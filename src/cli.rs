@@ -13,6 +13,7 @@
 //! ([`demo`] alone looks into the server that it starts).
 
 pub mod bench;
+mod bulk;
 pub mod check_config;
 mod demo;
 mod episodes;
@@ -23,6 +24,7 @@ mod output;
 mod queues;
 mod submit;
 mod token;
+mod watch;
 mod work;
 mod workers;
 

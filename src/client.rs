@@ -16,6 +16,7 @@
 mod backoff;
 mod error;
 mod headers;
+mod retry;
 mod submit;
 mod wait;
 
@@ -96,6 +97,8 @@ pub struct ListQuery {
     pub created_after: Option<String>,
     pub created_before: Option<String>,
     pub finished_after: Option<String>,
+    /// Only jobs that could have been claimed for longer than their queue allows.
+    pub stuck: bool,
     /// 1 to 1000; the server's default when absent.
     pub limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -118,6 +121,7 @@ impl ListQuery {
         ];
         let mut pairs: Vec<_> =
             texts.into_iter().filter_map(|(k, v)| v.clone().map(|v| (k, v))).collect();
+        pairs.extend(self.stuck.then(|| ("stuck", "true".to_owned())));
         pairs.extend(self.limit.map(|n| ("limit", n.to_string())));
         pairs
     }

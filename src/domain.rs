@@ -23,6 +23,7 @@ pub mod job;
 pub mod lease;
 pub mod names;
 pub mod overrides;
+pub mod rerun;
 pub mod retry;
 pub mod state;
 pub mod time;

@@ -34,6 +34,7 @@ mod presence;
 mod pulse;
 mod rates;
 pub mod reaper;
+mod retry;
 mod rules;
 mod sampler;
 mod submit;
@@ -66,6 +67,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::exposition::Format;
 use crate::telemetry::spans::Spans;
 
+pub use crate::domain::rerun::Changes;
 pub use crate::store::{
     Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, MAX_NAMES, Presence, QueueState,
     ResultValue, StoreError,
@@ -76,6 +78,7 @@ pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
+pub use retry::Retry;
 pub use rules::QueueDefaults;
 pub use timeline::TimelineEvent;
 pub use upkeep::Periods;
@@ -269,6 +272,9 @@ pub enum Failure {
     Lost,
     #[error("the job is gone")]
     Gone { id: JobId, why: Gone },
+    /// The job `source` was retried before, and the job that came of it is gone.
+    #[error("the job that came of the retry is gone")]
+    RetryGone { source_id: JobId, id: JobId, why: Gone },
     #[error("there is no such queue")]
     NoSuchQueue,
     #[error("there is no such worker")]
@@ -300,8 +306,8 @@ pub enum Failure {
 /// `GET /v1/jobs/{id}/result`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultView {
-    Bytes { content_type: String, body: Vec<u8>, version: u64 },
-    Elsewhere { location: String },
+    Bytes { content_type: String, body: Vec<u8>, version: u64, expires_at: Option<Timestamp> },
+    Elsewhere { location: String, expires_at: Option<Timestamp> },
     NotReady(Box<View>),
     Failed(JobError),
     Cancelled,

@@ -30,6 +30,7 @@ mod ops;
 mod problem;
 mod query;
 mod respond;
+mod retry;
 pub mod serve;
 mod settings;
 mod settle;
@@ -150,6 +151,7 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/jobs/{id}/timeline", get(jobs::timeline))
         .route("/v1/jobs/{id}/explain", get(watch::explain_job))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/heartbeat", post(work::heartbeat))
         .route("/v1/jobs/{id}/complete", post(settle::complete))
         .route("/v1/jobs/{id}/fail", post(settle::fail))

@@ -150,6 +150,22 @@ pub fn accepts(answers: &[Submitted]) -> bool {
     })
 }
 
+/// What became of a retry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Retried {
+    Created,
+    /// The source was retried before: this is the job that came of it.
+    Replayed(Box<Record>),
+    /// The same, and that job is gone by now.
+    ReplayedGone(JobId, Absence),
+    /// The source is in a state in which it cannot be retried.
+    Refused(Rejected),
+    /// There is no source.
+    Gone(Absence),
+    /// As many jobs of the new job's queue are pending as may be.
+    QueueFull(Depth),
+}
+
 /// Why a job with a valid id is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
@@ -173,9 +189,13 @@ pub enum ResultBody {
     Bytes {
         content_type: String,
         body: Vec<u8>,
+        /// When the job goes, and the result with it.
+        expires_at: Option<Timestamp>,
     },
     Elsewhere {
         location: String,
+        /// When the job goes, and what leads there.
+        expires_at: Option<Timestamp>,
     },
     NotCompleted(Box<(Status, Option<JobError>)>),
 }
@@ -195,6 +215,14 @@ pub struct ListFilter {
     pub created_after: Option<Timestamp>,
     pub created_before: Option<Timestamp>,
     pub finished_after: Option<Timestamp>,
+    pub stuck: Option<Stuck>,
+}
+
+/// Only jobs that could have been claimed at `now` for longer than their queue allows.
+#[derive(Debug, Clone)]
+pub struct Stuck {
+    pub after: StuckAfter,
+    pub now: Timestamp,
 }
 
 /// Newest first. A page may be shorter than `limit`, even empty, and still have a successor:
@@ -444,6 +472,19 @@ pub trait Store: Send + Sync + fmt::Debug {
         force: bool,
         now: Timestamp,
     ) -> Result<Ruling>;
+
+    /// Creates `new`, which does the work of the finished job `source` again, and notes it there
+    /// (`retried_as`, which is no new version), in one commit. A source that was retried before
+    /// answers with the job that came of it, and nothing is created, unless `again` asks for
+    /// another; then the source names the latest. As with submissions, a full queue refuses and so
+    /// does low space, and repetitions need neither.
+    async fn retry(
+        &self,
+        source: JobId,
+        new: NewJob,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<Retried>;
 
     /// Forgets a finished job; leaves a tombstone while the id is younger than `tombstone`.
     async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling>;

@@ -39,6 +39,8 @@ mod limits;
 mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/retry.rs"]
+mod retry;
 #[path = "api/settings.rs"]
 mod settings;
 #[path = "api/status.rs"]

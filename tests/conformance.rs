@@ -33,6 +33,8 @@ mod queues;
 mod restart;
 #[path = "conformance/retention.rs"]
 mod retention;
+#[path = "conformance/retry.rs"]
+mod retry;
 #[path = "conformance/sequences.rs"]
 mod sequences;
 #[path = "conformance/settle.rs"]

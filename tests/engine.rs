@@ -34,6 +34,8 @@ mod limits;
 mod namespaces;
 #[path = "engine/ours.rs"]
 mod ours;
+#[path = "engine/retry.rs"]
+mod retry;
 #[path = "engine/settings.rs"]
 mod settings;
 #[path = "engine/watch.rs"]

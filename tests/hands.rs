@@ -8,6 +8,8 @@ mod server;
 
 #[path = "hands/bench.rs"]
 mod bench;
+#[path = "hands/bulk.rs"]
+mod bulk;
 #[path = "hands/config.rs"]
 mod config;
 #[path = "hands/demo.rs"]

@@ -1,18 +1,22 @@
 //! `punctual jobs`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
+use super::bulk::{self, Action, Which};
 use super::output::{self, Facts, Now, Table};
-use super::{Connect, Done, Format, submit};
+use super::{Connect, Done, Format, submit, watch};
 use crate::client::{Client, ListQuery};
 use crate::wire;
 
 #[derive(Debug, Args)]
 #[command(
-    about = "List, show, cancel and delete jobs",
+    about = "List, show, watch, cancel, retry and delete jobs",
     after_long_help = "Examples:\n  punctual jobs list --status failed --kind report.render\n  \
                        punctual jobs show JOB\n  punctual jobs timeline JOB\n  \
-                       punctual jobs result JOB > report.pdf"
+                       punctual jobs result JOB > report.pdf\n  \
+                       punctual jobs retry --status failed --since 1h"
 )]
 pub(super) struct JobsArgs {
     #[command(subcommand)]
@@ -39,10 +43,17 @@ enum JobsCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Cancel a job: at once if it waits, else by asking its worker to stop
+    /// Follow a job to its end
+    #[command(after_long_help = "The exit code is 0 if the job completed.\n\nExamples:\n  \
+                                 punctual jobs watch JOB\n  \
+                                 punctual jobs watch JOB --timeout 5m && punctual jobs result JOB")]
+    Watch(watch::WatchArgs),
+    /// Cancel jobs: at once if they wait, else by asking their workers to stop
+    #[command(after_long_help = "Examples:\n  punctual jobs cancel JOB --reason 'not needed'\n  \
+                                 punctual jobs cancel --queue reports --since 1h --dry-run")]
     Cancel {
         #[command(flatten)]
-        job: JobArg,
+        which: Which,
         /// Why, for whoever looks at the job later
         #[arg(long)]
         reason: Option<String>,
@@ -52,10 +63,26 @@ enum JobsCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Forget a finished job and its result
+    /// Do the work of finished jobs again, as new jobs
+    #[command(
+        long_about = "Do the work of finished jobs again, as new jobs.\n\nThe new job has the \
+                      kind, payload, priority and rules of the old one, and all of its attempts; \
+                      the old one stays as it ended and says what came of it. A job that was \
+                      retried before is not retried again without --force. Without --status, \
+                      filters match jobs that failed.",
+        after_long_help = "Examples:\n  punctual jobs retry JOB\n  \
+                           punctual jobs retry --status failed --kind report.render --since 1h\n  \
+                           punctual jobs retry --error-type lease-expired --dry-run"
+    )]
+    Retry(RetryArgs),
+    /// Forget finished jobs and their results
+    #[command(after_long_help = "Examples:\n  punctual jobs delete JOB\n  \
+                                 punctual jobs delete --status completed --queue imports --yes")]
     Delete {
         #[command(flatten)]
-        job: JobArg,
+        which: Which,
+        #[command(flatten)]
+        format: Format,
     },
     /// Show what happened to a job, event by event
     Timeline {
@@ -76,6 +103,26 @@ struct JobArg {
     /// The job's id
     #[arg(value_name = "JOB")]
     id: String,
+}
+
+#[derive(Debug, Args)]
+struct RetryArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Put the new job in this queue [default: the old one's]
+    #[arg(long, value_name = "QUEUE")]
+    to_queue: Option<String>,
+    /// Give the new job this priority, -100 to 100 [default: the old one's]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    priority: Option<i32>,
+    /// Start it no sooner than this from now: 5s, 1h
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    delay: Option<Duration>,
+    /// Make another job also of one that was retried before
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +148,9 @@ struct ListArgs {
     /// The type of its error: exit-1, lease-expired …
     #[arg(long, value_name = "TYPE")]
     error_type: Option<String>,
+    /// Only jobs that could have been claimed for longer than their queue allows
+    #[arg(long)]
+    stuck: bool,
     /// How many, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -123,15 +173,23 @@ pub(super) async fn run(args: JobsArgs) -> Done {
             };
             output::show(format.json, &job, || describe(&job, Now::read()))
         }
-        JobsCommand::Cancel { job, reason, force, format } => {
+        JobsCommand::Watch(args) => watch::run(&client, args).await,
+        JobsCommand::Cancel { which, reason, force, format } => {
             let request = wire::CancelRequest { reason, force };
-            let job = client.cancel(&job.id, &request).await?;
+            let Some(id) = which.id else {
+                return bulk::run(&client, &which.many, Action::Cancel(request), format).await;
+            };
+            let job = client.cancel(&id, &request).await?;
             output::show(format.json, &job, || cancelled(&job))
         }
-        JobsCommand::Delete { job } => {
-            client.delete(&job.id).await?;
-            output::print(&format!("{} deleted\n", output::printable(&job.id)))?;
-            Ok(std::process::ExitCode::SUCCESS)
+        JobsCommand::Retry(args) => retry(&client, args).await,
+        JobsCommand::Delete { which, format } => {
+            let Some(id) = which.id else {
+                return bulk::run(&client, &which.many, Action::Delete, format).await;
+            };
+            client.delete(&id).await?;
+            let deleted = serde_json::json!({ "job_id": id, "deleted": true });
+            output::show(format.json, &deleted, || format!("{} deleted\n", output::printable(&id)))
         }
         JobsCommand::Timeline { job, format } => {
             let timeline = client.timeline(&job.id).await?;
@@ -139,6 +197,20 @@ pub(super) async fn run(args: JobsArgs) -> Done {
         }
         JobsCommand::Result { job } => submit::print_result(&client, &job.id).await,
     }
+}
+
+async fn retry(client: &Client, args: RetryArgs) -> Done {
+    let RetryArgs { which, to_queue, priority, delay, force, format } = args;
+    let run_at = delay.map(|delay| Now::read().plus(delay).to_rfc3339());
+    let request = wire::RetryRequest { run_at, priority, queue: to_queue };
+    let Some(id) = which.id else {
+        return bulk::run(client, &which.many, Action::Retry { request, force }, format).await;
+    };
+    let retried = client.retry(&id, &request, force).await?;
+    if retried.replayed {
+        output::note("it was retried before, and this came of it; --force makes another");
+    }
+    output::show(format.json, &retried.job, || describe(&retried.job, Now::read()))
 }
 
 async fn list(client: &Client, args: ListArgs) -> Done {
@@ -149,6 +221,7 @@ async fn list(client: &Client, args: ListArgs) -> Done {
         tag: args.tag,
         pending_reason: args.pending_reason,
         error_type: args.error_type,
+        stuck: args.stuck,
         limit: Some(args.limit),
         cursor: args.cursor,
         ..ListQuery::default()
@@ -164,7 +237,7 @@ async fn list(client: &Client, args: ListArgs) -> Done {
     Ok(done)
 }
 
-fn table(jobs: &[wire::Job], now: Now) -> String {
+pub(super) fn table(jobs: &[wire::Job], now: Now) -> String {
     let mut table = Table::new(&["JOB", "KIND", "QUEUE", "STATUS", ">TRIES", ">AGE", "NOTE"]);
     for job in jobs {
         table.row([
@@ -288,10 +361,19 @@ fn events(timeline: &wire::Timeline) -> String {
             event.attempt.map_or_else(|| "-".into(), |n| n.to_string()),
             event.run_ms.map_or_else(|| "-".into(), |ms| output::span(ms as f64 / 1_000.0)),
             output::dash(event.worker_id.as_deref()),
-            event.reason.clone().unwrap_or_default(),
+            why(event),
         ]);
     }
     table.render()
+}
+
+fn why(event: &wire::TimelineEvent) -> String {
+    match (&event.reason, &event.retry_of, &event.retried_as) {
+        (Some(reason), _, _) => reason.clone(),
+        (None, Some(source), _) => format!("retry of {source}"),
+        (None, None, Some(retry)) => format!("as {retry}"),
+        (None, None, None) => String::new(),
+    }
 }
 
 #[cfg(test)]

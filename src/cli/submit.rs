@@ -211,7 +211,7 @@ async fn follow(
     })
 }
 
-fn progress_line(job: &wire::Job) -> String {
+pub(super) fn progress_line(job: &wire::Job) -> String {
     let mut line = format!("{} {}", job.job_id, job.status);
     if let Some(reason) = &job.pending_reason {
         let _ = write!(line, " ({reason})");

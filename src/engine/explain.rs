@@ -297,10 +297,15 @@ impl Engine {
             }
             Status::Failed => {
                 let error = job.error.as_ref().map_or("", |e| e.kind.as_str());
-                format!("it failed with `{error}`; `punctual jobs show {id}` has the message")
+                format!(
+                    "it failed with `{error}`; `punctual jobs show {id}` has the message, `punctual \
+                     jobs retry {id}` does it again"
+                )
             }
             Status::Completed => format!("it is done; `punctual jobs show {id}` has the result"),
-            Status::Cancelled => "it was cancelled; submit it anew if it is wanted".to_owned(),
+            Status::Cancelled => {
+                format!("it was cancelled; `punctual jobs retry {id}` does it after all")
+            }
             Status::Pending => String::new(),
         }
     }

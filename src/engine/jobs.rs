@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::id::JobId;
 use crate::domain::job::{Job, Record, Requester, Status};
-use crate::store::{Absence, Found, ListFilter, ResultBody, Ruling};
+use crate::store::{Absence, Found, ListFilter, ResultBody, Ruling, Stuck};
 
 use super::{
     Caller, Engine, Failure, Gone, JobsPage, MAX_WAIT, ResultView, TOMBSTONE_AGE, TimelineEvent,
@@ -66,7 +66,7 @@ impl Engine {
         }
     }
 
-    async fn record(&self, id: JobId, payload: bool) -> Result<Record, Failure> {
+    pub(super) async fn record(&self, id: JobId, payload: bool) -> Result<Record, Failure> {
         match self.0.store.get(id, payload).await? {
             Found::Here(record) => Ok(record),
             Found::Absent(absence) => Err(self.absent(id, absence)),
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// The id was issued by this store, and there is no job: gone, unless it cannot be.
-    fn absent(&self, id: JobId, absence: Absence) -> Failure {
+    pub(super) fn absent(&self, id: JobId, absence: Absence) -> Failure {
         let created = id.created_at();
         match absence {
             Absence::Deleted => Failure::Gone { id, why: Gone::Deleted },
@@ -119,10 +119,12 @@ impl Engine {
             waiting = Some(view);
         }
         Ok(match body {
-            ResultBody::Elsewhere { location } => ResultView::Elsewhere { location },
+            ResultBody::Elsewhere { location, expires_at } => {
+                ResultView::Elsewhere { location, expires_at }
+            }
             // The bytes of a completed job never change again: any constant makes a strong tag.
-            ResultBody::Bytes { content_type, body } => {
-                ResultView::Bytes { content_type, body, version: 1 }
+            ResultBody::Bytes { content_type, body, expires_at } => {
+                ResultView::Bytes { content_type, body, version: 1, expires_at }
             }
             ResultBody::NotCompleted(state) => match *state {
                 (Status::Cancelled, _) => ResultView::Cancelled,
@@ -144,15 +146,18 @@ impl Engine {
         }
     }
 
+    /// `stuck`: only jobs that are.
     pub async fn list(
         &self,
         caller: &Caller,
         filter: ListFilter,
+        stuck: bool,
         before: Option<i64>,
         limit: u32,
     ) -> Result<JobsPage, Failure> {
         // As the list was filtered, so it is shown.
-        let filter = ListFilter { rate_limited: self.0.rates.spent(), ..filter };
+        let stuck = stuck.then(|| Stuck { after: self.all_stuck_after(), now: self.now() });
+        let filter = ListFilter { rate_limited: self.0.rates.spent(), stuck, ..filter };
         let page = self.0.store.list(Self::scoped(caller, filter), before, limit).await?;
         let jobs = page.jobs.into_iter().map(|record| self.view_as_it_stands(record)).collect();
         Ok(JobsPage { jobs, next: page.next })

@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{
     Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
     NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
-    Retired, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
+    Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Operation;
@@ -91,7 +91,8 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::ExtendLeases
         | Operation::Pause
         | Operation::Resume => Nature::Commits,
-        Operation::Claim
+        Operation::Retry
+        | Operation::Claim
         | Operation::Withdraw
         | Operation::Goodbye
         | Operation::TakeBack
@@ -122,6 +123,7 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Workers
         | Operation::Episodes => Some(Duration::from_secs(10)),
         Operation::Submit
+        | Operation::Retry
         | Operation::Claim
         | Operation::Settle
         | Operation::Withdraw
@@ -180,6 +182,16 @@ impl<S: Store> Store for Observed<S> {
         now: Timestamp,
     ) -> Result<Ruling> {
         self.watch(Operation::Cancel, self.inner.cancel(id, by, reason, force, now)).await
+    }
+
+    async fn retry(
+        &self,
+        source: JobId,
+        new: NewJob,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<Retried> {
+        self.watch(Operation::Retry, self.inner.retry(source, new, again, now)).await
     }
 
     async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling> {

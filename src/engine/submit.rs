@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// A new job, told without another look at it.
-    fn accepted(&self, fresh: Record, early: &JobTicket<'_>) -> Accepted {
+    pub(super) fn accepted(&self, fresh: Record, early: &JobTicket<'_>) -> Accepted {
         let view = self.view(fresh);
         self.advised_new(&view, early);
         Accepted { view, replayed: false }
@@ -285,7 +285,7 @@ impl Engine {
     }
 
     /// What stands in the way of a job that has not been read back, as far as memory tells.
-    fn look_at_standing(&self, fresh: &mut Record, now: Timestamp) {
+    pub(super) fn look_at_standing(&self, fresh: &mut Record, now: Timestamp) {
         let (queue, kind) = (&fresh.spec.queue, &fresh.spec.kind);
         fresh.standing = Standing {
             queue_paused: self.0.pauses.standstill(queue, now).is_some(),
@@ -296,7 +296,7 @@ impl Engine {
         };
     }
 
-    fn announce(&self, record: &Record) {
+    pub(super) fn announce(&self, record: &Record) {
         let spec = &record.spec;
         if record.job.phase == Phase::Pending(Wait::Queued) && self.may_start(&spec.queue) {
             self.0.claims.wake(&spec.queue, Some(spec.into()), 1);
@@ -351,7 +351,7 @@ impl Engine {
         (new, publishing)
     }
 
-    fn queue_full(&self, queue: &Name, depth: Depth, coming: u64) -> Failure {
+    pub(super) fn queue_full(&self, queue: &Name, depth: Depth, coming: u64) -> Failure {
         let rate = self.0.flow.rate(queue);
         let unit = self.0.entropy.unit();
         let retry_after = room_after_seconds(depth.jobs, depth.max, coming, rate, unit);
@@ -370,18 +370,21 @@ impl Engine {
 
 /// Counts each submission exactly once, when the last of those who work on it is done: also one
 /// whose client leaves in the middle is counted by what became of it.
-struct Counted {
+pub(super) struct Counted {
     events: Events,
     outcomes: Mutex<Vec<(Name, Outcome)>>,
 }
 
 impl Counted {
-    fn new<'q>(engine: &Engine, queues: impl IntoIterator<Item = &'q Name>) -> Arc<Self> {
+    pub(super) fn new<'q>(
+        engine: &Engine,
+        queues: impl IntoIterator<Item = &'q Name>,
+    ) -> Arc<Self> {
         let outcomes = queues.into_iter().map(|q| (q.clone(), Outcome::Unavailable)).collect();
         Arc::new(Self { events: engine.0.events.clone(), outcomes: Mutex::new(outcomes) })
     }
 
-    fn all(&self, outcome: Outcome) {
+    pub(super) fn all(&self, outcome: Outcome) {
         lock(&self.outcomes).iter_mut().for_each(|(_, o)| *o = outcome);
     }
 
@@ -418,7 +421,9 @@ fn too_many_names(spec: &Spec) -> Failure {
 /// What is wrong with the body itself is counted where that is found.
 fn refusal(failure: &Failure) -> Outcome {
     match failure {
-        Failure::KeyReused { .. } | Failure::Gone { .. } => Outcome::Invalid,
+        Failure::KeyReused { .. } | Failure::Gone { .. } | Failure::RetryGone { .. } => {
+            Outcome::Invalid
+        }
         Failure::QueueFull { .. } | Failure::NeverFits { .. } => Outcome::QueueFull,
         Failure::TooManyNames { .. } => Outcome::TooManyNames,
         Failure::NoSuchJob
@@ -433,12 +438,12 @@ fn refusal(failure: &Failure) -> Outcome {
     }
 }
 
-fn payload_size(new: &NewJob) -> usize {
+pub(super) fn payload_size(new: &NewJob) -> usize {
     new.spec.payload.as_ref().map_or(0, RawJson::len)
 }
 
 /// The job as it will be once it is committed.
-fn record_of(new: &NewJob) -> Record {
+pub(super) fn record_of(new: &NewJob) -> Record {
     Record {
         spec: Spec { payload: None, ..new.spec.clone() },
         job: new.job.clone(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::domain::id::JobId;
 use crate::domain::job::{Attempt, AttemptOutcome, Job, Phase, Record, Status};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::TraceContext;
@@ -25,6 +26,8 @@ pub struct TimelineEvent {
     pub reason: Option<String>,
     pub trace_id: Option<String>,
     pub run: Option<Duration>,
+    /// The other job of a retry: of `submitted` its source, of `retried` what came of it.
+    pub job: Option<JobId>,
 }
 
 impl Engine {
@@ -48,6 +51,7 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
     let submit = record.spec.traceparent.as_deref().and_then(TraceContext::parse);
     let mut story = vec![TimelineEvent {
         trace_id: submit.map(|context| context.trace.to_string()),
+        job: record.spec.retry_of,
         ..event("submitted", job.created_at)
     }];
     for (at, attempt) in job.history.iter().enumerate() {
@@ -82,6 +86,11 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
             reason: reason.map(|e| e.kind.clone()),
             ..event(job.status().as_str(), at)
         });
+    }
+    if let Some(retry) = record.retried_as {
+        // The job that came of it began then; its id knows. Nothing is told before the end.
+        let at = job.finished_at.map_or(retry.created_at(), |end| end.max(retry.created_at()));
+        story.push(TimelineEvent { job: Some(retry), ..event("retried", at) });
     }
     stuck(&mut story, &Wait::latest(job), episodes, now);
     // Stable: what happened in one millisecond keeps the order in which it was told.
@@ -151,6 +160,7 @@ fn event(kind: &'static str, at: Timestamp) -> TimelineEvent {
         reason: None,
         trace_id: None,
         run: None,
+        job: None,
     }
 }
 

@@ -27,6 +27,14 @@ pub(super) struct Publishing {
     queue: Name,
     kind: Name,
     payload_bytes: usize,
+    /// Where the job was handed in that this one is a retry of.
+    retry_of: Option<TraceContext>,
+}
+
+impl Publishing {
+    pub(super) fn retrying(self, source: Option<&str>) -> Self {
+        Self { retry_of: source.and_then(TraceContext::parse), ..self }
+    }
 }
 
 impl Engine {
@@ -50,15 +58,18 @@ impl Engine {
             queue: new.spec.queue.clone(),
             kind: new.spec.kind.clone(),
             payload_bytes: new.spec.payload.as_ref().map_or(0, RawJson::len),
+            retry_of: None,
         })
     }
 
     /// The job was committed.
     pub(super) fn published(&self, publishing: Option<&Publishing>) {
-        let Some(Publishing { begun, job, queue, kind, payload_bytes }) = publishing else {
+        let Some(Publishing { begun, job, queue, kind, payload_bytes, retry_of }) = publishing
+        else {
             return;
         };
-        let published = Published { job: *job, queue, kind, payload_bytes: *payload_bytes };
+        let (payload_bytes, retry_of) = (*payload_bytes, *retry_of);
+        let published = Published { job: *job, queue, kind, payload_bytes, retry_of };
         self.0.spans.submitted(begun, &published);
     }
 

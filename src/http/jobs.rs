@@ -153,9 +153,13 @@ async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Re
 
 /// 200 if and only if the job is completed.
 fn answer(view: &View, base: &Base) -> Response {
-    let id = view.record.spec.id;
     let completed = view.status() == Status::Completed;
-    let status = if completed { StatusCode::OK } else { StatusCode::ACCEPTED };
+    located(if completed { StatusCode::OK } else { StatusCode::ACCEPTED }, view, base)
+}
+
+/// A job that the request has made, or made before, and where it is.
+pub(super) fn located(status: StatusCode, view: &View, base: &Base) -> Response {
+    let id = view.record.spec.id;
     let shown = show::job(view, base, With::Result);
     let mut response = respond::json(status, &shown);
     set_course(&mut response, view);
@@ -174,7 +178,12 @@ fn set_course(response: &mut Response, view: &View) {
     if let Some(seconds) = view.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Some(date) = job.expires_at.and_then(http_date) {
+    set_sunset(response, job.expires_at);
+}
+
+/// RFC 8594: when it goes.
+fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
+    if let Some(date) = at.and_then(http_date) {
         respond::set(response, SUNSET, date);
     }
 }
@@ -382,7 +391,7 @@ pub(super) async fn result(
     query.finish()?;
     within(&api, &caller, id).await?;
     let mut response = match api.engine().result(&caller, id, wait).await? {
-        ResultView::Bytes { content_type, body, version } => {
+        ResultView::Bytes { content_type, body, version, expires_at } => {
             let tag = version.to_string();
             let unchanged = headers::none_match(&parts.headers, &tag);
             let mut response = if unchanged {
@@ -398,14 +407,16 @@ pub(super) async fn result(
                 response
             };
             respond::set(&mut response, ETAG, format!("\"{tag}\""));
+            set_sunset(&mut response, expires_at);
             let headers = response.headers_mut();
             // A result is what a user made: a browser must neither guess nor run it.
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
             response
         }
-        ResultView::Elsewhere { location } => {
+        ResultView::Elsewhere { location, expires_at } => {
             let mut response = respond::empty(StatusCode::SEE_OTHER);
+            set_sunset(&mut response, expires_at);
             respond::set(&mut response, LOCATION, location);
             response
         }

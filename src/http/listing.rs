@@ -23,6 +23,7 @@ use crate::wire;
 #[derive(Debug)]
 struct Asked {
     filter: ListFilter,
+    stuck: bool,
     before: Option<i64>,
     limit: u32,
 }
@@ -30,9 +31,9 @@ struct Asked {
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let Asked { mut filter, before, limit } = asked(&parts.uri)?;
+    let Asked { mut filter, stuck, before, limit } = asked(&parts.uri)?;
     confine(&api, &caller, &mut filter)?;
-    let mut page = api.engine().list(&caller, filter, before, limit).await?;
+    let mut page = api.engine().list(&caller, filter, stuck, before, limit).await?;
     page.jobs.retain(|view| caller.sees(&view.record.spec.queue, &view.record.spec.kind));
     let base = Base::of(api.settings(), &parts);
     let next_cursor = page.next.map(cursor);
@@ -88,13 +89,20 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
         created_before: query.value("created_before", MOMENT, Timestamp::parse_rfc3339)?,
         finished_after: query.value("finished_after", MOMENT, Timestamp::parse_rfc3339)?,
         rate_limited: Vec::new(),
+        stuck: None,
     };
+    let stuck = query.value("stuck", "true", |text| (text == "true").then_some(()))?;
     let limit = query.value("limit", "1 to 1000", |text| {
         text.parse().ok().filter(|n| limits::LIST.contains(n))
     })?;
     let before = query.value("cursor", "the next_cursor of an earlier page", place)?;
     query.finish()?;
-    Ok(Asked { filter, before, limit: limit.unwrap_or(limits::LIST_DEFAULT) })
+    Ok(Asked {
+        filter,
+        stuck: stuck.is_some(),
+        before,
+        limit: limit.unwrap_or(limits::LIST_DEFAULT),
+    })
 }
 
 /// Opaque to clients, so that what is inside may change: a version, then the place.
@@ -136,13 +144,14 @@ mod tests {
         let all =
             ask("status=failed&kind=a.b&queue=q&tag=x%20y&pending_reason=queued&error_type=boom\
              &created_after=2030-01-01T00:00:00Z&created_before=2030-01-02T00:00:00%2B01:00\
-             &finished_after=2030-01-01T00:00:00Z&limit=1000")
+             &finished_after=2030-01-01T00:00:00Z&stuck=true&limit=1000")
             .unwrap();
         assert_eq!(all.filter.status, Some(Status::Failed));
         assert_eq!(all.filter.tag.as_deref(), Some("x y"));
         assert_eq!((all.limit, all.before), (1000, None));
-        assert!(all.filter.created_before.is_some());
-        assert_eq!(ask("").unwrap().limit, 100);
+        assert!(all.filter.created_before.is_some() && all.stuck);
+        let none = ask("").unwrap();
+        assert_eq!((none.limit, none.stuck), (100, false));
     }
 
     #[test]
@@ -157,6 +166,7 @@ mod tests {
             "cursor=x",
             "created_after=yesterday",
             "pending_reason=lazy",
+            "stuck=false",
             "statuss=failed",
         ] {
             let problem = ask(bad).unwrap_err();
@@ -186,9 +196,21 @@ mod tests {
             prop_assert_eq!(place(&cursor(place_)), Some(place_));
         }
 
+        /// Whatever is taken is what was given, so nothing else is.
         #[test]
-        fn other_cursors_do_not_panic(text in ".{0,20}") {
-            place(&text);
+        fn other_cursors_are_refused(text in ".{0,20}|[A-Za-z0-9_-]{12}|AQ[A-Za-z0-9_-]{10}") {
+            if let Some(taken) = place(&text) {
+                prop_assert_eq!(cursor(taken), text);
+            }
+        }
+
+        #[test]
+        fn a_spoilt_cursor_is_a_wrong_query(place: i64, at in 0usize..12, with in "[ -$'-,.:-@]") {
+            let mut text = cursor(place);
+            text.replace_range(at..=at, &with);
+            let encoded = text.bytes().fold(String::new(), |all, b| all + &format!("%{b:02x}"));
+            let problem = ask(&format!("cursor={encoded}")).unwrap_err();
+            prop_assert_eq!(problem.code().slug(), "invalid-query");
         }
     }
 }

@@ -82,7 +82,8 @@ impl Traced {
 /// Requests that are worth a span of their own. Those of workers are as many as their polls, and
 /// mostly find nothing.
 fn is_recorded(method: &Method, route: &str) -> bool {
-    method == Method::POST && matches!(route, "/v1/jobs" | "/v1/jobs/batch")
+    let hands_in = matches!(route, "/v1/jobs" | "/v1/jobs/batch" | "/v1/jobs/{id}/retry");
+    method == Method::POST && hands_in
 }
 
 /// A request's span. It ends with the answer, or when the caller leaves.

@@ -403,6 +403,18 @@ impl From<Failure> for Problem {
                     .with_errors(vec![item])
             }
             Failure::Gone { id, why } => gone(id, why),
+            Failure::RetryGone { source_id, id, why } => {
+                let what = match why {
+                    Gone::Expired => "has expired",
+                    Gone::Deleted => "was finished, and then deleted",
+                };
+                let mut problem = gone(id, why);
+                problem.0.detail = format!(
+                    "job {source_id} was retried before, as {id}, which {what}; ?force=true makes \
+                     another"
+                );
+                problem
+            }
             Failure::Rejected { id, rejected, status } => refused(id, rejected, status),
             Failure::KeyReused { id } => {
                 let detail = "the key named another body before, which made this job; send that \

@@ -143,6 +143,8 @@ pub(super) fn timeline(event: TimelineEvent) -> wire::TimelineEvent {
         worker_id: event.worker,
         reason: event.reason,
         trace_id: event.trace_id,
+        retry_of: event.job.filter(|_| event.kind == "submitted").map(|id| id.to_string()),
+        retried_as: event.job.filter(|_| event.kind == "retried").map(|id| id.to_string()),
         run_ms: event.run.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
     }
 }

@@ -17,6 +17,7 @@ mod marks;
 mod open;
 mod overrides;
 mod reads;
+mod retry;
 mod rows;
 mod sample;
 mod scan;
@@ -46,7 +47,7 @@ use crate::domain::time::Timestamp;
 use super::{
     Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
     NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
-    Retired, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
+    Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
 pub use open::{Durability, OpenError};
@@ -304,6 +305,16 @@ impl Store for SqliteStore {
                 change::fire(tx, id, &event, None, 0, now)
             })
             .await
+    }
+
+    async fn retry(
+        &self,
+        source: JobId,
+        new: NewJob,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<Retried> {
+        self.writer.write_growing(move |tx| retry::retry(tx, source, &new, again, now)).await
     }
 
     async fn delete(&self, id: JobId, tombstone: Duration, now: Timestamp) -> Result<Ruling> {

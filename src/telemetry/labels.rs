@@ -146,6 +146,7 @@ closed! {
         Result => "result",
         List => "list",
         Cancel => "cancel",
+        Retry => "retry",
         Delete => "delete",
         Claim => "claim",
         Heartbeat => "heartbeat",
@@ -346,7 +347,7 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 30] = [
+pub const ROUTES: [&str; 32] = [
     "/",
     "/livez",
     "/metrics",
@@ -365,6 +366,7 @@ pub const ROUTES: [&str; 30] = [
     "/v1/jobs/{id}/heartbeat",
     "/v1/jobs/{id}/release",
     "/v1/jobs/{id}/result",
+    "/v1/jobs/{id}/retry",
     "/v1/jobs/{id}/timeline",
     "/v1/meta",
     "/v1/queues",
@@ -375,6 +377,7 @@ pub const ROUTES: [&str; 30] = [
     "/v1/settlements",
     "/v1/tasks",
     "/v1/workers",
+    "/v1/workers/{id}/drain",
     "/v1/workers/{id}/goodbye",
     UNMATCHED,
 ];

@@ -205,6 +205,18 @@ pub struct CancelRequest {
     pub force: bool,
 }
 
+/// `POST /v1/jobs/{id}/retry`: in what the new job differs from its source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RetryRequest {
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timeline {
@@ -218,7 +230,7 @@ pub struct TimelineEvent {
     pub at: String,
     /// `submitted`, `claimed`, `progress`, `released`, `failed_attempt`, `taken_back`,
     /// `retry_scheduled`, `cancel_requested`, `completed`, `failed`, `cancelled`, `stuck`,
-    /// `unstuck`.
+    /// `unstuck`, `retried`.
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -233,4 +245,10 @@ pub struct TimelineEvent {
     pub trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_ms: Option<u64>,
+    /// Of `submitted`: the job whose work this one does again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// Of `retried`: the job that does the work of this one again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retried_as: Option<String>,
 }

@@ -96,6 +96,7 @@ async fn what_is_gone_is_gone_for_good() {
             format!("/v1/jobs/{id}"),
             format!("/v1/jobs/{id}/result"),
             format!("/v1/jobs/{id}/timeline"),
+            format!("/v1/jobs/{id}/explain"),
         ]
     };
     let id = server.submit(&json!({"kind": "a"})).await;
@@ -124,13 +125,20 @@ async fn what_is_gone_is_gone_for_good() {
                 assert_eq!(gone.json["job_id"], *id);
                 assert!(crate::jobs::is_moment(gone.json["created_at"].as_str().expect("one")));
             }
-            server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.problem(410, code);
+            for verb in ["cancel", "retry", "retry?force=true"] {
+                server.post_nothing(&format!("/v1/jobs/{id}/{verb}")).await.problem(410, code);
+            }
             server.delete(&format!("/v1/jobs/{id}")).await.problem(410, code);
         }
         server.restart_after_kill()
     };
     for (id, code) in [(&id, "job-deleted"), (&expired, "job-expired")] {
-        server.get(&format!("/v1/jobs/{id}")).await.problem(410, code);
+        for path in paths(id) {
+            server.get(&path).await.problem(410, code);
+            let head = server.send(server.request(reqwest::Method::HEAD, &path)).await.is(410);
+            assert!(head.bytes.is_empty() && head.header("sunset").is_none());
+        }
+        server.post_nothing(&format!("/v1/jobs/{id}/retry")).await.problem(410, code);
     }
     // Its key remembers it, for it lives longer.
     let gone = server.post_with("/v1/jobs", &short, &[("Idempotency-Key", "short")]).await;

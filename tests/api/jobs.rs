@@ -181,12 +181,13 @@ fn is_job(value: &Value) -> bool {
     value.get("job_id").is_some() && value.get("version").is_some() && value.get("done").is_some()
 }
 
-/// What may change only with the version. `pending_reason` is worked out on reading, and lists
-/// leave results out.
+/// What may change only with the version. `pending_reason` is worked out on reading, `retried_as` is
+/// added to what has ended, and lists leave results out.
 fn course(job: &Value) -> Value {
     let mut course = job.clone();
     let members = course.as_object_mut().expect("a job");
-    for derived in ["pending_reason", "result", "payload", "status_url", "result_url", "links"] {
+    let derived = ["pending_reason", "result", "payload", "status_url", "result_url", "links"];
+    for derived in derived.into_iter().chain(["retried_as"]) {
         members.remove(derived);
     }
     course

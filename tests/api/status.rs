@@ -158,6 +158,8 @@ async fn results_come_back_byte_for_byte() {
     ] {
         assert_eq!(result.header(name), Some(value));
     }
+    let shown = server.get(&format!("/v1/jobs/{id}")).await.is(200);
+    assert_eq!(result.header("sunset"), shown.header("sunset"), "it goes with the job");
     let tag = result.header("etag").expect("a tag").to_owned();
     assert!(tag.starts_with('"'), "strong: {tag}");
     server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
@@ -203,6 +205,7 @@ async fn results_come_back_byte_for_byte() {
     assert_eq!(job["result_content_type"], "text/csv");
     let there = server.get(&format!("/v1/jobs/{}/result", lease.id)).await.is(303);
     assert_eq!(there.header("location"), Some(url));
+    assert!(there.header("sunset").is_some());
 
     // Who failed or was cancelled has none.
     server.submit(&body).await;

@@ -113,6 +113,26 @@ fn lines(server: &Server, message: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stuck_ones_can_be_listed() {
+    let never = ("QUEUES__SLOW__STUCK_AFTER", "1h");
+    let server = Server::with(&[WATCHED[0], WATCHED[1], never]);
+    let id = server.submit(&json!({"kind": "a", "queue": "q"})).await;
+    server.submit(&json!({"kind": "a", "queue": "slow"})).await;
+    server.submit(&json!({"kind": "a", "queue": "q", "delay_seconds": 600})).await;
+    let listed = until("a stuck job", || async {
+        let list = server.get("/v1/jobs?stuck=true").await.is(200).json;
+        list["jobs"].as_array().is_some_and(|jobs| !jobs.is_empty()).then_some(list)
+    })
+    .await;
+    let ids: Vec<&Value> =
+        listed["jobs"].as_array().expect("jobs").iter().map(|job| &job["job_id"]).collect();
+    assert_eq!(ids, [&json!(id)]);
+    let of_other = server.get("/v1/jobs?stuck=true&queue=slow").await.is(200).json;
+    assert_eq!(of_other["jobs"], json!([]));
+    server.get("/v1/jobs?stuck=yes").await.problem(400, "invalid-query");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_anything_is_stuck_the_missing_worker_is_named() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "render", "queue": "reports"})).await;

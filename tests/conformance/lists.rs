@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use punctual::domain::id::JobId;
 use punctual::domain::job::{Job, JobError, PendingReason, Policy, Record, Requester, Status};
 use punctual::domain::time::Timestamp;
-use punctual::store::{ListFilter, Outcome};
+use punctual::store::{ListFilter, Outcome, Stuck, StuckAfter};
 
 use crate::stores::{START, World, at, completed, for_each_store, ids, name, secs};
 
@@ -248,6 +248,64 @@ async fn a_job_that_finishes_between_pages_keeps_its_place() {
             first.jobs.iter().chain(&second.jobs).map(|r| r.spec.id).collect();
         listed.reverse();
         assert_eq!(listed, jobs);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_stuck_is_what_the_watchdog_counts() {
+    for_each_store(|w| async move {
+        let submit = async |queue: &str, seconds: u64| {
+            let now = at(seconds);
+            w.submit(w.job_with(now, |n| n.spec.queue = name(queue)), now).await
+        };
+        let old = submit("a", 0).await;
+        let elsewhere = submit("b", 1).await;
+        let resumed = submit("resumed", 2).await;
+        let slow = submit("slow", 3).await;
+        submit("off", 4).await;
+        submit("paused", 5).await;
+        let scheduled = w.job_with(at(6), |n| {
+            let policy = n.job.policy;
+            n.job = Job::accepted(at(6), Some(at(30)), None, 3, policy);
+        });
+        let due = w.submit(scheduled, at(6)).await;
+        let just = submit("a", 40).await;
+        submit("a", 41).await;
+        // Of one queue, the running and the finished do not wait.
+        for seconds in [7, 8] {
+            submit("busy", seconds).await;
+        }
+        let leased = w.claim(w.ask(&["busy"], 2, at(9)), at(9)).await.jobs;
+        w.complete(&leased[0], at(9)).await;
+        w.store().pause(name("paused"), None, None, at(10)).await.unwrap();
+        w.store().pause(name("resumed"), None, None, at(10)).await.unwrap();
+        w.store().resume(name("resumed"), at(80)).await.unwrap();
+
+        let after = StuckAfter {
+            default: Some(secs(60)),
+            queues: [(name("slow"), Some(secs(97))), (name("off"), None)].into(),
+        };
+        let stuck = |seconds| {
+            let stuck = Stuck { after: after.clone(), now: at(seconds) };
+            ListFilter { stuck: Some(stuck), ..ListFilter::default() }
+        };
+        for (now, expected) in
+            [(99, vec![due, elsewhere, old]), (100, vec![just, due, slow, elsewhere, old])]
+        {
+            assert_eq!(named(&w, stuck(now)).await, expected, "{now} s");
+            let counted = w.store().scan(after.clone(), at(now)).await.unwrap();
+            let counted: u64 = counted.iter().map(|kind| kind.stuck).sum();
+            assert_eq!(counted, expected.len() as u64);
+        }
+        assert!(named(&w, stuck(140)).await.contains(&resumed));
+        let of_queue = ListFilter { queue: Some(name("a")), ..stuck(100) };
+        assert_eq!(named(&w, of_queue).await, [just, old]);
+        let ended = ListFilter { status: Some(Status::Completed), ..stuck(100) };
+        assert_eq!(named(&w, ended).await, []);
+        let nobody = Stuck { after: StuckAfter::default(), now: at(10_000) };
+        let nobody = ListFilter { stuck: Some(nobody), ..ListFilter::default() };
+        assert_eq!(named(&w, nobody).await, []);
     })
     .await;
 }

@@ -16,14 +16,16 @@ use punctual::domain::names::Name;
 use punctual::domain::state::{Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, StuckAfter, Submitted,
-    Transition,
+    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, Stuck, StuckAfter,
+    Submitted, Transition,
 };
 
 use crate::stores::{DAY, START, STORES, Settings, World, key, name, secs, worker};
 
 #[path = "sequences/claiming.rs"]
 mod claiming;
+#[path = "sequences/retrying.rs"]
+mod retrying;
 #[path = "sequences/steps.rs"]
 mod steps;
 
@@ -57,7 +59,7 @@ fn random_sequences_agree_with_the_model() {
     }
 }
 
-const CHANGES: [&str; 12] = [
+const CHANGES: [&str; 14] = [
     "Unchanged",
     "Claimed",
     "Extended",
@@ -70,6 +72,8 @@ const CHANGES: [&str; 12] = [
     "Cancelled",
     "Promoted",
     "Deleted",
+    "Retried",
+    "RetryReplayed",
 ];
 
 struct Known {
@@ -77,6 +81,7 @@ struct Known {
     job: Job,
     sequence: u64,
     gone: Option<Absence>,
+    retried_as: Option<JobId>,
 }
 
 impl Known {
@@ -255,6 +260,7 @@ impl Run {
                     self.forget(id, Absence::Deleted);
                 }
             }
+            Step::Retry { job, again, to } => self.retry(job, again, to).await,
             Step::TakeBack { limit } => self.take_back(limit).await,
             Step::Promote => self.promote().await,
             Step::ExtendLeases => {
@@ -293,6 +299,7 @@ impl Run {
         let default = (threshold > 0).then(|| secs(threshold));
         let rules = StuckAfter { default, ..StuckAfter::default() };
         let mut wanted: BTreeMap<(Name, Name), u64> = BTreeMap::new();
+        let mut listed = BTreeSet::new();
         for known in self.jobs.values().filter(|k| k.gone.is_none()) {
             let spec = &known.new.spec;
             let resumed = self.resumed.get(&spec.queue).copied().unwrap_or(Timestamp::EPOCH);
@@ -300,9 +307,16 @@ impl Run {
             let long = default.is_some_and(|d| since <= now.minus(d));
             let waits = matches!(known.job.phase, Phase::Pending(_));
             if waits && long && !self.paused.contains_key(&spec.queue) {
+                listed.insert(spec.id);
                 *wanted.entry((spec.queue.clone(), spec.kind.clone())).or_default() += 1;
             }
         }
+        let filter = ListFilter {
+            stuck: Some(Stuck { after: rules.clone(), now }),
+            ..ListFilter::default()
+        };
+        let page = self.w.store().list(filter, None, 10_000).await.unwrap();
+        assert_eq!(page.jobs.iter().map(|r| r.spec.id).collect::<BTreeSet<_>>(), listed);
         let found = self.w.store().scan(rules, now).await.unwrap();
         let found: BTreeMap<(Name, Name), u64> =
             found.into_iter().map(|k| ((k.queue.name, k.kind), k.stuck)).collect();
@@ -356,7 +370,7 @@ impl Run {
                 let sequence = self.next_sequence();
                 let id = new.spec.id;
                 let (job, new) = (new.job.clone(), new.clone());
-                self.jobs.insert(id, Known { new, job, sequence, gone: None });
+                self.jobs.insert(id, Known { new, job, sequence, gone: None, retried_as: None });
                 self.order.push(id);
                 if let Some((key, body)) = *key {
                     let known = KnownKey { body, id, created_at: now, expires_at: None };
@@ -546,6 +560,7 @@ impl Run {
                 (Found::Here(record), None) => {
                     assert_eq!(record.job, known.job);
                     assert_eq!(record.spec, known.new.spec);
+                    assert_eq!(record.retried_as, known.retried_as);
                     let code = Tally::of(&known.job.phase).code();
                     tallies.entry(known.new.spec.queue.as_str()).or_default()
                         [usize::try_from(code).unwrap()] += 1;

@@ -9,8 +9,8 @@ use punctual::store::{
 };
 
 use crate::stores::{
-    START, Settings, World, at, completed, counts, for_each_store, for_each_store_with, ids, json,
-    report, secs, worker,
+    DAY, START, Settings, World, at, completed, counts, for_each_store, for_each_store_with, ids,
+    json, report, secs, worker,
 };
 
 fn failed(retryable: bool) -> Outcome {
@@ -206,6 +206,11 @@ async fn results_small_large_null_and_elsewhere() {
         let bytes = |text: &str| ResultBody::Bytes {
             content_type: "application/json".to_owned(),
             body: text.as_bytes().to_vec(),
+            expires_at: Some(at(2).plus(DAY)),
+        };
+        let elsewhere = ResultBody::Elsewhere {
+            location: "s3://bucket/ключ".to_owned(),
+            expires_at: Some(at(2).plus(DAY)),
         };
         let wanted = [
             (bytes("null"), Some("null")),
@@ -213,7 +218,7 @@ async fn results_small_large_null_and_elsewhere() {
             (bytes(&exact), Some(exact.as_str())),
             (bytes(&large), None),
             (bytes(&huge), None),
-            (ResultBody::Elsewhere { location: "s3://bucket/ключ".to_owned() }, None),
+            (elsewhere, None),
         ];
         for (l, (body, inline)) in leased.iter().zip(wanted) {
             let id = l.spec.id;
@@ -221,11 +226,11 @@ async fn results_small_large_null_and_elsewhere() {
             let info = w.record(id).await.result.unwrap();
             assert_eq!(info.inline.as_ref().map(RawJson::as_str), inline);
             match body {
-                ResultBody::Bytes { content_type, body } => {
+                ResultBody::Bytes { content_type, body, .. } => {
                     assert_eq!(info.size, u64::try_from(body.len()).unwrap());
                     assert_eq!((info.content_type, info.location), (content_type, None));
                 }
-                ResultBody::Elsewhere { location } => {
+                ResultBody::Elsewhere { location, .. } => {
                     assert_eq!(info.location, Some(location));
                     assert_eq!(info.content_type, "text/csv");
                 }

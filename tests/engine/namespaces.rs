@@ -75,7 +75,7 @@ async fn all_verbs_fail(w: &World, stranger: &Caller, id: JobId, token: &LeaseTo
         let (settled, _) = e.settle(stranger, orders, None).await.expect("an answer");
         settled.into_iter().for_each(|answer| none(answer, "settle"));
     }
-    let listed = e.list(stranger, ListFilter::default(), None, 100).await.expect("a list");
+    let listed = e.list(stranger, ListFilter::default(), false, None, 100).await.expect("a list");
     assert!(listed.jobs.iter().all(|view| view.record.spec.id != id), "list");
     // By its own name and with a wish for more; nor by holding nothing, nor by leaving.
     let theirs = World::order(Duration::ZERO).namespace;

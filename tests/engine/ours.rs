@@ -48,7 +48,8 @@ async fn an_interrupted_job_of_ours_ends_without_a_trace() {
     engine.sample().await.expect("a sample");
     assert!(engine.queues().await.expect("queues").is_empty());
     assert!(engine.workers().await.expect("workers").is_empty());
-    let listed = engine.list(&w.everyone, ListFilter::default(), None, 10).await.expect("a list");
+    let listed =
+        engine.list(&w.everyone, ListFilter::default(), false, None, 10).await.expect("a list");
     assert!(listed.jobs.is_empty());
 
     w.clock.advance(2 * SECOND);

@@ -117,7 +117,7 @@ async fn what_does_not_fit_or_is_meant_for_another_revision_changes_nothing() {
     let w = world(None, None).await;
     let set = |key, value, if_match| {
         let changes = Changes::from([(key, Some(value))]);
-        let (engine, everyone) = (w.engine.clone(), w.everyone.clone());
+        let engine = w.engine.clone();
         async move { engine.override_settings("operator", &queue(), changes, if_match).await }
     };
     let day = Setting::Span(Duration::from_secs(86_400));

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use punctual::domain::job::Requester;
+use punctual::domain::rerun::{Changes, rerun};
 use punctual::domain::time::Timestamp;
 use punctual::store::sqlite::{Options, SqliteStore};
-use punctual::store::{Beat, Leased, Store, StoreError, Submitted};
+use punctual::store::{Beat, Leased, NewJob, Retried, Store, StoreError, Submitted};
 
 use crate::stores::{
     Home, START, Settings, World, at, completed, ids, json, key, report, secs, sqlite_options,
@@ -95,6 +96,31 @@ fn beat(leased: &Leased) -> Beat {
 
 fn replayed(answers: &[Submitted]) -> bool {
     answers.iter().all(|answer| matches!(answer, Submitted::Replayed(_)))
+}
+
+#[tokio::test]
+async fn little_room_stops_retries_too_and_not_their_repetitions() {
+    let disk = Disk::new(MIN_FREE);
+    let w = disk.world();
+    w.submit_many(2, START).await;
+    let mut sources = Vec::new();
+    for leased in w.take(2, at(1)).await {
+        w.settle(&leased, completed("1"), at(1)).await;
+        let record = w.record(leased.spec.id).await;
+        let (spec, job) = rerun(&record, w.id(at(2)), &Changes::default(), at(2)).unwrap();
+        sources.push((leased.spec.id, NewJob { spec, job, key: None }));
+    }
+    let [(first, made), (second, other)] = sources.try_into().unwrap();
+    let retry = |source, new: &NewJob| w.store().retry(source, new.clone(), false, at(2));
+    assert_eq!(retry(first, &made).await, Ok(Retried::Created));
+    disk.leave(MIN_FREE - 1);
+    let refused = retry(second, &other).await;
+    assert!(is_low_space(&refused), "{refused:?}");
+    assert_eq!(w.record(second).await.retried_as, None);
+    let again = retry(first, &other).await.unwrap();
+    assert!(matches!(&again, Retried::Replayed(r) if r.spec.id == made.spec.id), "{again:?}");
+    disk.leave(MIN_FREE);
+    assert_eq!(retry(second, &other).await, Ok(Retried::Created));
 }
 
 #[tokio::test]

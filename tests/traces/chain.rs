@@ -40,6 +40,36 @@ async fn a_job_that_hands_in_a_job() {
     assert_eq!(parents, [CALLER_SPAN, process.id.as_str()]);
 }
 
+/// The new job belongs to the trace of whoever retried, and says where the old one was handed in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_a_job() {
+    let collector = Collector::start().await;
+    let server = server_of(&collector, &[]);
+    let source = submit_from(&server, CALLER, &json!({"kind": "k", "queue": "q"})).await;
+    let lease = server.lease("w", "q").await;
+    server.fail(&lease, json!({"retryable": false})).await;
+    let again = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let path = format!("/v1/jobs/{source}/retry");
+    let made = server.post_with(&path, &json!({}), &[("traceparent", again)]).await.is(201);
+    let publishes = collector.named("publish q", 2).await;
+    let [first, second] = &publishes[..] else { panic!("two jobs") };
+    assert!(first.links.is_empty());
+    assert_eq!(second.says("messaging.message.id"), &json!(made.id()));
+    let post = collector.one("POST /v1/jobs/{id}/retry").await;
+    assert_eq!(
+        (post.trace.as_str(), &post.id),
+        ("0af7651916cd43dd8448eb211c80319c", &second.parent)
+    );
+    let link = second.link("retry_of").expect("a link");
+    assert_eq!((&link.trace, &link.span), (&first.trace, &first.id));
+    // Its attempt leads to it, not to the old one.
+    let lease = server.lease("w", "q").await;
+    server.complete(&lease, json!(1)).await;
+    let attempts = collector.named("attempt q", 2).await;
+    assert_eq!(attempts[1].link("creation").expect("a link").span, second.id);
+    assert!(attempts[1].link("previous_attempt").is_none());
+}
+
 /// Rotel (<https://rotel.dev>) takes what we send and hands it on. `tests/run` fetches it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_of_somebody_elses_understands_it() {

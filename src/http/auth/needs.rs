@@ -60,6 +60,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     (GET, "/v1/jobs/{id}/timeline", READ),
     (GET, "/v1/jobs/{id}/explain", READ),
     (POST, "/v1/jobs/{id}/cancel", END),
+    (POST, "/v1/jobs/{id}/retry", OPERATE),
     (POST, "/v1/jobs/{id}/heartbeat", WORK),
     (POST, "/v1/jobs/{id}/complete", WORK),
     (POST, "/v1/jobs/{id}/fail", WORK),

@@ -1,6 +1,8 @@
 //! Reads: each sees one committed moment, beside the writer.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -8,7 +10,9 @@ use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::{PendingReason, Record, Standing, Status};
 use crate::domain::names::{Name, WorkerId};
-use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
+use crate::store::{
+    Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody, Stuck,
+};
 
 use super::book::NOT_OURS;
 use super::rows::{
@@ -80,7 +84,7 @@ fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
+pub(super) fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
     let deleted: Option<bool> = conn
         .prepare_cached("SELECT deleted FROM tombstones WHERE job_id = ?1")
         .and_then(|mut s| s.query_row([id.as_bytes()], |r| r.get(0)).optional())
@@ -103,8 +107,9 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
         let status = record.job.status();
         return Ok(Found::Here(ResultBody::NotCompleted(Box::new((status, record.job.error)))));
     };
+    let expires_at = record.job.expires_at;
     if let Some(location) = info.location {
-        return Ok(Found::Here(ResultBody::Elsewhere { location }));
+        return Ok(Found::Here(ResultBody::Elsewhere { location, expires_at }));
     }
     let body = match info.inline {
         Some(json) => json.as_str().as_bytes().to_vec(),
@@ -119,7 +124,7 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
     };
     let content_type =
         if info.content_type.is_empty() { default_content_type() } else { info.content_type };
-    Ok(Found::Here(ResultBody::Bytes { content_type, body }))
+    Ok(Found::Here(ResultBody::Bytes { content_type, body, expires_at }))
 }
 
 pub(super) fn list(
@@ -133,6 +138,7 @@ pub(super) fn list(
     let _snapshot = conn.unchecked_transaction().map_err(fault)?;
     // The table that holds only what the filter can want.
     let (source, clause) = match filter.status {
+        None if filter.stuck.is_some() => ("live_jobs", ""),
         None => ("job_specs", ""),
         // Filtered outside, so that the window bounds what is looked at.
         Some(Status::Pending) => ("live_jobs", ""),
@@ -212,6 +218,9 @@ fn matching(
         let clause = format!("q.name {is} (SELECT value FROM json_each(?))");
         add(&clause, to_json(&limited)?.into());
     }
+    if let Some(stuck) = &filter.stuck {
+        add(STUCK, stuck_since(stuck)?.into());
+    }
     match filter.pending_reason {
         None => {}
         Some(PendingReason::Scheduled) => clauses.push("l.tally = 1".to_owned()),
@@ -252,6 +261,26 @@ fn matching(
         found.push((at, record));
     }
     Ok(found)
+}
+
+/// Eligible since the moment that `?` names for its queue (or for `*`, every other queue) or
+/// longer. Time before the queue's last resume does not count, as in the watchdog's scan.
+const STUCK: &str = "l.tally < 3 AND q.paused_at IS NULL \
+     AND max(l.eligible_at, coalesce(q.resumed_at, l.eligible_at)) <= coalesce(\
+       (SELECT value FROM json_each(?) WHERE key = q.name), \
+       (SELECT value FROM json_each(?) WHERE key = '*'))";
+
+/// Before every moment: nobody is stuck.
+const NEVER: i64 = -1;
+
+/// For [`STUCK`]. No queue is called `*`.
+fn stuck_since(stuck: &Stuck) -> Result<String> {
+    let since =
+        |after: Option<Duration>| after.map_or(NEVER, |after| stuck.now.minus(after).as_millis());
+    let mut moments: HashMap<&str, i64> =
+        stuck.after.queues.iter().map(|(queue, after)| (queue.as_str(), since(*after))).collect();
+    moments.insert("*", since(stuck.after.default));
+    to_json(&moments)
 }
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {

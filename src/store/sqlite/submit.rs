@@ -140,7 +140,7 @@ fn look_up(tx: &Tx<'_>, namespace: &Name, key: &IdempotencyKey) -> Result<KeyUse
     })
 }
 
-fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
+pub(super) fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
     let (spec, job) = (&new.spec, &new.job);
     let namespace = tx.book.namespace_id(tx.conn, &spec.namespace)?;
     let queue = tx.book.queue_id(tx.conn, &spec.queue, now)?;

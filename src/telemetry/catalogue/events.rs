@@ -67,7 +67,7 @@ catalogue! {
         name: "punctual_job_submissions_total",
         kind: Kind::Counter,
         unit: Unit::None,
-        help: "Submissions by outcome; every submission has exactly one.",
+        help: "Submissions by outcome; every submission has exactly one. Retries of finished jobs are submissions.",
         labels: &[QUEUE_OR_NONE, closed("outcome", &labels::Submission::VALUES)],
         scope: Scope::Process,
         read: "`sum by (queue, outcome) (rate(…[5m]))`; `unavailable` is our fault, `invalid`, `too_large`, `rate_limited` and `unauthorized` the client's.",

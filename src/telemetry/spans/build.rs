@@ -39,6 +39,8 @@ pub struct Published<'a> {
     pub queue: &'a Name,
     pub kind: &'a Name,
     pub payload_bytes: usize,
+    /// Where the job was handed in that this one is a retry of.
+    pub retry_of: Option<TraceContext>,
 }
 
 /// An attempt that has ended.
@@ -130,7 +132,7 @@ pub(super) fn publish(begun: &Begun, job: &Published<'_>, end: SystemTime) -> Sp
         start: begun.at,
         end,
         attributes,
-        links: Vec::new(),
+        links: job.retry_of.map(|to| link(to, "retry_of")).into_iter().collect(),
         status: Status::Unset,
     }
     .finish()

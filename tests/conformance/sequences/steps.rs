@@ -25,6 +25,11 @@ pub(crate) enum Step {
         force: bool,
     },
     Delete(usize),
+    Retry {
+        job: usize,
+        again: bool,
+        to: Option<u8>,
+    },
     TakeBack {
         limit: u32,
     },
@@ -138,7 +143,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => pick.clone().prop_map(Step::Withdraw),
         1 => (0u8..3, space()).prop_map(|(worker, space)| Step::Goodbye { worker, space }),
         2 => (pick.clone(), any::<bool>()).prop_map(|(job, force)| Step::Cancel { job, force }),
-        1 => pick.prop_map(Step::Delete),
+        1 => pick.clone().prop_map(Step::Delete),
+        3 => (pick, prop::bool::weighted(0.3), prop::option::weighted(0.2, 0u8..2))
+            .prop_map(|(job, again, to)| Step::Retry { job, again, to }),
         2 => prop_oneof![Just(1u32), Just(1_000)].prop_map(|limit| Step::TakeBack { limit }),
         2 => Just(Step::Promote),
         1 => Just(Step::ExtendLeases),
