@@ -24,11 +24,15 @@ mod jobs;
 mod metrics;
 #[path = "hands/place.rs"]
 mod place;
+#[path = "hands/python.rs"]
+mod python;
 #[path = "hands/queues.rs"]
 mod queues;
 #[path = "hands/submit.rs"]
 mod submit;
 #[path = "hands/work.rs"]
 mod work;
+#[path = "hands/work_forward.rs"]
+mod work_forward;
 #[path = "hands/work_outages.rs"]
 mod work_outages;

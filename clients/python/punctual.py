@@ -433,7 +433,7 @@ class _Lease(threading.Thread):
             if self.worker._out_of_grace(now):
                 self.context._tell("draining")
             news = self.context._progress is not None and now >= self._tried + 1
-            if now >= self.due or (news and now >= self._tried + 1):
+            if now >= self.due or news:
                 self.beat()
 
     def beat(self) -> None:
@@ -526,6 +526,8 @@ class Worker:
         # It interrupts any line of the main thread, so it takes no lock.
         self._signals += 1
         self.stop()
+        if self._signals == 1:
+            os.write(2, b"leaving: send the signal again to give the job back\n")
         if self._mode == "idle" or (self._signals > 1 and self._mode != "gone"):
             raise _Leave
 
