@@ -488,7 +488,8 @@ class Worker:
         """`handler`: one for all kinds, or one for each kind that is to be taken.
 
         `lease`: seconds until the server gives the job of a silent worker to another (default:
-        the queue's). `grace`: seconds that a job may go on after the worker was asked to leave.
+        the queue's). `grace`: seconds that a job may go on after the worker was asked to leave;
+        with 0 a signal interrupts the handler.
         """
         self.client, self.queues, self.grace, self._lease = client, list(queues), grace, lease
         self._handlers = dict(handler) if isinstance(handler, Mapping) else None
@@ -498,7 +499,8 @@ class Worker:
         self._hold = HOLD if lease is None else max(1, min(HOLD, int(lease / 2)))
         self._leave_at: Optional[float] = None
         self._signals = 0
-        self._mode = "busy"  # what a first signal may interrupt: "idle"; a second: all but "gone"
+        # A first signal interrupts "idle", and "working" without a grace; a second all but "gone".
+        self._mode = "busy"
 
     def stop(self) -> None:
         """Claim nothing more, finish what runs, then leave. From any thread."""
@@ -528,7 +530,8 @@ class Worker:
         self.stop()
         if self._signals == 1:
             os.write(2, b"leaving: send the signal again to give the job back\n")
-        if self._mode == "idle" or (self._signals > 1 and self._mode != "gone"):
+        at_once = self._signals > 1 or (self._mode == "working" and self.grace <= 0)
+        if self._mode == "idle" or (at_once and self._mode != "gone"):
             raise _Leave
 
     def _work(self) -> None:
@@ -588,8 +591,10 @@ class Worker:
         job, context = lease.job, lease.context
         log.info("%s: %s, attempt %s", job["job_id"], job["kind"], job["attempt"])
         try:
+            self._mode = "working"
             handler = self._handlers[job["kind"]] if self._handlers else self._handler
             result = handler(job, context)  # type: ignore[operator]
+            self._mode = "busy"
             _json(result)
             return {"outcome": "completed", "result": result}
         except (Stopped, _Leave):
@@ -607,6 +612,8 @@ class Worker:
             outcome = _failed(type(error).__name__, str(error), True)
             outcome["error"]["stack"] = _cut(traceback.format_exc(), 3072)
             return outcome
+        finally:
+            self._mode = "busy"
 
     def _settle(self, lease: _Lease, outcome: dict) -> Tuple[Optional[dict], float]:
         """Hands an outcome in until the server has a verdict; the next job comes with it."""
