@@ -20,6 +20,8 @@ mod explain;
 mod help;
 #[path = "hands/jobs.rs"]
 mod jobs;
+#[path = "hands/library.rs"]
+mod library;
 #[path = "hands/metrics.rs"]
 mod metrics;
 #[path = "hands/place.rs"]

@@ -170,7 +170,7 @@ async fn a_submission_whose_answer_is_lost_makes_one_job() {
 }
 
 /// Hands everything on, but closes its first connection as soon as the server has answered there.
-async fn proxy_that_loses_its_first_answer(place: &Place) -> (String, Arc<AtomicUsize>) {
+pub(crate) async fn proxy_that_loses_its_first_answer(place: &Place) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("its address"));
     let server = place.url().trim_start_matches("http://").to_owned();
