@@ -58,7 +58,7 @@ pub(super) struct WorkArgs {
     grace: Duration,
     #[command(flatten)]
     connect: Connect,
-    /// The address of a service to post each job to, instead of a command: http://127.0.0.1:3000/run
+    /// The address of a service to post each job to, instead of running a command
     #[arg(long, value_name = "ADDRESS", conflicts_with = "exec")]
     pub(super) forward: Option<String>,
     /// The command: everything that follows. One word with blanks in it is run by `sh -c`
