@@ -297,6 +297,10 @@ mod tests {
         assert_eq!(args.queue, ["a", "b"]);
         assert!(parse(&["work", "--queue", "a"]).is_err());
         assert!(parse(&["work", "--exec", "true"]).is_err());
+        let forward = ["work", "--queue", "a", "--forward", "http://x"];
+        let Command::Work(args) = parse(&forward).unwrap().command else { panic!("not work") };
+        assert_eq!((args.forward.as_deref(), args.exec.len()), (Some("http://x"), 0));
+        assert!(parse(&[&forward[..], &["--exec", "true"]].concat()).is_err());
         assert!(parse(&["work", "--queue", "a", "--lease", "2h", "--exec", "true"]).is_err());
     }
 

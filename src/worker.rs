@@ -16,15 +16,61 @@
 //!   leases after its own outages;
 //! - a worker stops by itself only for an answer that trying again cannot change.
 //!
+//! A worker is a [`WorkerConfig`], a [`Handler`] and a [`Phase`]. A handler that honours
+//! [`Context::stopped`] is all that a cancel needs:
+//!
+//! ```no_run
+//! use punctual::client::Client;
+//! use punctual::wire::LeasedJob;
+//! use punctual::worker::{self, Context, Outcome, WorkerConfig};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Order {
+//!     pages: u32,
+//! }
+//!
+//! async fn render(job: LeasedJob, mut context: Context) -> Outcome {
+//!     let order = match job.payload.as_ref().map(|p| p.read::<Order>()) {
+//!         Some(Ok(order)) => order,
+//!         // It will not be better the next time.
+//!         Some(Err(e)) => return Outcome::hopeless("bad-payload", e.to_string()),
+//!         None => return Outcome::hopeless("bad-payload", "there is none"),
+//!     };
+//!     for page in 1..=order.pages {
+//!         tokio::select! {
+//!             () = render_page(&job.root_job_id, job.fence, page) => {}
+//!             // Cancelled, draining, or the lease is going: stop. The runtime says the right thing.
+//!             _ = context.stopped() => return Outcome::Cancelled,
+//!         }
+//!         context.report_progress(Some(100.0 * f64::from(page) / f64::from(order.pages)), None);
+//!     }
+//!     Outcome::completed(&serde_json::json!({ "pages": order.pages }))
+//! }
+//! # async fn render_page(_: &str, _: u64, _: u32) {}
+//!
+//! # async fn work() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("http://127.0.0.1:8080").build()?;
+//! // Unique for each process.
+//! let id = format!("renderer-{}", uuid::Uuid::now_v7());
+//! let config = WorkerConfig { concurrency: 4, ..WorkerConfig::new(client, id, vec!["reports".into()]) };
+//! // SIGTERM: claim nothing more, finish what runs, say goodbye.
+//! let summary = worker::run(config, render, worker::on_signals()?).await?;
+//! println!("{} completed", summary.completed);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Time is tokio's monotonic clock. Must not know: the engine, stores, the command line.
 
 mod calls;
 mod exec;
+mod forward;
 mod handler;
 mod held;
 mod lease;
 mod outcome;
 mod runtime;
+mod signals;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +79,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use exec::Exec;
+pub use forward::Forward;
 pub use handler::{Context, Handler, Outcome, Stop};
+pub use signals::on_signals;
 
 use crate::client::{Client, ClientError};
 

@@ -22,10 +22,14 @@ mod explain;
 mod help;
 #[path = "hands/jobs.rs"]
 mod jobs;
+#[path = "hands/library.rs"]
+mod library;
 #[path = "hands/metrics.rs"]
 mod metrics;
 #[path = "hands/place.rs"]
 mod place;
+#[path = "hands/python.rs"]
+mod python;
 #[path = "hands/queues.rs"]
 mod queues;
 #[path = "hands/submit.rs"]
@@ -34,5 +38,7 @@ mod submit;
 mod token;
 #[path = "hands/work.rs"]
 mod work;
+#[path = "hands/work_forward.rs"]
+mod work_forward;
 #[path = "hands/work_outages.rs"]
 mod work_outages;

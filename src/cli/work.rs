@@ -1,4 +1,4 @@
-//! `punctual work`: a worker that executes a command for each job.
+//! `punctual work`: a worker that executes a command for each job, or posts it to a service.
 
 use std::io::IsTerminal as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,31 +7,37 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::{Connect, DEFAULT_TOKEN_ENV, Done, Failure, output};
-use crate::worker::{self, Exec, MAX_CONCURRENCY, Phase, WorkerConfig};
+use super::{Connect, DEFAULT_TOKEN_ENV, Done, Failure};
+use crate::worker::{self, Exec, Forward, MAX_CONCURRENCY, WorkerConfig};
 
 #[derive(Debug, Args)]
 #[command(
-    about = "Run a worker that executes a command for each job",
-    long_about = "Run a worker that executes a command for each job.\n\n\
-                  The command gets the payload as JSON on stdin and PUNCTUAL_JOB_ID, \
+    about = "Run a worker that executes a command for each job, or posts it to a service",
+    long_about = "Run a worker that executes a command for each job, or posts it to a service.\n\n\
+                  --exec: the command gets the payload as JSON on stdin and PUNCTUAL_JOB_ID, \
                   PUNCTUAL_ROOT_JOB_ID, PUNCTUAL_KIND, PUNCTUAL_QUEUE, PUNCTUAL_ATTEMPT and \
                   TRACEPARENT in its environment. What it writes to stdout is the result: JSON \
                   if it parses, else a text. Exit 0 completes the job, 65 fails it for good, \
                   anything else fails the attempt; the end of stderr is the error's message. \
                   When the job is cancelled or its lease is lost the command gets SIGTERM, and \
                   SIGKILL 10 s later.\n\n\
+                  --forward: the payload is posted as JSON, with the headers Punctual-Job-Id, \
+                  -Root-Job-Id, -Kind, -Queue, -Attempt and -Fence, Idempotency-Key (the root \
+                  job's id: the same in every attempt) and traceparent. 2xx completes the job \
+                  with the body as its result. 4xx fails it for good, except 408, 425 and 429; \
+                  these, 3xx, 5xx and no answer fail the attempt, and Retry-After is obeyed. \
+                  Redirects are not followed. When the job is cancelled or its lease is lost the \
+                  connection is closed.\n\n\
                   SIGTERM or Ctrl-C drains the worker: it takes no new jobs and ends when its \
                   jobs are done, or after --grace. A second one stops the jobs and gives them \
                   back.",
     after_long_help = "Examples:\n  \
                        punctual work --queue reports --exec ./render.py --quality high\n  \
                        punctual work --queue urgent --queue default --concurrency 8 --exec ./run\n  \
-                       punctual work --queue default --kind resize --exec 'jq -r .path | xargs file'"
+                       punctual work --queue default --kind resize --exec 'jq -r .path | xargs file'\n  \
+                       punctual work --queue mail --concurrency 4 --forward http://127.0.0.1:3000/jobs"
 )]
 pub(super) struct WorkArgs {
     /// A queue to take jobs from; repeat it, the first is served first
@@ -52,8 +58,12 @@ pub(super) struct WorkArgs {
     grace: Duration,
     #[command(flatten)]
     connect: Connect,
+    /// The address of a service to post each job to, instead of running a command
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "exec")]
+    pub(super) forward: Option<String>,
     /// The command: everything that follows. One word with blanks in it is run by `sh -c`
-    #[arg(long, required = true, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, required_unless_present = "forward", value_name = "CMD", num_args = 1..,
+          allow_hyphen_values = true)]
     pub(super) exec: Vec<String>,
 }
 
@@ -76,10 +86,7 @@ pub(super) fn run(args: WorkArgs) -> Done {
 
 async fn work(args: WorkArgs) -> Done {
     let client = args.connect.client()?;
-    let exec = Exec::new(&args.exec)
-        .ok_or_else(|| Failure::usage("--exec needs a command; write it last on the line"))?;
-    find(exec.program())?;
-    let exec = exec.hiding(DEFAULT_TOKEN_ENV).hiding(args.connect.token_variable());
+    let hands = hands(&args)?;
     let hostname = hostname();
     let id = worker_id(hostname.as_deref());
     let config = WorkerConfig {
@@ -91,10 +98,9 @@ async fn work(args: WorkArgs) -> Done {
         grace: args.grace,
         ..WorkerConfig::new(client, id, args.queue)
     };
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [Ok(term), Ok(int)] = signals else {
-        return Err(Failure::no("cannot listen for signals; check the process limits"));
-    };
+    let phase = worker::on_signals().map_err(|e| {
+        Failure::no(format!("cannot listen for signals: {e}; check the process limits"))
+    })?;
     tracing::info!(
         worker_id = %config.worker_id,
         queues = %config.queues.join(","),
@@ -102,10 +108,10 @@ async fn work(args: WorkArgs) -> Done {
         server = %config.client.base_url(),
         "worker started"
     );
-    let (sender, phase) = watch::channel(Phase::Run);
-    let listening = tokio::spawn(listen(term, int, sender));
-    let ended = worker::run(config, exec, phase).await;
-    listening.abort();
+    let ended = match hands {
+        Hands::Exec(exec) => worker::run(config, exec, phase).await,
+        Hands::Forward(forward) => worker::run(config, forward, phase).await,
+    };
     let s = ended.map_err(|e| {
         let worker::WorkerError::Refused(error) = e;
         Failure::from(error)
@@ -119,6 +125,23 @@ async fn work(args: WorkArgs) -> Done {
         "worker ended"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What does the work.
+enum Hands {
+    Exec(Exec),
+    Forward(Forward),
+}
+
+fn hands(args: &WorkArgs) -> Result<Hands, Failure> {
+    if let Some(address) = &args.forward {
+        let forward = Forward::new(address);
+        return forward.map(Hands::Forward).map_err(|e| Failure::usage(format!("--forward: {e}")));
+    }
+    let exec = Exec::new(&args.exec)
+        .ok_or_else(|| Failure::usage("--exec needs a command; write it last on the line"))?;
+    find(exec.program())?;
+    Ok(Hands::Exec(exec.hiding(DEFAULT_TOKEN_ENV).hiding(args.connect.token_variable())))
 }
 
 /// A command that is not there would fail every job; better no worker.
@@ -141,22 +164,6 @@ fn find(program: &str) -> Result<(), Failure> {
         "is not in PATH; for a file in this directory write ./ before it"
     };
     Err(Failure::usage(format!("cannot run {program}: it {problem}")))
-}
-
-/// The first signal drains, the second stops.
-async fn listen(mut term: Signal, mut int: Signal, phase: watch::Sender<Phase>) {
-    for next in [Phase::Drain, Phase::Stop] {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        phase.send_replace(next);
-        if next == Phase::Drain {
-            output::note("draining: send the signal again to stop the running jobs");
-        }
-    }
-    // Further signals change nothing; the sender must live as long as the worker.
-    std::future::pending::<()>().await;
 }
 
 fn log_to_stderr() {

@@ -48,8 +48,15 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later: no answer, 429, 502, 503, 504, or a duplicate of
-    /// a submission that is still being committed.
+    /// Whether the job was accepted once and is not kept any more (410). Its outcome is lost, and
+    /// its effects may be there: submitting it again under a new key could repeat them, so that is
+    /// a decision for whoever knows the work.
+    pub fn is_gone(&self) -> bool {
+        self.as_problem().is_some_and(|problem| problem.status == 410)
+    }
+
+    /// Whether the same call may succeed later: no answer, 408, 429, 502, 503, 504, or a duplicate
+    /// of a submission that is still being committed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -115,7 +122,7 @@ pub(super) fn unreachable(base: &str, patience: Duration, error: &reqwest::Error
 }
 
 /// The innermost error is the one that names the cause.
-fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut inner = error;
     while let Some(next) = inner.source() {
         inner = next;
@@ -165,5 +172,16 @@ mod tests {
             |code: &str| Problem { status: 409, code: code.into(), ..Problem::default() };
         assert!(is_transient(&conflict("idempotency-in-flight")));
         assert!(!is_transient(&conflict("lease-lost")));
+    }
+
+    #[test]
+    fn a_job_that_is_gone_is_not_submitted_again() {
+        let of = |status, code: &str| {
+            let problem = Problem { status, code: code.into(), ..Problem::default() };
+            ClientError::Problem(Box::new(problem), None)
+        };
+        let gone = of(410, "job-expired");
+        assert!(gone.is_gone() && !gone.is_transient());
+        assert!(!of(404, "no-such-job").is_gone());
     }
 }

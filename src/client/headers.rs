@@ -34,7 +34,7 @@ impl Prefer {
 
 /// Seconds, or a date less the answer's own `Date` (RFC 9110 section 10.2.3), so that this
 /// machine's clock does not matter. Unreadable is absent.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));

@@ -11,12 +11,14 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Submits a job, trying again under the same idempotency key when there is no answer, when
-    /// the server is busy (429, 503) or when the same key is still being committed.
+    /// the server is busy (408, 429, 503) or when the same key is still being committed.
     ///
     /// Without a `key` one is made for this call, so that its retries make one job. Gives up
     /// when the next try would come later than [`retry_for`](Client::retry_for) allows, with the
-    /// last error. After [`ClientError::Unreachable`] it is unknown whether the job exists: the
-    /// same call with the same key finds out.
+    /// last error; a try that has begun is not cut short. After [`ClientError::Unreachable`] it is
+    /// unknown whether the job exists: the same call with the same key finds out. An error whose
+    /// [`is_gone`](ClientError::is_gone) holds says that the key made a job whose outcome is no
+    /// longer kept.
     pub async fn submit(
         &self,
         job: &wire::Submit,

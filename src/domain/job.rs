@@ -21,6 +21,16 @@ impl RawJson {
         Self(text.into())
     }
 
+    /// Writes a value as JSON.
+    pub fn write(value: &impl Serialize) -> serde_json::Result<Self> {
+        Ok(Self(serde_json::to_string(value)?.into()))
+    }
+
+    /// Reads a value from it.
+    pub fn read<'de, T: Deserialize<'de>>(&'de self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.0)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

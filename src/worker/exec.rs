@@ -14,13 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::handler::{Context, Handler, Outcome, Stop, cut_front};
+use super::outcome::{MAX_RESULT, json_or_text, too_large};
 use crate::domain::job::RawJson;
 use crate::wire::{ErrorReport, LeasedJob};
 
 /// The exit code that says "do not retry": `EX_DATAERR` of `sysexits.h`.
 const DO_NOT_RETRY: i32 = 65;
-/// How much of stdout is taken as a result.
-const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 /// How much of the end of stderr becomes the error's message.
 const TAIL: usize = 4 * 1024;
 /// From the request to stop until it is no longer a request.
@@ -237,7 +236,7 @@ async fn collect(mut pipe: impl AsyncRead + Unpin, into: Arc<Captured>) {
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
         let fits = into.with(|bytes| {
-            let fits = bytes.len() + n <= MAX_OUTPUT;
+            let fits = bytes.len() + n <= MAX_RESULT;
             if fits {
                 bytes.extend_from_slice(&chunk[..n]);
             }
@@ -273,12 +272,7 @@ struct Ended<'a> {
 
 fn outcome(ended: &Ended<'_>) -> Outcome {
     if ended.overflow {
-        let error = ErrorReport {
-            kind: "result-too-large".into(),
-            message: format!("the command wrote more than {MAX_OUTPUT} bytes to stdout"),
-            ..ErrorReport::default()
-        };
-        return Outcome::Failed { error, retryable: false, retry_after: None };
+        return too_large("the command's output has");
     }
     match ended.stop {
         Some(Stop::Draining) => return Outcome::Released,
@@ -286,7 +280,7 @@ fn outcome(ended: &Ended<'_>) -> Outcome {
         None => {}
     }
     let (kind, how) = match (ended.status.code(), ended.status.signal()) {
-        (Some(0), _) => return Outcome::Completed(result(ended.stdout)),
+        (Some(0), _) => return Outcome::Completed(json_or_text(ended.stdout)),
         (Some(code), _) => (format!("exit-{code}"), format!("the command exited with {code}")),
         (None, Some(n)) => (format!("signal-{n}"), format!("the command was killed by signal {n}")),
         (None, None) => ("exit-unknown".to_owned(), "the command ended".to_owned()),
@@ -301,20 +295,6 @@ fn outcome(ended: &Ended<'_>) -> Outcome {
     let error = ErrorReport { kind, message, ..ErrorReport::default() };
     let retryable = ended.status.code() != Some(DO_NOT_RETRY);
     Outcome::Failed { error, retryable, retry_after: None }
-}
-
-/// JSON as it stands, any other text as a JSON string, nothing as none.
-fn result(stdout: &[u8]) -> Option<RawJson> {
-    let text = String::from_utf8_lossy(stdout);
-    let json = text.trim_matches([' ', '\t', '\r', '\n']);
-    if serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok() {
-        return Some(RawJson::trusted(json));
-    }
-    let plain = text.trim_end_matches(['\r', '\n']);
-    if plain.is_empty() {
-        return None;
-    }
-    serde_json::to_string(plain).ok().map(RawJson::trusted)
 }
 
 #[cfg(test)]
@@ -340,17 +320,6 @@ mod tests {
                 panic!("not a failure: {outcome:?}")
             }
         }
-    }
-
-    #[test]
-    fn results() {
-        let json = |s: &str| result(s.as_bytes()).map(|r| r.as_str().to_owned());
-        assert_eq!(json(" {\"a\": 1.00}\n").as_deref(), Some("{\"a\": 1.00}"));
-        assert_eq!(json("hello\n\n").as_deref(), Some("\"hello\""));
-        assert_eq!(json("  indented\n").as_deref(), Some("\"  indented\""));
-        assert_eq!(json("1 2").as_deref(), Some("\"1 2\""));
-        assert_eq!(json("null\n").as_deref(), Some("null"));
-        assert_eq!((json(""), json("\n")), (None, None));
     }
 
     #[test]

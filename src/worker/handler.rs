@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -49,6 +50,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Done, with `result` as JSON. What cannot be written as JSON fails the job for good.
+    pub fn completed(result: &impl Serialize) -> Self {
+        match RawJson::write(result) {
+            Ok(json) => Self::Completed(Some(json)),
+            Err(e) => Self::hopeless("result-unwritable", format!("the result is no JSON: {e}")),
+        }
+    }
+
+    /// A failure that no other attempt can mend, in two words.
+    pub fn hopeless(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        let error =
+            ErrorReport { kind: kind.into(), message: message.into(), ..ErrorReport::default() };
+        Self::Failed { error, retryable: false, retry_after: None }
+    }
+
     /// A failure that may be tried again, in two words.
     pub fn failed(kind: impl Into<String>, message: impl Into<String>) -> Self {
         let error =

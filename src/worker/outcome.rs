@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 
 use super::Outcome;
 use super::handler::{Stop, cut};
+use crate::domain::job::RawJson;
 use crate::wire::{ErrorReport, Problem, Settlement};
 
+/// How much is taken as a result: what a server takes by default.
+pub(super) const MAX_RESULT: usize = 16 * 1024 * 1024;
 /// The room that the server leaves for an error is 16 KiB; a message and a stack share it.
 const MESSAGE_BYTES: usize = 6 * 1024;
 const STACK_BYTES: usize = 3 * 1024;
@@ -64,6 +67,25 @@ fn fitted(mut error: ErrorReport) -> ErrorReport {
     error
 }
 
+/// JSON as it stands, any other text as a JSON string, nothing as none.
+pub(super) fn json_or_text(bytes: &[u8]) -> Option<RawJson> {
+    let text = String::from_utf8_lossy(bytes);
+    let json = text.trim_matches([' ', '\t', '\r', '\n']);
+    if serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok() {
+        return Some(RawJson::trusted(json));
+    }
+    let plain = text.trim_end_matches(['\r', '\n']);
+    if plain.is_empty() {
+        return None;
+    }
+    serde_json::to_string(plain).ok().map(RawJson::trusted)
+}
+
+/// `what` is who has more, up to the verb.
+pub(super) fn too_large(what: &str) -> Outcome {
+    Outcome::hopeless("result-too-large", format!("{what} more than {MAX_RESULT} bytes"))
+}
+
 /// What to do about a settlement that the server did not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -101,11 +123,7 @@ pub(super) fn unfit(refused: &Settlement, problem: &Problem) -> Settlement {
     for item in &problem.errors {
         let _ = write!(message, "; {}: {}", item.pointer, item.detail);
     }
-    let outcome = Outcome::Failed {
-        error: ErrorReport { kind: "outcome-refused".into(), message, ..ErrorReport::default() },
-        retryable: false,
-        retry_after: None,
-    };
+    let outcome = Outcome::hopeless("outcome-refused", message);
     settlement(&refused.job_id, &refused.lease_token, outcome, None)
 }
 
@@ -114,15 +132,26 @@ pub(super) fn weight(s: &Settlement) -> usize {
     let error = s.error.as_ref().map_or(0, |e| {
         e.message.len()
             + e.stack.as_ref().map_or(0, String::len)
-            + e.details.as_ref().map_or(0, crate::domain::job::RawJson::len)
+            + e.details.as_ref().map_or(0, RawJson::len)
     });
-    256 + error + s.result.as_ref().map_or(0, crate::domain::job::RawJson::len)
+    256 + error + s.result.as_ref().map_or(0, RawJson::len)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::time::Instant;
+
+    #[test]
+    fn results() {
+        let json = |s: &str| json_or_text(s.as_bytes()).map(|r| r.as_str().to_owned());
+        assert_eq!(json(" {\"a\": 1.00}\n").as_deref(), Some("{\"a\": 1.00}"));
+        assert_eq!(json("hello\n\n").as_deref(), Some("\"hello\""));
+        assert_eq!(json("  indented\n").as_deref(), Some("\"  indented\""));
+        assert_eq!(json("1 2").as_deref(), Some("\"1 2\""));
+        assert_eq!(json("null\n").as_deref(), Some("null"));
+        assert_eq!((json(""), json("\n")), (None, None));
+    }
 
     fn settled(outcome: Outcome, told: Option<Stop>) -> String {
         settlement("j", "t", outcome, told).outcome

@@ -31,6 +31,8 @@ struct Script {
     /// The problem that a job's settlements meet, once.
     unfit: HashMap<String, u16>,
     heartbeats_fail: bool,
+    /// Whether heartbeats are answered with the directive to leave.
+    drain: bool,
     lost: Vec<String>,
     log: Vec<String>,
 }
@@ -58,10 +60,15 @@ impl Server {
 
     /// Waits until the log holds the line.
     async fn sees(&self, line: &str) {
+        self.sees_so_often(line, 1).await;
+    }
+
+    async fn sees_so_often(&self, line: &str, times: usize) {
         let seen = async {
             loop {
                 let changed = self.changed.notified();
-                if self.script.lock().unwrap().log.iter().any(|l| l == line) {
+                let log = self.script.lock().unwrap().log.clone();
+                if log.iter().filter(|l| *l == line).count() >= times {
                     return;
                 }
                 changed.await;
@@ -174,7 +181,8 @@ async fn heartbeats(State(server): State<Server>, Json(body): Json<wire::Heartbe
         wire::HeartbeatResult { job_id: item.job_id, ok, problem, ..Default::default() }
     };
     let results = body.leases.into_iter().map(result).collect();
-    Json(wire::HeartbeatsAnswer { results, directive: "continue".into() }).into_response()
+    let directive = if server.with(|s| s.drain) { "drain" } else { "continue" };
+    Json(wire::HeartbeatsAnswer { results, directive: directive.into() }).into_response()
 }
 
 async fn goodbye(State(server): State<Server>) -> StatusCode {
@@ -341,6 +349,30 @@ async fn stopping_gives_the_jobs_back() {
     let summary = rig.leaves(Phase::Stop).await;
     assert_eq!(next(&mut told).await, Stop::Draining);
     assert_eq!((summary.released, server.count("a released")), (1, 1));
+}
+
+#[tokio::test]
+async fn the_server_may_ask_it_to_leave() {
+    let go = Arc::new(Notify::new());
+    let opened = Arc::clone(&go);
+    let handler = move |_: wire::LeasedJob, _: Context| {
+        let go = Arc::clone(&opened);
+        async move {
+            go.notified().await;
+            Outcome::completed(&1)
+        }
+    };
+    let script =
+        Script { jobs: [job("a", 1.0), job("b", 1.0)].into(), drain: true, ..Script::default() };
+    let rig = Rig::new(script, handler, 1).await;
+    // The second leaves only when the answer to the first has been read.
+    rig.server.sees_so_often("heartbeat", 2).await;
+    go.notify_one();
+    rig.server.sees("goodbye").await;
+    let log = (rig.server.count("a completed"), rig.server.count("b completed"));
+    assert_eq!(log, (1, 0), "what ran may finish, and nothing more is claimed");
+    let ended = timeout(PATIENCE, rig.worker).await.expect("left in time").unwrap().unwrap();
+    assert_eq!(ended, Summary { completed: 1, ..Summary::default() });
 }
 
 #[tokio::test]
