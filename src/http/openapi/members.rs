@@ -12,7 +12,7 @@ use crate::domain::job::{AttemptOutcome, PendingReason, Report, Status};
 use crate::domain::names::WorkerId;
 use crate::engine::{MAX_CLAIM, MAX_WAIT};
 
-const JOB_ID: &str = "the id of a job";
+const JOB_ID: &str = "A job's id.";
 
 fn seconds(range: RangeInclusive<Duration>) -> Value {
     json!({"type": "number", "minimum": range.start().as_secs_f64(),

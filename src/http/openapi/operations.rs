@@ -6,7 +6,7 @@ use super::operation::{Answer, Operation, Tag};
 use crate::wire;
 
 /// What may be kept, and is asked for again by its tag.
-const KEPT: &[&str] = &["ETag"];
+const KEPT: &[&str] = &["ETag", "X-Content-Type-Options"];
 const PAGE: &[&str] = &["ETag", "Content-Security-Policy", "X-Content-Type-Options"];
 const HTML: &[&str] = &["text/html"];
 
