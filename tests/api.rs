@@ -27,6 +27,8 @@ mod connections;
 mod description;
 #[path = "api/endings.rs"]
 mod endings;
+#[path = "api/every_answer.rs"]
+mod every_answer;
 #[path = "api/idempotency.rs"]
 mod idempotency;
 #[path = "api/leases.rs"]

@@ -15,12 +15,11 @@ import sys
 # What no test of the API can bring about from outside, and why. A pattern over "get /path 400 code".
 REASONS = [
     (r" 500 internal-error$", "there is no request that does this, or it would be mended"),
-    (r" 400 invalid-header$", "comes before the route is known: seen for some"),
-    (r" 421 misdirected-host$", "comes before the route is known: seen for some"),
     (r" 503 storage-(unavailable|full)$", "every call to the store may answer it: seen for some"),
     (r" 503 (overloaded|task-hung)$", "made in tests of the parts"),
-    (r"^(post|delete) .* 4(08|13|15) ", "one reader for all bodies: seen for some"),
-    (r"^post .* 400 (bad-request|malformed-json)$", "one reader for all bodies: seen for some"),
+    (r"^post .* (400 bad-request|408 request-timeout|413 payload-too-large)$",
+     "one reader for all bodies: seen for some"),
+    (r" 403 insufficient-scope$", "nobody is refused anything before there are tokens"),
 ]
 
 

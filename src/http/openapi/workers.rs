@@ -99,7 +99,6 @@ pub(in crate::http) fn settlements() -> Operation {
         {"job_id": ID, "lease_token": TOKEN, "outcome": "completed", "result": {"pages": 10}}]}))
     .answer(Answer::json::<wire::SettlementsAnswer>(200, "Each by itself, in the order sent."))
     .problems(BODY)
-    .problems(&[Code::ServerDraining])
 }
 
 pub(in crate::http) fn goodbye() -> Operation {
