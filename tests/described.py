@@ -19,6 +19,8 @@ REASONS = [
     (r" 503 (overloaded|task-hung)$", "made in tests of the parts"),
     (r"^post .* (400 bad-request|408 request-timeout|413 payload-too-large)$",
      "one reader for all bodies: seen for some"),
+    (r"/(complete|fail|release|cancelled) 410 job-(deleted|expired)$",
+     "only if the job goes between its settlement and the answer"),
     (r" 403 insufficient-scope$", "nobody is refused anything before there are tokens"),
 ]
 
