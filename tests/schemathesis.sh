@@ -14,6 +14,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 venv=$PWD/target/schemathesis
 pinned=$PWD/tests/schemathesis.txt
+hooks=$PWD/tests/schemathesis_hooks.py
 if ! cmp -s "$pinned" "$venv/installed.txt"; then
   say "fetching schemathesis"
   rm -rf "$venv"
@@ -53,12 +54,13 @@ fi
 failed=0
 for seed in "${seeds[@]}"; do
   say "seed $seed"
-  SCHEMATHESIS_HOOKS=$PWD/tests/schemathesis_hooks.py PYTHONDONTWRITEBYTECODE=1 \
+  # It leaves files where it runs.
+  (cd "$dir" && SCHEMATHESIS_HOOKS=$hooks PYTHONDONTWRITEBYTECODE=1 \
     "$venv/bin/schemathesis" run --no-color \
     --seed "$seed" --max-examples "${EXAMPLES:-20}" --generation-database none --no-shrink \
     --phases examples,coverage,fuzzing --request-timeout 20 --suppress-health-check all \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method \
-    --continue-on-failure "http://127.0.0.1:$port/openapi.json" || failed=1
+    --continue-on-failure "http://127.0.0.1:$port/openapi.json") || failed=1
 done
 curl --fail --silent --show-error "http://127.0.0.1:$port/livez" >/dev/null
 if grep -E ' ERROR ' "$dir/log"; then

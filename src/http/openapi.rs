@@ -1,4 +1,4 @@
-//! The API as it describes itself: OpenAPI 3.1 for programs, pages for people.
+//! The API as it describes itself: `OpenAPI` 3.1 for programs, pages for people.
 //!
 //! Owns one description for each route ([`clients`], [`workers`], [`operators`], [`operations`]),
 //! what they share ([`shared`]), and what is made of them: `/openapi.json` ([`render`]), `/docs`

@@ -161,7 +161,7 @@ impl Object {
     }
 
     fn compare(&self, path: &str, problem: &Value) {
-        let at: String = self.way.iter().map(|(step, _)| format!("/{step}")).collect();
+        let at = self.way.iter().fold(String::new(), |at, (step, _)| at + "/" + step);
         let errors = problem["errors"].as_array().expect("errors");
         let detail = errors.iter().find(|e| e["pointer"] == format!("{at}/{STRANGE}"));
         let detail = detail.unwrap_or_else(|| panic!("{path} {at}: {problem}"));

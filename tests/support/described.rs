@@ -2,6 +2,8 @@
 //! member or a header that is not, fails the test that got it. With `DESCRIBED_SEEN` naming a file,
 //! what was seen is noted there, so that `tests/described.py` can tell what never was.
 
+#![allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;

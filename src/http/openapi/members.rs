@@ -72,14 +72,13 @@ fn request(schema: &str, member: &str) -> Option<Value> {
                 json!("What sort of work it is. Those that start with `system.` are the server's.");
             kind
         }
-        ("Submit" | "BatchJob", "payload") => {
+        ("Submit" | "BatchJob", "payload") | ("Complete" | "Settlement", "result") => {
             json!({"description": "Any JSON; `/v1/meta` says how large it may be."})
         }
         ("Submit" | "BatchJob", "queue") => name(),
         ("Submit" | "BatchJob", "priority") => integer(&limits::PRIORITY),
         ("Submit" | "BatchJob", "run_at" | "start_by") | ("Pause", "until") => moment(),
-        ("Submit" | "BatchJob", "delay_seconds")
-        | ("Release" | "Settlement", "delay_seconds")
+        ("Submit" | "BatchJob" | "Release" | "Settlement", "delay_seconds")
         | ("Fail" | "Settlement", "retry_after_seconds") => seconds_to(limits::RUN_AT_AHEAD),
         ("Submit" | "BatchJob", "timeout_seconds") => seconds(second..=limits::WEEK),
         ("Submit" | "BatchJob", "max_attempts") => integer(&limits::MAX_ATTEMPTS),
@@ -118,9 +117,6 @@ fn request(schema: &str, member: &str) -> Option<Value> {
         ("ErrorReport", "type") => line(1..=limits::TAG_BYTES),
         ("ErrorReport", "message" | "stack") => text(0..=limits::ERROR_BYTES),
         ("ErrorReport", "details") => json_of(limits::ERROR_BYTES),
-        ("Complete" | "Settlement", "result") => {
-            json!({"description": "Any JSON; `/v1/meta` says how large it may be."})
-        }
         ("Complete" | "Settlement", "result_location") => {
             let mut url = text(1..=limits::URL_BYTES);
             url["format"] = json!("uri");
@@ -198,21 +194,20 @@ fn apply(name: &str, schema: &mut Value, rule: fn(&str, &str) -> Option<Value>) 
     let Some(Value::Object(members)) = schema.get_mut("properties") else { return };
     for (member, of) in members {
         let Some(Value::Object(rules)) = rule(name, member) else { continue };
-        match of {
-            Value::Object(of) => {
-                // The widths and signs of the type; the rule is narrower.
-                if rules.contains_key("minimum") {
-                    of.remove("format");
-                }
-                // What the type says in words goes first.
-                let words = of.get("description").cloned();
-                of.extend(rules);
-                if let Some(words) = words {
-                    of.insert("description".to_owned(), words);
-                }
-            }
-            // Any value at all.
-            other => *other = Value::Object(rules),
+        // Any value at all is `true`.
+        if !of.is_object() {
+            *of = json!({});
+        }
+        let Some(of) = of.as_object_mut() else { continue };
+        // The widths and signs of the type; the rule is narrower.
+        if rules.contains_key("minimum") {
+            of.remove("format");
+        }
+        // What the type says in words goes first.
+        let words = of.get("description").cloned();
+        of.extend(rules);
+        if let Some(words) = words {
+            of.insert("description".to_owned(), words);
         }
     }
 }

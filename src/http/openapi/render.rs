@@ -1,4 +1,4 @@
-//! The OpenAPI document: `components` that are shared, and `paths` that refer to them.
+//! The `OpenAPI` document: `components` that are shared, and `paths` that refer to them.
 
 use std::collections::BTreeMap;
 

@@ -8,9 +8,11 @@ use axum::routing::{MethodFilter, on};
 use super::super::Api;
 use super::operation::{Described, Operation};
 
+type Describe = fn() -> Operation;
+
 pub(in crate::http) struct Routes {
     router: Router<Api>,
-    described: Vec<(&'static str, Method, fn() -> Operation)>,
+    described: Vec<(&'static str, Method, Describe)>,
 }
 
 impl Routes {
@@ -23,7 +25,7 @@ impl Routes {
         self,
         path: &'static str,
         handler: impl Handler<T, Api>,
-        describe: fn() -> Operation,
+        describe: Describe,
     ) -> Self {
         self.on(MethodFilter::GET, Method::GET, path, handler, describe)
     }
@@ -32,7 +34,7 @@ impl Routes {
         self,
         path: &'static str,
         handler: impl Handler<T, Api>,
-        describe: fn() -> Operation,
+        describe: Describe,
     ) -> Self {
         self.on(MethodFilter::POST, Method::POST, path, handler, describe)
     }
@@ -41,7 +43,7 @@ impl Routes {
         self,
         path: &'static str,
         handler: impl Handler<T, Api>,
-        describe: fn() -> Operation,
+        describe: Describe,
     ) -> Self {
         self.on(MethodFilter::DELETE, Method::DELETE, path, handler, describe)
     }
@@ -52,7 +54,7 @@ impl Routes {
         method: Method,
         path: &'static str,
         handler: impl Handler<T, Api>,
-        describe: fn() -> Operation,
+        describe: Describe,
     ) -> Self {
         self.router = self.router.route(path, on(filter, handler));
         self.described.push((path, method, describe));
