@@ -9,6 +9,7 @@
 //! - every refusal, also the router's own and a panic's, is an RFC 9457 problem with a stable code
 //!   and the request's id; what went wrong inside is logged once, at [`observe`], and never shown;
 //! - a payload's bytes are handed on as they came;
+//! - every route has its description ([`openapi`]), or it could not be added;
 //! - status 200 to a submission means "use the result"; everything else accepted is 202.
 //!
 //! It must not know: stores, SQL, configuration files, who starts and stops it.
@@ -25,6 +26,7 @@ mod limits;
 mod links;
 mod listing;
 mod observe;
+mod openapi;
 mod operators;
 mod ops;
 mod problem;
@@ -47,14 +49,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Extensions;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 
 use crate::engine::Engine;
 
+pub use openapi::openapi_json;
 pub use serve::{InFlight, serve};
 
 use auth::{Asker, Gate};
 use observe::RequestIds;
+use openapi::Routes;
 use problem::{Code, Problem};
 
 /// What the API needs to know beside the engine.
@@ -138,39 +141,53 @@ impl Api {
 pub fn router(engine: Engine, settings: Settings) -> Router {
     let request_ids = RequestIds::new();
     let api = Api(Arc::new(Shared { engine, settings, request_ids }));
-    Router::new()
-        .route("/", get(ops::root))
-        .route("/livez", get(ops::livez))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
-        .route("/v1/meta", get(ops::meta))
-        .route("/v1/jobs", post(jobs::submit).get(listing::list))
-        .route("/v1/jobs/batch", post(jobs::submit_batch))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
-        .route("/v1/jobs/{id}/result", get(jobs::result))
-        .route("/v1/jobs/{id}/timeline", get(jobs::timeline))
-        .route("/v1/jobs/{id}/explain", get(watch::explain_job))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/v1/jobs/{id}/retry", post(retry::retry))
-        .route("/v1/jobs/{id}/heartbeat", post(work::heartbeat))
-        .route("/v1/jobs/{id}/complete", post(settle::complete))
-        .route("/v1/jobs/{id}/fail", post(settle::fail))
-        .route("/v1/jobs/{id}/release", post(settle::release))
-        .route("/v1/jobs/{id}/cancelled", post(settle::cancelled))
-        .route("/v1/claims", post(work::claim))
-        .route("/v1/heartbeats", post(work::heartbeats))
-        .route("/v1/settlements", post(settle::settlements))
-        .route("/v1/workers", get(operators::workers))
-        .route("/v1/workers/{id}/drain", post(operators::drain))
-        .route("/v1/workers/{id}/goodbye", post(work::goodbye))
-        .route("/v1/queues", get(operators::queues))
-        .route("/v1/queues/{q}", get(operators::queue).patch(settings::patch))
-        .route("/v1/queues/{q}/explain", get(watch::explain_queue))
-        .route("/v1/queues/{q}/pause", post(operators::pause))
-        .route("/v1/queues/{q}/resume", post(operators::resume))
-        .route("/v1/episodes", get(watch::episodes))
-        .route("/v1/tasks", get(operators::tasks))
+    routes()
+        .router()
         .fallback(ops::no_such_route)
         .layer(from_fn_with_state(api.clone(), observe::observe))
         .with_state(api)
+}
+
+/// Every route, with its description.
+fn routes() -> Routes {
+    use openapi as about;
+
+    Routes::new()
+        .get("/", ops::root, about::operations::root)
+        .get("/livez", ops::livez, about::operations::livez)
+        .get("/readyz", ops::readyz, about::operations::readyz)
+        .get("/metrics", ops::metrics, about::operations::metrics)
+        .get("/v1/meta", ops::meta, about::operations::meta)
+        .post("/v1/jobs", jobs::submit, about::clients::submit)
+        .get("/v1/jobs", listing::list, about::clients::list)
+        .post("/v1/jobs/batch", jobs::submit_batch, about::clients::submit_batch)
+        .get("/v1/jobs/{id}", jobs::show, about::clients::show)
+        .delete("/v1/jobs/{id}", jobs::delete, about::clients::delete)
+        .get("/v1/jobs/{id}/result", jobs::result, about::clients::result)
+        .get("/v1/jobs/{id}/timeline", jobs::timeline, about::clients::timeline)
+        .get("/v1/jobs/{id}/explain", watch::explain_job, about::operators::explain_job)
+        .post("/v1/jobs/{id}/cancel", jobs::cancel, about::clients::cancel)
+        .post("/v1/jobs/{id}/retry", retry::retry, about::clients::retry)
+        .post("/v1/jobs/{id}/heartbeat", work::heartbeat, about::workers::heartbeat)
+        .post("/v1/jobs/{id}/complete", settle::complete, about::workers::complete)
+        .post("/v1/jobs/{id}/fail", settle::fail, about::workers::fail)
+        .post("/v1/jobs/{id}/release", settle::release, about::workers::release)
+        .post("/v1/jobs/{id}/cancelled", settle::cancelled, about::workers::cancelled)
+        .post("/v1/claims", work::claim, about::workers::claim)
+        .post("/v1/heartbeats", work::heartbeats, about::workers::heartbeats)
+        .post("/v1/settlements", settle::settlements, about::workers::settlements)
+        .get("/v1/workers", operators::workers, about::operators::workers)
+        .post("/v1/workers/{id}/drain", operators::drain, about::operators::drain)
+        .post("/v1/workers/{id}/goodbye", work::goodbye, about::workers::goodbye)
+        .get("/v1/queues", operators::queues, about::operators::queues)
+        .get("/v1/queues/{q}", operators::queue, about::operators::queue)
+        .patch("/v1/queues/{q}", settings::patch, about::operators::change_queue)
+        .get("/v1/queues/{q}/explain", watch::explain_queue, about::operators::explain_queue)
+        .post("/v1/queues/{q}/pause", operators::pause, about::operators::pause)
+        .post("/v1/queues/{q}/resume", operators::resume, about::operators::resume)
+        .get("/v1/episodes", watch::episodes, about::operators::episodes)
+        .get("/v1/tasks", operators::tasks, about::operators::tasks)
+        .get("/openapi.json", openapi::serve, about::operations::openapi)
+        .get("/docs", openapi::docs, about::operations::docs)
+        .get("/problems/{slug}", openapi::problem, about::operations::problem)
 }

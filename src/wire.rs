@@ -11,6 +11,7 @@
 mod jobs;
 mod operate;
 mod problem;
+mod schema;
 mod watch;
 mod work;
 

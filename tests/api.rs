@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::similar_names, reason = "a reply and a replay, held and head: plain words")]
 
+#[path = "support/described.rs"]
+mod described;
 #[path = "support/server.rs"]
 mod server;
 
@@ -23,8 +25,12 @@ mod canary;
 mod claims;
 #[path = "api/connections.rs"]
 mod connections;
+#[path = "api/description.rs"]
+mod description;
 #[path = "api/endings.rs"]
 mod endings;
+#[path = "api/every_answer.rs"]
+mod every_answer;
 #[path = "api/flood.rs"]
 mod flood;
 #[path = "api/idempotency.rs"]

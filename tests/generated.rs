@@ -46,3 +46,8 @@ fn metrics() {
 fn metrics_for_programs() {
     check("docs/metrics.json", &punctual::telemetry::catalogue::docs_json());
 }
+
+#[test]
+fn openapi() {
+    check("docs/openapi.json", punctual::http::openapi_json());
+}

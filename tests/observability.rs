@@ -60,6 +60,8 @@
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+#[path = "support/described.rs"]
+mod described;
 #[path = "api/jobs.rs"]
 mod jobs;
 #[path = "api/kit.rs"]

@@ -6,6 +6,8 @@
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+#[path = "support/described.rs"]
+mod described;
 #[path = "api/jobs.rs"]
 #[allow(dead_code, reason = "more than is needed here")]
 mod jobs;

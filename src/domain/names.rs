@@ -10,6 +10,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
+/// The rule, for programs.
+pub const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._:-]{0,127}$";
+
 /// The rule, for messages.
 pub const NAME_RULE: &str = "1 to 128 characters of a-z 0-9 . _ : -, the first a letter or digit";
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::http::header::{ALLOW, WWW_AUTHENTICATE};
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 
 pub use gate::{Gate, Keys};
 pub(super) use needs::is_verbose;
@@ -239,6 +239,15 @@ fn reason(stranger: Stranger) -> AuthRefusal {
         Stranger::Malformed { .. } => AuthRefusal::Malformed,
         Stranger::Unknown => AuthRefusal::Unknown,
         Stranger::Expired => AuthRefusal::Expired,
+    }
+}
+
+/// What a route asks for: one of these scopes, any token if there are none; `None`: nothing.
+pub(super) fn needed(method: &Method, route: &str) -> Option<&'static [Scope]> {
+    match needs::stated(method, route, &Uri::from_static("/")) {
+        Stated::Need(Need::One(scopes)) => Some(scopes),
+        Stated::Need(Need::Token) => Some(&[]),
+        Stated::Need(Need::Nothing) | Stated::OtherMethods | Stated::Nothing => None,
     }
 }
 

@@ -11,6 +11,7 @@ use axum::http::header::{
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
@@ -207,12 +208,13 @@ fn http_date(at: Timestamp) -> Option<String> {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
 }
 
-#[derive(Serialize)]
-struct BatchAnswer {
+/// The answer to a batch, in the order sent.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct BatchAnswer {
     jobs: Vec<BatchItem>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct BatchItem {
     job_id: String,
     status: &'static str,

@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{LINK, VARY};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
@@ -13,7 +14,7 @@ use super::limits;
 use super::links::Base;
 use super::problem::{Check, Code, Problem};
 use super::respond;
-use crate::domain::names::WorkerId;
+use crate::domain::names::{NAME_PATTERN, WorkerId};
 use crate::engine::{MAX_CLAIM, MAX_WAIT};
 use crate::wire;
 
@@ -27,8 +28,8 @@ pub(super) async fn livez() -> Response {
     respond::text(StatusCode::OK, "text/plain; charset=utf-8", "ok".to_owned())
 }
 
-#[derive(Serialize)]
-struct Ready {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Ready {
     status: &'static str,
     /// The storage does not answer. Still ready: this server is the one that says so properly.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -85,14 +86,14 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Respo
     response
 }
 
-#[derive(Serialize)]
-struct Root {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Root {
     name: &'static str,
     version: &'static str,
     links: Links,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Links {
     jobs: String,
     queues: String,
@@ -103,6 +104,8 @@ struct Links {
     ready: String,
     live: String,
     metrics: String,
+    openapi: String,
+    docs: String,
 }
 
 /// `GET /`: where everything is.
@@ -119,11 +122,17 @@ pub(super) async fn root(State(api): State<Api>, request: Request) -> Response {
         ready: base.path("/readyz"),
         live: base.path("/livez"),
         metrics: base.path("/metrics"),
+        openapi: base.path("/openapi.json"),
+        docs: base.path("/docs"),
     };
     let root = Root { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), links };
     let mut response = respond::json(StatusCode::OK, &root);
-    // RFC 8631: the status of the service.
-    response.headers_mut().insert(LINK, HeaderValue::from_static("</readyz>; rel=\"status\""));
+    // RFC 8631: what describes the service, for programs and for people, and how it does.
+    let links = HeaderValue::from_static(
+        "</openapi.json>; rel=\"service-desc\", </docs>; rel=\"service-doc\", \
+         </readyz>; rel=\"status\"",
+    );
+    response.headers_mut().insert(LINK, links);
     response
 }
 
@@ -158,7 +167,7 @@ pub(super) async fn meta(State(api): State<Api>) -> Response {
             metadata_bytes: bytes(limits::METADATA_BYTES),
             tags: bytes(limits::TAGS),
             json_depth: bytes(limits::JSON_DEPTH),
-            name_pattern: "^[a-z0-9][a-z0-9._:-]{0,127}$".to_owned(),
+            name_pattern: NAME_PATTERN.to_owned(),
             priority_min: *limits::PRIORITY.start(),
             priority_max: *limits::PRIORITY.end(),
             max_attempts: *limits::MAX_ATTEMPTS.end() as u64,

@@ -4,9 +4,12 @@
 //! [`observe`](super::observe) gives it the request's id and writes it. The words for people are
 //! here and in the handlers; what the inside said travels along as `cause`, for the log only.
 
+mod advice;
+
 use axum::http::header::{CONNECTION, LINK, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::links::Base;
@@ -30,8 +33,7 @@ macro_rules! codes {
         pub(super) enum Code { $($variant,)+ }
 
         impl Code {
-            #[cfg(test)]
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             pub(super) const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
@@ -47,7 +49,7 @@ macro_rules! codes {
                 if self == Self::RateLimited { QUOTA_EXCEEDED.to_owned() } else { format!("/problems/{}", self.slug()) }
             }
 
-            const fn title(self) -> &'static str {
+            pub(super) const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
         }
@@ -98,6 +100,13 @@ codes! {
     StorageUnavailable => 503 "storage-unavailable" "The server cannot reach its storage",
 }
 
+impl Code {
+    /// What the engine guards against may be refused in terms that no request can cause.
+    pub(super) const fn reaches_clients(self) -> bool {
+        !matches!(self, Self::NotEligible)
+    }
+}
+
 impl From<Rejected> for Code {
     fn from(rejected: Rejected) -> Self {
         match rejected {
@@ -139,7 +148,7 @@ enum Retry {
 }
 
 /// One line of `/readyz?verbose`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) ok: bool,
@@ -147,8 +156,9 @@ pub(super) struct Check {
 }
 
 /// The document; `checks` only from `/readyz`, `violated-policies` only with 429.
-#[derive(Serialize)]
-struct Document {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ProblemDocument")]
+pub(super) struct Document {
     #[serde(flatten)]
     problem: wire::Problem,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -509,9 +519,8 @@ mod tests {
         for code in Code::ALL {
             assert!(seen.insert(code.slug()), "{} twice", code.slug());
             assert!(!code.title().is_empty() && (400..600).contains(&code.status()));
-            // It cannot reach clients.
-            if *code != Code::NotEligible {
-                let row = format!("| {} | `{}` |", code.status(), code.slug());
+            if code.reaches_clients() {
+                let row = format!("| {} | `{}` | {}", code.status(), code.slug(), code.when());
                 assert!(reference.contains(&row), "docs/API.md has no row {row:?}");
             }
         }

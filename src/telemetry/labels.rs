@@ -347,10 +347,13 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 32] = [
+pub const ROUTES: [&str; 35] = [
     "/",
+    "/docs",
     "/livez",
     "/metrics",
+    "/openapi.json",
+    "/problems/{slug}",
     "/readyz",
     "/v1/claims",
     "/v1/episodes",

@@ -1,11 +1,12 @@
 //! Jobs: submitting, showing, listing, cancelling.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::job::RawJson;
 
 /// `POST /v1/jobs`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Submit {
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +39,7 @@ pub struct Submit {
     pub tags: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmitBackoff {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_seconds: Option<f64>,
@@ -50,8 +51,23 @@ pub struct SubmitBackoff {
     pub jitter: Option<f64>,
 }
 
+/// `POST /v1/jobs/batch`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Batch {
+    pub jobs: Vec<BatchJob>,
+}
+
+/// A job of a batch, with its own key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchJob {
+    #[serde(flatten)]
+    pub job: Submit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
 /// A job, in the one shape that every endpoint uses.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Job {
     pub job_id: String,
@@ -126,7 +142,7 @@ pub struct Job {
     pub links: Option<JobLinks>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobTrace {
     /// A trace id.
@@ -138,7 +154,7 @@ fn some_json<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<RawJson>, 
     RawJson::deserialize(d).map(Some)
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobProgress {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +164,7 @@ pub struct JobProgress {
     pub updated_at: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobError {
     #[serde(rename = "type")]
@@ -161,7 +177,7 @@ pub struct JobError {
     pub retryable: bool,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobAttempt {
     pub attempt: u32,
@@ -178,7 +194,7 @@ pub struct JobAttempt {
     pub trace_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobLinks {
     #[serde(rename = "self")]
@@ -187,7 +203,7 @@ pub struct JobLinks {
     pub timeline: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobList {
     pub jobs: Vec<Job>,
@@ -196,7 +212,7 @@ pub struct JobList {
 }
 
 /// `POST /v1/jobs/{id}/cancel`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -206,7 +222,7 @@ pub struct CancelRequest {
 }
 
 /// `POST /v1/jobs/{id}/retry`: in what the new job differs from its source.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryRequest {
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,13 +233,13 @@ pub struct RetryRequest {
     pub queue: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timeline {
     pub events: Vec<TimelineEvent>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TimelineEvent {
     pub seq: u32,

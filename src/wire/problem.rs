@@ -1,11 +1,12 @@
 //! What went wrong.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::JobError;
 
 /// RFC 9457 problem details.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -33,7 +34,7 @@ pub struct Problem {
     pub errors: Vec<ProblemItem>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProblemItem {
     /// RFC 6901, e.g. `/jobs/3/kind`.

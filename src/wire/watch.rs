@@ -1,12 +1,13 @@
 //! Why nothing moves: the watchdog's verdicts, what they were judged by, and what to do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The verdict of a queue or kind of which nothing is stuck.
 pub const FLOWING: &str = "flowing";
 
 /// `GET /v1/queues/{queue}/explain`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct QueueExplanation {
     pub queue: String,
@@ -19,7 +20,7 @@ pub struct QueueExplanation {
     pub kinds: Vec<KindExplanation>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KindExplanation {
     pub kind: String,
@@ -38,7 +39,7 @@ pub struct KindExplanation {
 }
 
 /// `GET /v1/jobs/{id}/explain`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JobExplanation {
     pub job_id: String,
@@ -58,7 +59,7 @@ pub struct JobExplanation {
 }
 
 /// What a verdict is judged by. Moments that are not known are absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Evidence {
     pub at: String,
@@ -125,7 +126,7 @@ pub struct Evidence {
 }
 
 /// A time during which jobs of one queue and kind were stuck.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Episode {
     pub queue: String,
@@ -149,7 +150,7 @@ pub struct Episode {
 }
 
 /// `GET /v1/episodes`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EpisodeList {
     pub episodes: Vec<Episode>,

@@ -1,12 +1,13 @@
 //! Work: claims, heartbeats, settlements.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use crate::domain::job::RawJson;
 
 /// `POST /v1/claims`, and `claim` of a settlement.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// Unique for each worker process.
     pub worker_id: String,
@@ -36,7 +37,7 @@ pub struct Claim {
     pub held: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Claimed {
     pub jobs: Vec<LeasedJob>,
@@ -47,7 +48,7 @@ pub struct Claimed {
     pub server_time: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LeasedJob {
     pub job_id: String,
@@ -74,7 +75,7 @@ pub struct LeasedJob {
 }
 
 /// Progress as a worker reports it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressReport {
     /// 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub struct ProgressReport {
 }
 
 /// `POST /v1/jobs/{id}/heartbeat`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeat {
     pub lease_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,7 @@ pub struct Heartbeat {
     pub extend_seconds: Option<f64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeartbeatAnswer {
     pub lease_expires_at: String,
@@ -108,13 +109,13 @@ pub struct HeartbeatAnswer {
 }
 
 /// `POST /v1/heartbeats`: up to 1000 leases.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeats {
     pub worker_id: String,
     pub leases: Vec<HeartbeatItem>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeartbeatItem {
     pub job_id: String,
     pub lease_token: String,
@@ -122,14 +123,14 @@ pub struct HeartbeatItem {
     pub progress: Option<ProgressReport>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeartbeatsAnswer {
     pub results: Vec<HeartbeatResult>,
     pub directive: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeartbeatResult {
     pub job_id: String,
@@ -143,7 +144,7 @@ pub struct HeartbeatResult {
 }
 
 /// A failure as a worker reports it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReport {
     #[serde(rename = "type")]
     pub kind: String,
@@ -155,7 +156,7 @@ pub struct ErrorReport {
 }
 
 /// `POST /v1/jobs/{id}/complete`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Complete {
     pub lease_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,7 +168,7 @@ pub struct Complete {
 }
 
 /// `POST /v1/jobs/{id}/fail`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fail {
     pub lease_token: String,
     pub error: ErrorReport,
@@ -179,7 +180,7 @@ pub struct Fail {
 }
 
 /// `POST /v1/jobs/{id}/release`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     pub lease_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,13 +190,13 @@ pub struct Release {
 }
 
 /// `POST /v1/jobs/{id}/cancelled`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgreeToCancel {
     pub lease_token: String,
 }
 
 /// One item of `POST /v1/settlements`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Settlement {
     pub job_id: String,
     pub lease_token: String,
@@ -218,7 +219,7 @@ pub struct Settlement {
 }
 
 /// `POST /v1/settlements`: up to 1000 outcomes and, optionally, the next claim.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Settlements {
     pub worker_id: String,
     pub settlements: Vec<Settlement>,
@@ -228,7 +229,7 @@ pub struct Settlements {
     pub held: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SettlementsAnswer {
     pub results: Vec<SettlementResult>,
@@ -238,7 +239,7 @@ pub struct SettlementsAnswer {
     pub server_time: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SettlementResult {
     pub job_id: String,

@@ -73,7 +73,13 @@ pub fn check_answer(method: &Method, path: &str, reply: &Reply) {
     let is_status = matches!(*method, Method::GET | Method::HEAD)
         && path.strip_prefix("/v1/jobs/").is_some_and(|rest| !rest.contains('/'))
         && matches!(reply.status, 200 | 303 | 304);
-    let caching = if is_status { "private, no-cache" } else { "no-store" };
+    let is_documentation =
+        ["/openapi.json", "/docs", "/problems/"].iter().any(|start| path.starts_with(start));
+    let caching = match reply.status {
+        _ if is_status => "private, no-cache",
+        200 | 304 if is_documentation => "public, max-age=300",
+        _ => "no-store",
+    };
     assert_eq!(reply.header("cache-control"), Some(caching), "{what}");
     if reply.status >= 400 && *method != Method::HEAD {
         check_problem(reply.status, reply.header("content-type"), Some(id), &reply.json);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::described;
 use crate::jobs::{Seen, check_answer};
 use crate::server::{Launch, PATIENCE, ServerProcess, until};
 
@@ -100,6 +101,7 @@ impl Client {
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let reply = Reply { status, headers, bytes, json };
         check_answer(&method, &path, &reply);
+        described::check(&method, &path, status, &reply.headers, &reply.json);
         self.seen.lock().expect("seen").look(&self.base, &path, &reply, &floor);
         Ok(reply)
     }

@@ -315,7 +315,7 @@ async fn machines_may_ask_how_it_is() {
 
     // The root leads everywhere.
     let root = server.get("/").await.is(200);
-    assert_eq!(root.header("link"), Some("</readyz>; rel=\"status\""));
+    assert!(root.header("link").expect("links").contains("</readyz>; rel=\"status\""));
     for url in root.json["links"].as_object().expect("links").values() {
         let path = url.as_str().expect("one").strip_prefix(&server.base).expect("an address here");
         server.get(path).await.is(200);

@@ -80,6 +80,9 @@ const TABLE: &[(&str, &str, Need)] = &[
     (POST, "/v1/queues/{q}/resume", OPERATE),
     (GET, "/v1/episodes", READ),
     (GET, "/v1/tasks", NUMBERS),
+    (GET, "/openapi.json", Nothing),
+    (GET, "/docs", Nothing),
+    (GET, "/problems/{slug}", Nothing),
 ];
 
 /// What the table says of a request.
@@ -152,7 +155,7 @@ mod tests {
     fn only_what_balancers_and_newcomers_ask_is_for_all() {
         let open: Vec<&str> =
             TABLE.iter().filter(|(_, _, need)| *need == Nothing).map(|(_, r, _)| *r).collect();
-        assert_eq!(open, ["/", "/livez", "/readyz"]);
+        assert_eq!(open, ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/problems/{slug}"]);
         for query in ["verbose", "verbose=1", "a=b&verbose"] {
             let uri = format!("/readyz?{query}");
             assert_eq!(of(&Method::GET, "/readyz", &uri), Stated::Need(METRICS), "{query}");

@@ -1,0 +1,121 @@
+//! Answers that the description promises at every address like it: what one reader or one rule does
+//! for all of them is met at each of them.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::described::description;
+use crate::kit::{Lease, Server, with};
+use crate::server::until;
+
+const NOBODY: &str = "0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7";
+
+/// The operations: their methods, their addresses with something in them, whether there is a body.
+fn operations() -> Vec<(Method, String, bool)> {
+    let mut all = Vec::new();
+    for (path, item) in description()["paths"].as_object().expect("paths") {
+        let path = path.replace("{id}", NOBODY).replace("{q}", "q").replace("{slug}", "queue-full");
+        for (method, operation) in item.as_object().expect("operations") {
+            let method = method.to_uppercase().parse().expect("a method");
+            all.push((method, path.clone(), operation["requestBody"].is_object()));
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_before_it_is_understood() {
+    let server = Server::start();
+    for (method, path, body) in operations() {
+        let ask = |headers: &[(&str, &str)]| with(server.request(method.clone(), &path), headers);
+        server.send(ask(&[("Host", "elsewhere.example")])).await.problem(421, "misdirected-host");
+        server.send(ask(&[("Host", "no host")])).await.problem(400, "invalid-header");
+        if body {
+            let json = ask(&[("Content-Type", "application/json")]).body("{");
+            server.send(json).await.problem(400, "malformed-json");
+            let text = ask(&[("Content-Type", "text/plain")]).body("{}");
+            server.send(text).await.problem(415, "unsupported-media-type");
+        }
+    }
+    server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_no_lease_any_more_is_told_so() {
+    let server = Server::start();
+    let error = json!({"error": {"type": "t", "message": "m"}});
+    for (what, members) in [
+        ("complete", &json!({})),
+        ("fail", &error),
+        ("release", &json!({})),
+        ("cancelled", &json!({})),
+        ("heartbeat", &json!({})),
+    ] {
+        let nobody = Lease {
+            id: NOBODY.to_owned(),
+            token: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+            fence: 1,
+            json: json!({}),
+        };
+        server.with_lease(what, &nobody, members).await.problem(404, "no-such-job");
+
+        let id = server.submit(&json!({"kind": "a"})).await;
+        let lost = server.lease("lost", "default").await;
+        let guess = Lease { token: nobody.token.clone(), ..lost.clone() };
+        server.with_lease(what, &guess, members).await.problem(409, "lease-lost");
+        server.post_nothing("/v1/workers/lost/goodbye").await.is(204);
+        server.with_lease(what, &lost, members).await.problem(409, "lease-expired");
+
+        let lease = server.lease("w", "default").await;
+        assert_eq!(lease.id, id);
+        // What it does not ask for.
+        if what == "complete" {
+            server.fail(&lease, json!({"retryable": false})).await;
+        } else {
+            server.complete(&lease, json!(1)).await;
+        }
+        server.with_lease(what, &lease, members).await.problem(409, "already-reported");
+        server.with_lease(what, &guess, members).await.problem(409, "job-already-finished");
+        server.delete(&format!("/v1/jobs/{id}")).await.is(204);
+        server.with_lease(what, &lease, members).await.problem(404, "no-such-job");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_repeats_no_job_that_is_gone() {
+    let server = Server::with(&[("TASKS__RETENTION", "50ms")]);
+    let job = |key: &str| json!({"kind": "a", "retention_seconds": 1, "idempotency_key": key});
+    let batch = |key: &str| json!({"jobs": [{"kind": "b"}, job(key)]});
+    let ended = async |key: &str| {
+        server.post("/v1/jobs/batch", &json!({"jobs": [job(key)]})).await.is(202);
+        let lease = server.lease("w", "default").await;
+        server.complete(&lease, json!(1)).await;
+        lease.id
+    };
+    let id = ended("deleted").await;
+    server.delete(&format!("/v1/jobs/{id}")).await.is(204);
+    let gone = server.post("/v1/jobs/batch", &batch("deleted")).await.problem(410, "job-deleted");
+    assert_eq!(gone.json["job_id"], id);
+
+    let id = ended("expired").await;
+    let path = format!("/v1/jobs/{id}/explain");
+    until("its retention to pass", || async {
+        (server.get(&path).await.status == 410).then_some(())
+    })
+    .await;
+    let gone = server.post("/v1/jobs/batch", &batch("expired")).await.problem(410, "job-expired");
+    assert_eq!(gone.json["job_id"], id);
+    assert!(gone.json["detail"].as_str().expect("one").starts_with("/jobs/1: "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_a_queue_is_none() {
+    let server = Server::start();
+    for path in ["", "/explain"] {
+        server.get(&format!("/v1/queues/Not%20one{path}")).await.problem(404, "no-such-queue");
+    }
+    for what in ["pause", "resume"] {
+        let path = format!("/v1/queues/Not%20one/{what}");
+        server.post_nothing(&path).await.problem(404, "no-such-queue");
+    }
+}
