@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 use crate::kit::{Client, Lease, Metrics, Reply, Server, with};
 use crate::server::{Launch, until};
 
-const SCOPES: [&str; 5] = ["submit", "work", "operate", "metrics", "read"];
+pub const SCOPES: [&str; 5] = ["submit", "work", "operate", "metrics", "read"];
 
 /// What a test calls a token is the start of the token itself.
-fn secret(name: &str) -> String {
+pub fn secret(name: &str) -> String {
     format!("{name}-s3cret-4f9a1c77b2")
 }
 
-fn token(name: &str, scopes: &[&str], more: &str) -> String {
+pub fn token(name: &str, scopes: &[&str], more: &str) -> String {
     let hash = Sha256::digest(secret(name)).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a string");
         hex
@@ -66,7 +66,7 @@ const READERS: &[&str] = &["submit", "operate", "read"];
 const NUMBERS: &[&str] = &["submit", "operate", "metrics", "read"];
 
 /// Every route, and the scopes that open it. `ID` is a job's.
-const ROUTES: [(&str, &str, &[&str]); 32] = [
+const ROUTES: [(&str, &str, &[&str]); 35] = [
     ("GET", "/readyz?verbose", &["operate", "metrics"]),
     ("GET", "/metrics", &["operate", "metrics"]),
     ("GET", "/v1/meta", ALL),
@@ -80,6 +80,7 @@ const ROUTES: [(&str, &str, &[&str]); 32] = [
     ("GET", "/v1/jobs/ID/timeline", READERS),
     ("GET", "/v1/jobs/ID/explain", READERS),
     ("POST", "/v1/jobs/ID/cancel", &["submit", "operate"]),
+    ("POST", "/v1/jobs/ID/retry", &["operate"]),
     ("DELETE", "/v1/jobs/ID", &["submit", "operate"]),
     ("POST", "/v1/jobs/ID/heartbeat", &["work"]),
     ("POST", "/v1/jobs/ID/complete", &["work"]),
@@ -90,9 +91,11 @@ const ROUTES: [(&str, &str, &[&str]); 32] = [
     ("POST", "/v1/heartbeats", &["work"]),
     ("POST", "/v1/settlements", &["work"]),
     ("POST", "/v1/workers/w/goodbye", &["work"]),
+    ("POST", "/v1/workers/w/drain", &["operate"]),
     ("GET", "/v1/workers", READERS),
     ("GET", "/v1/queues", NUMBERS),
     ("GET", "/v1/queues/default", NUMBERS),
+    ("PATCH", "/v1/queues/default", &["operate"]),
     ("GET", "/v1/queues/default/explain", READERS),
     ("POST", "/v1/queues/default/pause", &["operate"]),
     ("POST", "/v1/queues/default/resume", &["operate"]),

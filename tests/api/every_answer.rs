@@ -4,6 +4,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::auth::{SCOPES, secret, token};
 use crate::described::description;
 use crate::kit::{Lease, Server, with};
 use crate::server::until;
@@ -38,6 +39,41 @@ async fn what_is_refused_before_it_is_understood() {
         }
     }
     server.is_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_let_in() {
+    let mut tokens = SCOPES.map(|scope| token(scope, &[scope], "")).concat();
+    tokens += &token("slow", &SCOPES, "rate_limit_per_second = 0.001");
+    let server = Server::configured(&[], &tokens);
+    let bearer = |name: &str| format!("Bearer {}", secret(name));
+    let slow = [("Authorization", bearer("slow"))];
+    let slow: Vec<(&str, &str)> = slow.iter().map(|(name, value)| (*name, &**value)).collect();
+    server.get_with("/v1/meta", &slow).await.is(200);
+    let mut refused = 0;
+    for (method, mut path, _) in operations() {
+        if path == "/readyz" {
+            path += "?verbose";
+        }
+        let ask = |headers: &[(&str, &str)]| with(server.request(method.clone(), &path), headers);
+        let reply = server.send(ask(&[])).await;
+        if reply.status != 401 {
+            continue;
+        }
+        reply.problem(401, "unauthenticated");
+        server.send(ask(&slow)).await.problem(429, "rate-limited");
+        let mut lacking = 0;
+        for scope in SCOPES {
+            let reply = server.send(ask(&[("Authorization", &bearer(scope))])).await;
+            if reply.status == 403 {
+                reply.problem(403, "insufficient-scope");
+                lacking += 1;
+            }
+        }
+        assert!(lacking > 0 || path == "/v1/meta", "{method} {path}");
+        refused += 1;
+    }
+    assert!(refused > 25, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

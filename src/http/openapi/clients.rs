@@ -136,17 +136,20 @@ pub(in crate::http) fn result() -> Operation {
         "As `Prefer: wait`, for those who cannot set headers; more counts as 50.",
     )
     .answer(Answer::bytes(200, "The result.").headers(&[
+        "Sunset",
         "ETag",
         "X-Content-Type-Options",
         "Content-Security-Policy",
         "Preference-Applied",
     ]))
-    .answer(
-        Answer::empty(303, "The worker stored it elsewhere.")
-            .headers(&["Location", "Preference-Applied"]),
-    )
+    .answer(Answer::empty(303, "The worker stored it elsewhere.").headers(&[
+        "Location",
+        "Sunset",
+        "Preference-Applied",
+    ]))
     .answer(Answer::empty(304, "Not changed.").headers(&[
         "ETag",
+        "Sunset",
         "X-Content-Type-Options",
         "Content-Security-Policy",
         "Preference-Applied",

@@ -156,8 +156,8 @@ impl Renderer {
             "responses": responses,
         });
         if let Some(scopes) = needs {
-            let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-            shown["x-one-of-scopes"] = json!(names);
+            let any: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+            shown["x-one-of-scopes"] = json!(any);
             // Without any token configured, nothing has to be shown.
             shown["security"] = json!([{"bearer": []}, {}]);
         }
