@@ -26,6 +26,8 @@ mod read;
 mod value;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

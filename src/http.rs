@@ -25,6 +25,8 @@ mod listing;
 mod observe;
 mod operators;
 mod ops;
+#[cfg(test)]
+mod parser_tests;
 mod problem;
 mod query;
 mod respond;

@@ -2,7 +2,7 @@
 //! check has a rule. A server as a process, bare sockets, workers of the test's own.
 //!
 //! `PUNCTUAL_TEST_STORE` names the store, with `{}` where each server of the suite puts a word of
-//! its own; without it each has a new SQLite file.
+//! its own; without it each has a new file.
 
 #![allow(unreachable_pub, dead_code, reason = "a test binary exports nothing, and shares helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "bodies are made where they are sent")]

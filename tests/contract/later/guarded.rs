@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::kit::{Lease, Reply, Stand};
 
-/// Name, the rest of the table.
+/// By name: the other keys of its table.
 const TOKENS: &str = r#"
 submit: scopes = ["submit"]
 other: scopes = ["submit"]; namespace = "other"
@@ -42,7 +42,8 @@ pub fn tables(tokens: &str) -> String {
     let lines = tokens.lines().filter_map(|line| line.split_once(": "));
     let tables = lines.map(|(name, keys)| {
         let hash = Sha256::digest(token(name).as_bytes());
-        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: Vec<String> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hash.concat();
         let keys = keys.replace("; ", "\n");
         format!("[[auth.tokens]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n{keys}\n")
     });
