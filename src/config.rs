@@ -28,6 +28,8 @@ mod tokens;
 mod value;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

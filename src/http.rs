@@ -27,6 +27,8 @@ mod listing;
 mod observe;
 mod operators;
 mod ops;
+#[cfg(test)]
+mod parser_tests;
 mod problem;
 mod query;
 mod respond;
