@@ -5,6 +5,7 @@
 //! extended before one can be taken back; on the way out the listener stays open while what is in
 //! flight is answered, and the store is closed last.
 
+mod metrics;
 mod traces;
 
 use std::collections::HashMap;
@@ -50,6 +51,10 @@ pub enum StartError {
         "cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen"
     )]
     Listen { addr: SocketAddr, reason: String },
+    #[error(
+        "cannot serve metrics on {addr} ({reason}); stop what uses it, or correct server.metrics_listen"
+    )]
+    ListenMetrics { addr: SocketAddr, reason: String },
     #[error("cannot export traces: {0}; correct it, or leave telemetry.otlp_endpoint empty")]
     Traces(#[from] ExportError),
     #[error("cannot start: {0}")]
@@ -60,7 +65,10 @@ impl StartError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Traces(_) => ExitCode::from(2),
-            Self::Store(_) | Self::Listen { .. } | Self::Runtime(_) => ExitCode::from(1),
+            Self::Store(_)
+            | Self::Listen { .. }
+            | Self::ListenMetrics { .. }
+            | Self::Runtime(_) => ExitCode::from(1),
         }
     }
 }
@@ -121,6 +129,8 @@ pub struct Server {
     engine: Engine,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
+    /// The second listener.
+    metrics: Option<tokio::task::JoinHandle<()>>,
     in_flight: http::serve::InFlight,
     grace: Duration,
 }
@@ -136,6 +146,7 @@ impl Server {
             .await
             .map_err(|e| StartError::Listen { addr, reason: e.to_string() })?;
         let addr = listener.local_addr()?;
+        let metrics_listener = metrics::listen(config).await?;
         engine.start_tasks(Periods {
             reaper: config.tasks.reaper,
             scheduler: config.tasks.scheduler,
@@ -159,11 +170,14 @@ impl Server {
             in_flight.clone(),
             wait_for(stopped),
         ));
+        let metrics = metrics_listener
+            .map(|listener| metrics::serve(listener, &engine, config, stop.subscribe()));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), store = %path, config = %config.hash(),
             "listening on http://{addr}"
         );
-        Ok(Self { addr, engine, stop, serving, in_flight, grace: config.server.shutdown_grace })
+        let grace = config.server.shutdown_grace;
+        Ok(Self { addr, engine, stop, serving, metrics, in_flight, grace })
     }
 
     pub const fn addr(&self) -> SocketAddr {
@@ -195,6 +209,9 @@ impl Server {
             self.serving.abort();
         }
         drop(self.serving.await);
+        if let Some(metrics) = self.metrics {
+            metrics::end(metrics, hurried).await;
+        }
         self.engine.tasks().stop().await;
         self.engine.close().await;
         let left = self.grace.saturating_sub(began.elapsed());
@@ -318,6 +335,9 @@ fn shown(path: &Path) -> String {
 fn http_settings(config: &Config, addr: SocketAddr) -> http::Settings {
     http::Settings {
         public_url: config.server.public_url.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        cors_origins: config.server.cors_origins.clone(),
+        metrics_elsewhere: config.server.metrics_listen.is_some(),
         loopback_only: addr.ip().is_loopback()
             && config.auth.mode == crate::config::AuthMode::Tokens,
         durability: match config.store.durability {

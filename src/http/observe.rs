@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use hyper::body::Body as _;
 
 use super::Api;
+use super::cors;
 use super::headers::{self, SERVER_TIMING, TRACERESPONSE, X_REQUEST_ID};
 use super::problem::{Code, Problem};
 use crate::domain::trace::{TraceContext, TraceId};
@@ -134,7 +135,12 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     let mut answering =
         Answering { spans, begun: span, method: &method, route, request_id: &id, answer: None };
 
+    let origins = &api.settings().cors_origins;
+    let page = cors::allowed(origins, request.headers());
     let answer = match admit(&api, &request) {
+        Ok(()) if page.is_some() && cors::is_preflight(&method, request.headers()) => {
+            Ok(cors::preflight())
+        }
         Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
         Err(problem) => Ok(problem.into_response()),
     };
@@ -147,6 +153,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     drop(answering);
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id);
+    cors::tell(origins, page, headers);
     if let Some(span) = told {
         tell_trace(headers, span.context);
     }
