@@ -160,9 +160,10 @@ fn finished(routes: Router<Api>, api: Api) -> Router {
 /// The API over `engine`.
 pub fn router(engine: Engine, settings: Settings) -> Router {
     let api = Api::new(engine, settings);
-    let metrics = match api.settings().metrics_elsewhere {
-        true => Router::new(),
-        false => Router::new().route("/metrics", get(ops::metrics)),
+    let metrics = if api.settings().metrics_elsewhere {
+        Router::new()
+    } else {
+        Router::new().route("/metrics", get(ops::metrics))
     };
     let routes = Router::new()
         .route("/", get(ops::root))

@@ -265,7 +265,7 @@ mod tests {
             let mut text = format!("host=evil.example, proto={scheme};host={quote}{host}{quote}");
             text += ";for=192.0.2.9";
             for hop in 0..hops {
-                text += &format!(" ,for=\"10.0.0.{hop}:1\";host=inner{hop}");
+                text = format!("{text} ,for=\"10.0.0.{hop}:1\";host=inner{hop}");
             }
             prop_assert_eq!(read(PROXY, &[("forwarded", &text)]), said(Some(scheme), Some(&host)));
         }
