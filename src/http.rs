@@ -19,7 +19,9 @@ mod audit;
 pub mod auth;
 mod body;
 mod canonical;
+mod cors;
 mod fields;
+mod forwarded;
 mod headers;
 mod jobs;
 mod limits;
@@ -29,6 +31,8 @@ mod observe;
 mod openapi;
 mod operators;
 mod ops;
+#[cfg(test)]
+mod parser_tests;
 mod problem;
 mod query;
 mod respond;
@@ -49,6 +53,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Extensions;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use ipnet::IpNet;
 
 use crate::engine::Engine;
 
@@ -65,6 +71,12 @@ use problem::{Code, Problem};
 pub struct Settings {
     /// Scheme and host without a trailing slash; `None`: links come from the `Host` header.
     pub public_url: Option<String>,
+    /// Peers whose word on the client's scheme and host counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of web pages that may read answers.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` is served by [`metrics_router`] and not here.
+    pub metrics_elsewhere: bool,
     /// Who is let in.
     pub gate: Gate,
     /// Whether only this machine is served. While it is trusted without a token, only loopback
@@ -92,6 +104,9 @@ impl Default for Settings {
         Self {
             public_url: None,
             gate: Gate::default(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            metrics_elsewhere: false,
             loopback_only: true,
             max_payload_bytes: 1 << 20,
             inline_result_bytes: 64 << 10,
@@ -137,26 +152,50 @@ impl Api {
     }
 }
 
-/// The API over `engine`.
-pub fn router(engine: Engine, settings: Settings) -> Router {
-    let request_ids = RequestIds::new();
-    let api = Api(Arc::new(Shared { engine, settings, request_ids }));
-    routes()
-        .router()
+impl Api {
+    fn new(engine: Engine, settings: Settings) -> Self {
+        let request_ids = RequestIds::new();
+        Self(Arc::new(Shared { engine, settings, request_ids }))
+    }
+}
+
+/// Metrics and health alone, for a listener that clients do not reach.
+pub fn metrics_router(engine: Engine, settings: Settings) -> Router {
+    let api = Api::new(engine, settings);
+    let routes = Router::new()
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics));
+    finished(routes, api)
+}
+
+/// What is around every route.
+fn finished(routes: Router<Api>, api: Api) -> Router {
+    routes
         .fallback(ops::no_such_route)
         .layer(from_fn_with_state(api.clone(), observe::observe))
         .with_state(api)
 }
 
+/// The API over `engine`.
+pub fn router(engine: Engine, settings: Settings) -> Router {
+    let api = Api::new(engine, settings);
+    let routes = if api.settings().metrics_elsewhere { routes_without_metrics() } else { routes() };
+    finished(routes.router(), api)
+}
+
 /// Every route, with its description.
 fn routes() -> Routes {
+    routes_without_metrics().get("/metrics", ops::metrics, openapi::operations::metrics)
+}
+
+fn routes_without_metrics() -> Routes {
     use openapi as about;
 
     Routes::new()
         .get("/", ops::root, about::operations::root)
         .get("/livez", ops::livez, about::operations::livez)
         .get("/readyz", ops::readyz, about::operations::readyz)
-        .get("/metrics", ops::metrics, about::operations::metrics)
         .get("/v1/meta", ops::meta, about::operations::meta)
         .post("/v1/jobs", jobs::submit, about::clients::submit)
         .get("/v1/jobs", listing::list, about::clients::list)

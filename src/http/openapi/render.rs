@@ -23,6 +23,8 @@ const ABOUT: &str = "Punctual runs jobs. A 202 is a promise that is on disk, wit
     `HEAD` works wherever `GET` does, with the same headers and no body. Any other method is 405 \
     `method-not-allowed` with `Allow`, any other address 404 `no-such-route`. A request line and \
     headers over 64 KiB are 431. Every error is an RFC 9457 document with a stable `code`.\n\n\
+    For web pages of the origins that the operator names, `OPTIONS` is answered, and every answer has \
+    `Vary: Origin` and what CORS asks for.\n\n\
     A server without tokens serves its own machine only, and asks nobody who he is.";
 
 /// How a problem is referred to: its status, then its codes.

@@ -362,7 +362,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
         s.query_map([], |r| {
             let presence = Presence {
                 worker: WorkerId::trusted(r.get_ref(0)?.as_str()?),
-                namespace: r.get_ref(11)?.as_str_or_null()?.map(Name::trusted),
+                namespace: r.get_ref(12)?.as_str_or_null()?.map(Name::trusted),
                 queues: names(r, 1)?,
                 kinds: names(r, 2)?,
                 capacity: r.get(3)?,
