@@ -17,7 +17,7 @@ REASONS = [
     (r" 500 internal-error$", "there is no request that does this, or it would be mended"),
     (r" 503 storage-(unavailable|full)$", "every call to the store may answer it: seen for some"),
     (r" 503 (overloaded|task-hung)$", "made in tests of the parts"),
-    (r"^post .* (400 bad-request|408 request-timeout|413 payload-too-large)$",
+    (r"^(post|patch) .* (400 bad-request|408 request-timeout|413 payload-too-large)$",
      "one reader for all bodies: seen for some"),
     (r"/(complete|fail|release|cancelled) 410 job-(deleted|expired)$",
      "only if the job goes between its settlement and the answer"),

@@ -62,6 +62,8 @@ pub(in crate::http) fn metrics() -> Operation {
             Answer::text(200, "Every metric.", &["text/plain", "application/openmetrics-text"])
                 .headers(&["Vary"]),
         )
+        // Where they have a listener of their own.
+        .problems(&[Code::NoSuchRoute])
 }
 
 pub(in crate::http) fn openapi() -> Operation {
