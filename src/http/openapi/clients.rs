@@ -209,7 +209,6 @@ pub(in crate::http) fn retry() -> Operation {
         Code::InvalidQuery,
         Code::JobNotFinished,
         Code::QueueFull,
-        Code::TooManyNames,
         Code::ServerDraining,
     ])
 }
