@@ -24,6 +24,7 @@ mod explain;
 mod flow;
 mod health;
 mod jobs;
+mod learnt;
 mod observed;
 mod operate;
 mod outlive;
@@ -51,7 +52,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::defaults::JobDefaults;
-use crate::domain::estimate::{Limits, Medians};
+use crate::domain::estimate::{Experience, Limits};
 use crate::domain::id::{IdMint, JobId};
 use crate::domain::job::{JobError, Progress, RawJson, Record, Status};
 use crate::domain::lease::LeaseToken;
@@ -133,7 +134,7 @@ struct Inner {
     spans: Spans,
     settings: Settings,
     mint: IdMint,
-    medians: Mutex<Medians>,
+    experience: Mutex<Experience>,
     limits: Limits,
     advice: advice::Advice,
     jobs: JobWaiters,
@@ -416,7 +417,7 @@ impl Engine {
             spans,
             settings,
             mint,
-            medians: Mutex::new(Medians::default()),
+            experience: Mutex::new(Experience::default()),
             limits,
             advice: advice::Advice::default(),
             jobs: JobWaiters::default(),
@@ -495,6 +496,7 @@ impl Engine {
     /// Commits what is under way and closes the store.
     pub async fn close(&self) {
         self.flush_presence().await;
+        self.flush_learnt().await;
         self.0.store.close().await;
     }
 
@@ -513,8 +515,8 @@ impl Engine {
         if ours { Ok(()) } else { Err(Failure::NoSuchJob) }
     }
 
-    fn medians(&self) -> MutexGuard<'_, Medians> {
-        lock(&self.0.medians)
+    fn experience(&self) -> MutexGuard<'_, Experience> {
+        lock(&self.0.experience)
     }
 
     fn roll(&self) -> MutexGuard<'_, Roll> {

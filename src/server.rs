@@ -131,6 +131,7 @@ impl Server {
         let (engine, path) = open_engine(config).await?;
         let limits = engine.set_limits().await;
         limits.map_err(|error| std::io::Error::other(error.to_string()))?;
+        engine.recall().await;
         let addr = config.server.listen;
         let listener = TcpListener::bind(addr)
             .await
@@ -143,6 +144,7 @@ impl Server {
             retention: config.tasks.retention,
             reconcile: config.tasks.reconcile,
             watchdog: config.watchdog.interval,
+            estimates: config.tasks.estimates,
             canary: config.tasks.canary,
         });
         let router = http::router(engine.clone(), http_settings(config, addr));

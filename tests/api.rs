@@ -25,6 +25,8 @@ mod connections;
 mod endings;
 #[path = "api/idempotency.rs"]
 mod idempotency;
+#[path = "api/kinds.rs"]
+mod kinds;
 #[path = "api/leases.rs"]
 mod leases;
 #[path = "api/lifecycle.rs"]

@@ -29,8 +29,12 @@ use punctual::telemetry::spans::Spans;
 
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/lines.rs"]
+mod lines;
 #[path = "engine/ours.rs"]
 mod ours;
+#[path = "engine/polls.rs"]
+mod polls;
 #[path = "engine/watch.rs"]
 mod watch;
 
@@ -124,6 +128,7 @@ fn world_with(watch: WatchSettings) -> World {
                 cancel_grace: policy.cancel_grace,
                 backoff: policy.backoff,
                 retention: policy.retention,
+                retry_after_quantile: 0.5,
             }),
             queue_jobs: HashMap::new(),
             retry_after_max: Duration::from_secs(300),

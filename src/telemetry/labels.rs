@@ -143,6 +143,8 @@ closed! {
         Scan => "scan",
         Inspect => "inspect",
         RecordEpisodes => "record_episodes",
+        Estimates => "estimates",
+        SaveEstimates => "save_estimates",
         Episodes => "episodes",
         Workers => "workers",
     }
@@ -178,6 +180,7 @@ closed! {
         Reconcile => "reconcile",
         Presence => "presence",
         Canary => "canary",
+        Estimates => "estimates",
     }
 }
 
@@ -323,7 +326,7 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 30] = [
+pub const ROUTES: [&str; 31] = [
     "/",
     "/livez",
     "/metrics",
@@ -343,6 +346,7 @@ pub const ROUTES: [&str; 30] = [
     "/v1/jobs/{id}/release",
     "/v1/jobs/{id}/result",
     "/v1/jobs/{id}/timeline",
+    "/v1/kinds",
     "/v1/meta",
     "/v1/queues",
     "/v1/queues/{q}",

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_foundation.sql"),
     include_str!("migrations/0002_watchdog.sql"),
     include_str!("migrations/0003_limits.sql"),
+    include_str!("migrations/0004_estimates.sql"),
 ];
 
 /// How long one connection waits for another's lock.

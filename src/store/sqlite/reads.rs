@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
-use crate::domain::job::{PendingReason, Record, Standing, Status};
+use crate::domain::job::{PendingReason, Phase, Record, Standing, Status, Wait};
 use crate::domain::names::{Name, WorkerId};
 use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
 
 use super::book::NOT_OURS;
+use super::line::Line;
 use super::rows::{
     AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
@@ -36,15 +37,25 @@ static GET_FINISHED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<Record>> {
+pub(super) fn get(
+    conn: &Connection,
+    line: &Line,
+    id: JobId,
+    payload: bool,
+) -> Result<Found<Record>> {
     let found = conn
         .prepare_cached(&GET_LIVE)
         .and_then(|mut s| {
             s.query_row((id.as_bytes(), payload), |r| {
                 let mut spec = spec(r, LIVE_WIDTH)?;
-                let standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
+                let mut standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
                 spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + STANDING_WIDTH)?;
-                Ok(record(spec, live(r)?, standing))
+                let live = live(r)?;
+                if live.job.phase == Phase::Pending(Wait::Queued) {
+                    let place = Some(live.sequence);
+                    standing.jobs_ahead = Some(line.before(&spec.queue, live.priority, place));
+                }
+                Ok(record(spec, live, standing))
             })
             .optional()
         })
@@ -91,10 +102,10 @@ fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
     })
 }
 
-pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> {
+pub(super) fn result(conn: &Connection, line: &Line, id: JobId) -> Result<Found<ResultBody>> {
     // One moment for both reads: between them the job could be deleted.
     let _snapshot = conn.unchecked_transaction().map_err(fault)?;
-    let record = match get(conn, id, false)? {
+    let record = match get(conn, line, id, false)? {
         Found::Absent(why) => return Ok(Found::Absent(why)),
         Found::Here(record) => record,
     };
