@@ -295,7 +295,8 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page> {
-        self.read_long(move |conn| reads::list(conn, &filter, before, limit)).await
+        let line = Arc::clone(&self.line);
+        self.read_long(move |conn| reads::list(conn, &line, &filter, before, limit)).await
     }
 
     async fn cancel(

@@ -11,12 +11,12 @@ use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::state::{Event, apply};
 use punctual::domain::time::Timestamp;
 
-/// SplitMix64: the same numbers on every machine.
+/// `SplitMix64`: the same numbers on every machine.
 #[derive(Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -42,7 +42,7 @@ impl Dice {
 
 /// How long jobs run.
 #[derive(Debug, Clone, Copy)]
-pub enum DurationLaw {
+pub(crate) enum DurationLaw {
     /// The logarithm is normal: median in seconds, and sigma.
     LogNormal(f64, f64),
     /// Half of them about this long, half about that, give or take a tenth.
@@ -52,7 +52,7 @@ pub enum DurationLaw {
 }
 
 impl DurationLaw {
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub(crate) const ALL: [(&'static str, Self); 5] = [
         ("log-normal, median 5 s, σ = 1", Self::LogNormal(5.0, 1.0)),
         ("log-normal, median 60 s, σ = 1", Self::LogNormal(60.0, 1.0)),
         ("two sorts, 2 s and 60 s", Self::TwoSorts(2.0, 60.0)),
@@ -61,12 +61,12 @@ impl DurationLaw {
     ];
 
     /// Whole milliseconds, as the server counts.
-    pub fn draw(self, dice: &mut Dice) -> Duration {
+    pub(crate) fn draw(self, dice: &mut Dice) -> Duration {
         let seconds = match self {
             Self::LogNormal(median, sigma) => median * (sigma * dice.normal()).exp(),
             Self::TwoSorts(short, long) => {
-                let sort = if dice.unit() < 0.5 { short } else { long };
-                sort * (0.1 * dice.normal()).exp()
+                let about = if dice.unit() < 0.5 { short } else { long };
+                about * (0.1 * dice.normal()).exp()
             }
             Self::Pareto(shortest, alpha) => shortest * dice.unit().powf(-1.0 / alpha),
         };
@@ -77,7 +77,7 @@ impl DurationLaw {
 
 /// When a client comes back.
 #[derive(Debug, Clone, Copy)]
-pub enum Client {
+pub(crate) enum Client {
     Fixed(u64),
     /// Twice as long each time, from the first to the second.
     Exponential(u64, u64),
@@ -87,7 +87,7 @@ pub enum Client {
 
 /// What it cost.
 #[derive(Debug)]
-pub struct Cost {
+pub(crate) struct Cost {
     polls: Vec<u32>,
     /// From the end of a job to the poll that finds it, by the job's duration.
     lateness: Vec<f64>,
@@ -95,27 +95,27 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn mean_polls(&self) -> f64 {
+    pub(crate) fn mean_polls(&self) -> f64 {
         self.polls.iter().map(|n| f64::from(*n)).sum::<f64>() / self.polls.len() as f64
     }
 
-    pub fn p99_polls(&mut self) -> u32 {
+    pub(crate) fn p99_polls(&mut self) -> u32 {
         self.polls.sort_unstable();
         self.polls[self.polls.len() * 99 / 100]
     }
 
-    pub fn median_lateness(&mut self) -> f64 {
+    pub(crate) fn median_lateness(&mut self) -> f64 {
         self.lateness.sort_unstable_by(f64::total_cmp);
         self.lateness[self.lateness.len() / 2]
     }
 
-    pub fn mean_late_seconds(&self) -> f64 {
+    pub(crate) fn mean_late_seconds(&self) -> f64 {
         self.late_seconds / self.polls.len() as f64
     }
 }
 
 /// Jobs of one kind, one after the other, from a server that knows nothing at first.
-pub fn run(law: DurationLaw, policy: Client, jobs: usize, seed: u64) -> Cost {
+pub(crate) fn run(law: DurationLaw, policy: Client, jobs: usize, seed: u64) -> Cost {
     let mut dice = Dice::new(seed);
     let mut experience = Experience::default();
     let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
@@ -140,7 +140,7 @@ pub fn run(law: DurationLaw, policy: Client, jobs: usize, seed: u64) -> Cost {
             elapsed += Duration::from_secs(wait);
             polls += 1;
         }
-        let late = (elapsed - took).as_secs_f64();
+        let late = elapsed.saturating_sub(took).as_secs_f64();
         cost.polls.push(polls);
         cost.lateness.push(late / took.as_secs_f64());
         cost.late_seconds += late;

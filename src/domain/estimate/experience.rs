@@ -328,21 +328,21 @@ impl Experience {
     }
 
     fn observe(&mut self, key: Key, change: impl FnOnce(&mut Known)) {
-        let is_young = self.young.known.contains_key(&key);
-        // First: it is about to be dropped, perhaps.
-        let mut known = if is_young { None } else { self.old.take(&key) };
-        let crowded = !is_young && self.young.known.len() >= self.keys;
-        if crowded || self.young.buckets >= self.buckets {
-            self.old = std::mem::take(&mut self.young);
-            known = known.or_else(|| self.old.take(&key));
-        }
-        if !self.young.known.contains_key(&key) {
-            self.young.put(key.clone(), known.unwrap_or_default());
-        }
-        self.young.change(&key, |known| {
+        let change = |known: &mut Known| {
             change(known);
             known.changes += 1;
-        });
+        };
+        if self.young.buckets < self.buckets && self.young.known.contains_key(&key) {
+            self.young.change(&key, change);
+            return;
+        }
+        // First: it is about to be dropped, perhaps.
+        let mut known = self.young.take(&key).or_else(|| self.old.take(&key)).unwrap_or_default();
+        if self.young.known.len() >= self.keys || self.young.buckets >= self.buckets {
+            self.old = std::mem::take(&mut self.young);
+        }
+        change(&mut known);
+        self.young.put(key, known);
     }
 }
 

@@ -130,7 +130,7 @@ fn decode(body: &[u8], at: Timestamp) -> Option<Known> {
 
 fn read_window(rest: &mut &[u8], at: Timestamp) -> Option<Window> {
     let hour = read_sketch(rest)?;
-    Some(Window::restored(hour, read_sketch(rest)?, at))
+    Some(Window::restored(hour, &read_sketch(rest)?, at))
 }
 
 fn read_sketch(rest: &mut &[u8]) -> Option<Sketch> {

@@ -1,6 +1,6 @@
 //! A distribution of durations in little memory, true to one part in a hundred.
 //!
-//! A DDSketch: buckets whose bounds grow by a constant factor, so that every quantile is within
+//! A `DDSketch`: buckets whose bounds grow by a constant factor, so that every quantile is within
 //! 1 % of a true one. Two sketches add up, and what was added can be taken out again, which is how
 //! a window slides. Ours and not a crate's because of that, because of the share that lies below a
 //! value, which the crates do not tell, and because theirs keep a dense array of 8-byte counters
@@ -12,7 +12,7 @@ use std::time::Duration;
 const ERROR: f64 = 0.01;
 
 /// The logarithm of (1 + error) / (1 - error): the factor between the bounds of a bucket.
-const LN_GAMMA: f64 = 0.020_000_666_706_669_433;
+const LN_GAMMA: f64 = 0.020_000_666_706_669_525;
 
 /// Durations are whole milliseconds, and longer ones than this (49 days) count as this.
 const LONGEST_MILLIS: u64 = u32::MAX as u64;
@@ -56,9 +56,24 @@ fn value(at: u16) -> f64 {
     (f64::from(at - 1) * LN_GAMMA).exp() * (1.0 - ERROR) / 1_000.0
 }
 
+/// Where a duration belongs, in every sketch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(u16);
+
+impl From<Duration> for Place {
+    fn from(span: Duration) -> Self {
+        Self(bucket(span))
+    }
+}
+
 impl Sketch {
     pub fn add(&mut self, span: Duration) {
         self.put(bucket(span), 1);
+    }
+
+    /// The same for whoever adds it to several.
+    pub(super) fn add_at(&mut self, place: Place) {
+        self.put(place.0, 1);
     }
 
     fn put(&mut self, at: u16, count: u32) {
@@ -199,7 +214,9 @@ mod tests {
 
     fn of(millis: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        millis.iter().for_each(|ms| sketch.add(Duration::from_millis(*ms)));
+        for ms in millis {
+            sketch.add(Duration::from_millis(*ms));
+        }
         sketch
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Window {
     hour: Sketch,
     /// The sum of the slots and the quarters.
     day: Sketch,
+    /// Buckets in all of these.
+    buckets: usize,
 }
 
 const fn slot_at(now: Timestamp) -> i64 {
@@ -56,22 +58,37 @@ fn pop_up_to(parts: &mut VecDeque<Part>, number: i64) -> Option<Part> {
 impl Window {
     pub(super) fn observe(&mut self, span: Duration, now: Timestamp) {
         self.turn(now);
-        part(&mut self.slots, slot_at(now)).add(span);
-        self.hour.add(span);
-        self.day.add(span);
+        let place = span.into();
+        let Self { slots, hour, day, buckets, .. } = self;
+        for sketch in [part(slots, slot_at(now)), hour, day] {
+            *buckets -= sketch.buckets();
+            sketch.add_at(place);
+            *buckets += sketch.buckets();
+        }
     }
 
     /// Lets what is too old go.
     pub(super) fn turn(&mut self, now: Timestamp) {
         let slot = slot_at(now);
+        let oldest = quarter_of(slot) - QUARTERS;
+        let in_time = |parts: &VecDeque<Part>, oldest| parts.front().is_none_or(|p| p.0 > oldest);
+        if in_time(&self.slots, slot - SLOTS) && in_time(&self.quarters, oldest) {
+            return;
+        }
         while let Some((number, gone)) = pop_up_to(&mut self.slots, slot - SLOTS) {
             self.hour.remove(&gone);
             part(&mut self.quarters, quarter_of(number)).merge(&gone);
         }
-        let oldest = quarter_of(slot) - QUARTERS;
         while let Some((_, gone)) = pop_up_to(&mut self.quarters, oldest) {
             self.day.remove(&gone);
         }
+        self.buckets = self.counted();
+    }
+
+    fn counted(&self) -> usize {
+        let parts = self.slots.iter().chain(&self.quarters);
+        let parts: usize = parts.map(|(_, sketch)| sketch.buckets()).sum();
+        parts + self.hour.buckets() + self.day.buckets()
     }
 
     /// The last hour if there are enough samples in it, else the last day.
@@ -85,10 +102,8 @@ impl Window {
     }
 
     /// What it costs, in buckets.
-    pub(super) fn buckets(&self) -> usize {
-        let parts = self.slots.iter().chain(&self.quarters);
-        let parts: usize = parts.map(|(_, sketch)| sketch.buckets()).sum();
-        parts + self.hour.buckets() + self.day.buckets()
+    pub(super) const fn buckets(&self) -> usize {
+        self.buckets
     }
 
     /// To be kept: the last hour, and the rest of the day.
@@ -99,15 +114,23 @@ impl Window {
     }
 
     /// What was kept at that moment. All of the hour is taken to be as young as its end.
-    pub(super) fn restored(hour: Sketch, rest: Sketch, at: Timestamp) -> Self {
+    pub(super) fn restored(hour: Sketch, rest: &Sketch, at: Timestamp) -> Self {
         let slot = slot_at(at);
         let mut day = hour.clone();
-        day.merge(&rest);
+        day.merge(rest);
         let parts = |number, sketch: &Sketch| {
             let some = !sketch.is_empty();
             some.then(|| (number, sketch.clone())).into_iter().collect()
         };
-        Self { slots: parts(slot, &hour), quarters: parts(quarter_of(slot), &rest), hour, day }
+        let mut restored = Self {
+            slots: parts(slot, &hour),
+            quarters: parts(quarter_of(slot), rest),
+            hour,
+            day,
+            buckets: 0,
+        };
+        restored.buckets = restored.counted();
+        restored
     }
 }
 
@@ -161,6 +184,7 @@ mod tests {
             window.slots.iter().for_each(|(_, sketch)| sum.merge(sketch));
             assert_eq!(sum, window.hour, "minute {minute}");
             assert!(window.slots.len() <= 12 && window.quarters.len() <= 5);
+            assert_eq!(window.buckets(), window.counted(), "minute {minute}");
         }
         assert!((18 * 60..=24 * 60).contains(&window.day.count()), "{}", window.day.count());
     }
@@ -180,7 +204,7 @@ mod tests {
             window.observe(secs(7), at(minute));
         }
         let (hour, rest) = window.parts();
-        let mut restored = Window::restored(hour.clone(), rest, at(239));
+        let mut restored = Window::restored(hour.clone(), &rest, at(239));
         assert_eq!((&restored.hour, &restored.day), (&window.hour, &window.day));
         restored.turn(at(300));
         assert_eq!((restored.hour.count(), restored.day.count()), (0, 240));

@@ -5,14 +5,14 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::id::JobId;
-use crate::domain::job::{PendingReason, Phase, Record, Standing, Status, Wait};
+use crate::domain::job::{PendingReason, Phase, Record, Spec, Standing, Status, Wait};
 use crate::domain::names::{Name, WorkerId};
 use crate::store::{Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody};
 
 use super::book::NOT_OURS;
 use super::line::Line;
 use super::rows::{
-    AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
+    AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, Live, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
     fault, finished, live, maybe_moment, moment, raw_json, record, spec, standing, to_json,
 };
@@ -48,14 +48,9 @@ pub(super) fn get(
         .and_then(|mut s| {
             s.query_row((id.as_bytes(), payload), |r| {
                 let mut spec = spec(r, LIVE_WIDTH)?;
-                let mut standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
+                let standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
                 spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + STANDING_WIDTH)?;
-                let live = live(r)?;
-                if live.job.phase == Phase::Pending(Wait::Queued) {
-                    let place = Some(live.sequence);
-                    standing.jobs_ahead = Some(line.before(&spec.queue, live.priority, place));
-                }
-                Ok(record(spec, live, standing))
+                Ok(placed(line, spec, live(r)?, standing))
             })
             .optional()
         })
@@ -71,6 +66,15 @@ pub(super) fn get(
         Some(found) => Ok(Found::Here(found)),
         None => absence(conn, id).map(Found::Absent),
     }
+}
+
+/// The record of a live job, with its place in line.
+fn placed(places: &Line, spec: Spec, live: Live, mut standing: Standing) -> Record {
+    if live.job.phase == Phase::Pending(Wait::Queued) {
+        let place = Some(live.sequence);
+        standing.jobs_ahead = Some(places.before(&spec.queue, live.priority, place));
+    }
+    record(spec, live, standing)
 }
 
 fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
@@ -134,6 +138,7 @@ pub(super) fn result(conn: &Connection, line: &Line, id: JobId) -> Result<Found<
 
 pub(super) fn list(
     conn: &Connection,
+    places: &Line,
     filter: &ListFilter,
     before: Option<i64>,
     limit: u32,
@@ -164,7 +169,7 @@ pub(super) fn list(
         .prepare_cached(&format!("SELECT min(job_row), count(*) FROM ({window})"))
         .and_then(|mut s| s.query_row([before], |r| Ok((r.get(0)?, r.get(1)?))))
         .map_err(fault)?;
-    let rows = matching(conn, filter, &window, before, limit)?;
+    let rows = matching(conn, places, filter, &window, before, limit)?;
     let next = if rows.len() == limit as usize {
         rows.last().map(|(row, _)| *row)
     } else if scanned == SCAN_LIMIT {
@@ -178,6 +183,7 @@ pub(super) fn list(
 /// Rows of the window that match, newest first.
 fn matching(
     conn: &Connection,
+    places: &Line,
     filter: &ListFilter,
     window: &str,
     before: i64,
@@ -257,19 +263,19 @@ fn matching(
     let mut rows = stmt.query(params_from_iter(values)).map_err(fault)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(fault)? {
-        let (at, mut record) = listed(row).map_err(fault)?;
+        let (at, mut record) = listed(places, row).map_err(fault)?;
         record.standing.rate_limited = filter.rate_limited.contains(&record.spec.queue);
         found.push((at, record));
     }
     Ok(found)
 }
 
-fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
+fn listed(places: &Line, row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
     let spec = spec(row, LIVE_WIDTH + FINISHED_WIDTH)?;
     if row.get::<_, Option<i64>>(0)?.is_some() {
         let standing = standing(row, LIVE_WIDTH + FINISHED_WIDTH + SPEC_WIDTH)?;
         let live = live(row)?;
-        return Ok((live.row, record(spec, live, standing)));
+        return Ok((live.row, placed(places, spec, live, standing)));
     }
     let done = super::rows::finished_at(row, LIVE_WIDTH)?;
     let job_row = done.row;
