@@ -22,6 +22,7 @@ const COMMANDS: &[&[&str]] = &[
     &["queues", "resume"],
     &["workers"],
     &["workers", "list"],
+    &["kinds"],
     &["explain"],
     &["episodes"],
     &["check-config"],
