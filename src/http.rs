@@ -21,6 +21,7 @@ mod canonical;
 mod fields;
 mod headers;
 mod jobs;
+mod kinds;
 mod limits;
 mod links;
 mod listing;
@@ -169,6 +170,7 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/queues/{q}/pause", post(operators::pause))
         .route("/v1/queues/{q}/resume", post(operators::resume))
         .route("/v1/episodes", get(watch::episodes))
+        .route("/v1/kinds", get(kinds::kinds))
         .route("/v1/tasks", get(operators::tasks))
         .fallback(ops::no_such_route)
         .layer(from_fn_with_state(api.clone(), observe::observe))

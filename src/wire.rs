@@ -9,12 +9,14 @@
 //! durations are seconds. Must not know: anything but serde and the domain's plain values.
 
 mod jobs;
+mod kinds;
 mod operate;
 mod problem;
 mod watch;
 mod work;
 
 pub use jobs::*;
+pub use kinds::*;
 pub use operate::*;
 pub use problem::*;
 pub use watch::*;

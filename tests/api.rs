@@ -29,6 +29,8 @@ mod endings;
 mod flood;
 #[path = "api/idempotency.rs"]
 mod idempotency;
+#[path = "api/kinds.rs"]
+mod kinds;
 #[path = "api/leases.rs"]
 mod leases;
 #[path = "api/lifecycle.rs"]

@@ -24,6 +24,7 @@ const COMMANDS: &[&[&str]] = &[
     &["queues", "resume"],
     &["workers"],
     &["workers", "list"],
+    &["kinds"],
     &["explain"],
     &["episodes"],
     &["check-config"],
