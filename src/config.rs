@@ -28,6 +28,8 @@ mod tokens;
 mod value;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 pub use self::errors::{ConfigError, ConfigErrors, Place};
@@ -80,6 +83,12 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Scheme and host without a trailing slash; `None`: links come from the `Host` header.
     pub public_url: Option<String>,
+    /// A second listener, for metrics and health alone; `None`: `/metrics` is on the first.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Peers whose `Forwarded` headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of web pages that may read answers.
+    pub cors_origins: Vec<String>,
     /// For requests in flight after SIGTERM. 0 s to 1 h, default 30 s.
     pub shutdown_grace: Duration,
     /// From connection to complete headers. 100 ms to 5 m, default 10 s.

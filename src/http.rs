@@ -18,7 +18,9 @@ mod audit;
 pub mod auth;
 mod body;
 mod canonical;
+mod cors;
 mod fields;
+mod forwarded;
 mod headers;
 mod jobs;
 mod kinds;
@@ -28,6 +30,8 @@ mod listing;
 mod observe;
 mod operators;
 mod ops;
+#[cfg(test)]
+mod parser_tests;
 mod problem;
 mod query;
 mod respond;
@@ -49,6 +53,7 @@ use axum::Router;
 use axum::http::Extensions;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use ipnet::IpNet;
 
 use crate::engine::Engine;
 
@@ -63,6 +68,12 @@ use problem::{Code, Problem};
 pub struct Settings {
     /// Scheme and host without a trailing slash; `None`: links come from the `Host` header.
     pub public_url: Option<String>,
+    /// Peers whose word on the client's scheme and host counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of web pages that may read answers.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` is served by [`metrics_router`] and not here.
+    pub metrics_elsewhere: bool,
     /// Who is let in.
     pub gate: Gate,
     /// Whether only this machine is served. While it is trusted without a token, only loopback
@@ -90,6 +101,9 @@ impl Default for Settings {
         Self {
             public_url: None,
             gate: Gate::default(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            metrics_elsewhere: false,
             loopback_only: true,
             max_payload_bytes: 1 << 20,
             inline_result_bytes: 64 << 10,
@@ -135,15 +149,43 @@ impl Api {
     }
 }
 
+impl Api {
+    fn new(engine: Engine, settings: Settings) -> Self {
+        let request_ids = RequestIds::new();
+        Self(Arc::new(Shared { engine, settings, request_ids }))
+    }
+}
+
+/// Metrics and health alone, for a listener that clients do not reach.
+pub fn metrics_router(engine: Engine, settings: Settings) -> Router {
+    let api = Api::new(engine, settings);
+    let routes = Router::new()
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics));
+    finished(routes, api)
+}
+
+/// What is around every route.
+fn finished(routes: Router<Api>, api: Api) -> Router {
+    routes
+        .fallback(ops::no_such_route)
+        .layer(from_fn_with_state(api.clone(), observe::observe))
+        .with_state(api)
+}
+
 /// The API over `engine`.
 pub fn router(engine: Engine, settings: Settings) -> Router {
-    let request_ids = RequestIds::new();
-    let api = Api(Arc::new(Shared { engine, settings, request_ids }));
-    Router::new()
+    let api = Api::new(engine, settings);
+    let metrics = if api.settings().metrics_elsewhere {
+        Router::new()
+    } else {
+        Router::new().route("/metrics", get(ops::metrics))
+    };
+    let routes = Router::new()
         .route("/", get(ops::root))
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
         .route("/v1/meta", get(ops::meta))
         .route("/v1/jobs", post(jobs::submit).get(listing::list))
         .route("/v1/jobs/batch", post(jobs::submit_batch))
@@ -172,7 +214,6 @@ pub fn router(engine: Engine, settings: Settings) -> Router {
         .route("/v1/episodes", get(watch::episodes))
         .route("/v1/kinds", get(kinds::kinds))
         .route("/v1/tasks", get(operators::tasks))
-        .fallback(ops::no_such_route)
-        .layer(from_fn_with_state(api.clone(), observe::observe))
-        .with_state(api)
+        .merge(metrics);
+    finished(routes, api)
 }

@@ -5,6 +5,7 @@
 //! extended before one can be taken back; on the way out the listener stays open while what is in
 //! flight is answered, and the store is closed last.
 
+mod metrics;
 mod reload;
 mod traces;
 
@@ -51,6 +52,10 @@ pub enum StartError {
         "cannot listen on {addr} ({reason}); stop what uses it, or choose another with --listen"
     )]
     Listen { addr: SocketAddr, reason: String },
+    #[error(
+        "cannot serve metrics on {addr} ({reason}); stop what uses it, or correct server.metrics_listen"
+    )]
+    ListenMetrics { addr: SocketAddr, reason: String },
     #[error("cannot export traces: {0}; correct it, or leave telemetry.otlp_endpoint empty")]
     Traces(#[from] ExportError),
     #[error("cannot start: {0}")]
@@ -61,7 +66,10 @@ impl StartError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Traces(_) => ExitCode::from(2),
-            Self::Store(_) | Self::Listen { .. } | Self::Runtime(_) => ExitCode::from(1),
+            Self::Store(_)
+            | Self::Listen { .. }
+            | Self::ListenMetrics { .. }
+            | Self::Runtime(_) => ExitCode::from(1),
         }
     }
 }
@@ -126,6 +134,8 @@ pub struct Server {
     engine: Engine,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
+    /// The second listener.
+    metrics: Option<tokio::task::JoinHandle<()>>,
     in_flight: http::serve::InFlight,
     grace: Duration,
     reloader: reload::Reloader,
@@ -145,6 +155,7 @@ impl Server {
             .await
             .map_err(|e| StartError::Listen { addr, reason: e.to_string() })?;
         let addr = listener.local_addr()?;
+        let metrics_listener = metrics::listen(config).await?;
         engine.start_tasks(Periods {
             reaper: config.tasks.reaper,
             scheduler: config.tasks.scheduler,
@@ -157,7 +168,7 @@ impl Server {
         });
         let gate = http::auth::Gate::new(reload::keys(config));
         let reloader = reload::Reloader::new(engine.clone(), gate.clone(), addr);
-        let router = http::router(engine.clone(), http_settings(config, gate, addr));
+        let router = http::router(engine.clone(), http_settings(config, gate.clone(), addr));
         let (stop, stopped) = watch::channel(false);
         let in_flight = http::serve::InFlight::default();
         let serving = tokio::spawn(http::serve::serve(
@@ -171,12 +182,14 @@ impl Server {
             in_flight.clone(),
             wait_for(stopped),
         ));
+        let metrics = metrics_listener
+            .map(|listener| metrics::serve(listener, &engine, config, gate, stop.subscribe()));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), store = %path, config = %config.hash(),
             "listening on http://{addr}"
         );
         let grace = config.server.shutdown_grace;
-        Ok(Self { addr, engine, stop, serving, in_flight, grace, reloader })
+        Ok(Self { addr, engine, stop, serving, metrics, in_flight, grace, reloader })
     }
 
     pub const fn addr(&self) -> SocketAddr {
@@ -208,6 +221,9 @@ impl Server {
             self.serving.abort();
         }
         drop(self.serving.await);
+        if let Some(metrics) = self.metrics {
+            metrics::end(metrics, hurried).await;
+        }
         self.engine.tasks().stop().await;
         self.engine.close().await;
         let left = self.grace.saturating_sub(began.elapsed());
@@ -344,6 +360,9 @@ fn http_settings(config: &Config, gate: http::auth::Gate, addr: SocketAddr) -> h
     http::Settings {
         public_url: config.server.public_url.clone(),
         gate,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        cors_origins: config.server.cors_origins.clone(),
+        metrics_elsewhere: config.server.metrics_listen.is_some(),
         loopback_only: reload::is_loopback(addr),
         durability: match config.store.durability {
             crate::config::Durability::Full => "full",

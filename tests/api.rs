@@ -37,6 +37,8 @@ mod leases;
 mod lifecycle;
 #[path = "api/limits.rs"]
 mod limits;
+#[path = "api/listeners.rs"]
+mod listeners;
 #[path = "api/numbers.rs"]
 mod numbers;
 #[path = "api/operators.rs"]

@@ -32,8 +32,10 @@ pub(super) fn build(mut reader: Reader, file: Option<&Path>) -> Result<Config, C
     if whole(&reader, &["inline_result_bytes", "max_result_bytes"]) {
         inline_results_fit(&mut reader);
     }
-    if whole(&reader, &["server.listen", "auth.mode"]) {
-        strangers_are_expected(&mut reader);
+    for key in ["listen", "metrics_listen"] {
+        if whole(&reader, &[&format!("server.{key}"), "auth.mode"]) {
+            strangers_are_expected(&mut reader, key);
+        }
     }
     if !reader.errors.is_empty() {
         return Err(ConfigErrors::new(reader.errors, file));
@@ -95,9 +97,9 @@ fn inline_results_fit(reader: &mut Reader) {
 }
 
 /// Without tokens everybody who can connect may do everything: that is said, not fallen into.
-fn strangers_are_expected(reader: &mut Reader) {
-    let listen = reader.values.base("server", "listen").clone();
-    let address = socket_addr(&listen.value);
+fn strangers_are_expected(reader: &mut Reader, key: &'static str) {
+    let listen = reader.values.base("server", key).clone();
+    let Some(address) = maybe_addr(&listen.value) else { return };
     let open = word(&reader.values.base("auth", "mode").value) == "off";
     if open || reader.values.tokens.any || address.ip().to_canonical().is_loopback() {
         return;
@@ -107,7 +109,7 @@ fn strangers_are_expected(reader: &mut Reader) {
          `punctual token`), listen on 127.0.0.1:{}, or write auth.mode = \"off\" to allow everything to everyone",
         address.port()
     );
-    reader.error(listen.place, "server.listen".to_owned(), message);
+    reader.error(listen.place, format!("server.{key}"), message);
 }
 
 fn config(values: Values, file: Option<&Path>) -> Config {
@@ -132,6 +134,12 @@ fn config(values: Values, file: Option<&Path>) -> Config {
     let server = ServerConfig {
         listen: socket_addr(base("server", "listen")),
         public_url: Some(word(base("server", "public_url")).to_owned()).filter(|u| !u.is_empty()),
+        metrics_listen: maybe_addr(base("server", "metrics_listen")),
+        trusted_proxies: list(base("server", "trusted_proxies"))
+            .iter()
+            .map(|network| network.parse().expect("checked when it was read"))
+            .collect(),
+        cors_origins: list(base("server", "cors_origins")),
         shutdown_grace: span(base("server", "shutdown_grace")),
         header_timeout: span(base("server", "header_timeout")),
         body_timeout: span(base("server", "body_timeout")),
@@ -336,6 +344,10 @@ fn list(value: &Value) -> Vec<String> {
 
 fn socket_addr(value: &Value) -> SocketAddr {
     word(value).parse().expect("checked when it was read")
+}
+
+fn maybe_addr(value: &Value) -> Option<SocketAddr> {
+    (!word(value).is_empty()).then(|| socket_addr(value))
 }
 
 fn store_url(text: &str) -> StoreUrl {

@@ -13,6 +13,43 @@ pub(super) fn listen(text: &str) -> Result<(), String> {
     })
 }
 
+pub(super) fn maybe_listen(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { listen(text) }
+}
+
+pub(super) fn network(text: &str) -> Result<(), String> {
+    text.parse::<ipnet::IpNet>().map(|_| ()).map_err(|_| {
+        format!(
+            "{} is not a network; write an address and a prefix length, for example \"10.0.0.0/8\", \
+             or \"10.0.0.1/32\" for one address",
+            show(text)
+        )
+    })
+}
+
+pub(super) fn origin(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.contains('*') || text == "null" {
+        return Err(format!(
+            "{} is not one origin; name each, for example \"https://app.example.com\"",
+            show(text)
+        ));
+    }
+    public_url(text)?;
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        let lower = text.to_ascii_lowercase();
+        return Err(format!("browsers write origins in lower case; write \"{lower}\""));
+    }
+    let default = [("http://", ":80"), ("https://", ":443")];
+    for (scheme, port) in default {
+        if text.starts_with(scheme)
+            && let Some(bare) = text.strip_suffix(port)
+        {
+            return Err(format!("browsers leave out the usual port; write \"{bare}\""));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn public_url(text: &str) -> Result<(), String> {
     const NEXT: &str = "write for example \"https://jobs.example.com\"";
     if text.is_empty() {

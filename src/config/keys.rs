@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::checks::{collector_url, host, listen, public_url, store_url};
+use super::checks::{
+    collector_url, host, listen, maybe_listen, network, origin, public_url, store_url,
+};
 use super::value::{Check, Kind, show};
 use crate::domain::overrides::QueueKey;
 
@@ -99,7 +101,30 @@ pub(super) const SECTIONS: &[Section] = &[
                 text("an http(s) URL without a path, or empty", public_url),
                 "",
                 "The address clients see, for absolute links behind a proxy. Empty: links come \
-                 from the `Host` header.",
+                 from the `Host` header, or from what a proxy of `trusted_proxies` says.",
+            ),
+            Key::new(
+                "metrics_listen",
+                text("an address and a port, or empty", maybe_listen),
+                "",
+                "A second listener for `/metrics`, `/livez` and `/readyz` alone, so that metrics need \
+                 not be where clients are; `/metrics` is then not on the first. Empty: it is. Other \
+                 machines are served under the same rule as for `listen`.",
+            ),
+            Key::new(
+                "trusted_proxies",
+                Kind::List { rule: "networks, such as `10.0.0.0/8`", check: network },
+                "",
+                "Proxies whose word on the client's scheme and host counts in absolute links: \
+                 `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`. From everybody else \
+                 those headers are ignored. Not needed with `public_url`.",
+            ),
+            Key::new(
+                "cors_origins",
+                Kind::List { rule: "origins, such as `https://app.example.com`", check: origin },
+                "",
+                "Web pages of these origins may read answers (CORS); there is no wildcard. Empty: \
+                 none may, and OPTIONS is 405.",
             ),
             Key::new(
                 "shutdown_grace",

@@ -35,7 +35,8 @@ mod tests {
         let before = config("[jobs]\nlease = \"10s\"");
         let after = config(
             "[server]\nlisten = \"127.0.0.1:1\"\n[jobs]\nlease = \"20s\"\nresult_hosts = [\"a\"]\n\
-             [watchdog]\nstuck_after = \"off\"\ninterval = \"1s\"\n[queues.q]\nmax_depth = 5",
+             [watchdog]\nstuck_after = \"off\"\ninterval = \"1s\"\n[queues.q]\nmax_depth = 5\n\
+             [auth]\nmode = \"off\"",
         );
         let expected = ["server.listen", "jobs.result_hosts", "watchdog.interval"];
         assert_eq!(after.needs_restart(&before), expected);

@@ -161,6 +161,42 @@ fn a_collector_s_address_is_a_url() {
 }
 
 #[test]
+fn listeners_proxies_and_pages() {
+    let config = Config::from_toml(
+        "[server]\nmetrics_listen = \"127.0.0.1:9464\"\n\
+         trusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n\
+         cors_origins = [\"https://app.example.com\", \"http://localhost:3000\"]",
+    )
+    .unwrap();
+    assert_eq!(config.server.metrics_listen, "127.0.0.1:9464".parse().ok());
+    let networks: Vec<String> =
+        config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "fd00::/8"]);
+    assert_eq!(config.server.cors_origins, ["https://app.example.com", "http://localhost:3000"]);
+    let none = Config::from_toml("").unwrap().server;
+    assert!(none.metrics_listen.is_none() && none.trusted_proxies.is_empty());
+    assert!(none.cors_origins.is_empty());
+    for (line, says) in [
+        ("metrics_listen = \"9464\"", "not an IP address and a port"),
+        ("metrics_listen = \"0.0.0.0:9464\"", "server.metrics_listen: 0.0.0.0:9464 can be reached"),
+        ("trusted_proxies = [\"10.0.0.1\"]", "or \"10.0.0.1/32\" for one address"),
+        ("trusted_proxies = [\"10.0.0.0/33\"]", "is not a network"),
+        ("trusted_proxies = [\"proxy.local\"]", "is not a network"),
+        ("cors_origins = [\"*\"]", "name each"),
+        ("cors_origins = [\"null\"]", "name each"),
+        ("cors_origins = [\"https://a.example/x\"]", "write \"https://a.example\""),
+        ("cors_origins = [\"https://A.example\"]", "write \"https://a.example\""),
+        ("cors_origins = [\"https://a.example:443\"]", "write \"https://a.example\""),
+        ("cors_origins = [\"a.example\"]", "not an absolute http or https URL"),
+    ] {
+        let said = errors(&format!("[server]\n{line}"));
+        assert!(said.contains(says), "{line}: {said}");
+    }
+    let open = "[auth]\nmode = \"off\"\n[server]\nmetrics_listen = \"0.0.0.0:9464\"";
+    assert!(Config::from_toml(open).is_ok());
+}
+
+#[test]
 fn wrong_types_are_named() {
     for (text, says) in [
         ("[jobs]\nlease = [\"1s\"]", "found an array; write a duration"),

@@ -171,6 +171,19 @@ mod tests {
     }
 
     proptest! {
+        /// One id, one spelling: what is read is written the same, whatever was sent.
+        #[test]
+        fn only_the_plain_form_is_read(text in "[0-9a-fA-F{}:-]{0,40}|.{0,40}", at in 0usize..36) {
+            let id = mint().mint(Timestamp::from_millis(1_700_000_000_123), "default", 5);
+            let mut changed: Vec<char> = id.to_string().chars().collect();
+            changed.splice(at..=at, text.chars().take(2));
+            for text in [text, changed.into_iter().collect()] {
+                if let Some(read) = JobId::parse(&text) {
+                    prop_assert_eq!(read.to_string(), text);
+                }
+            }
+        }
+
         #[test]
         fn a_changed_bit_is_noticed(bit in 0usize..128, random: u32) {
             let m = mint();

@@ -262,11 +262,13 @@ pub(super) fn host<'a>(
             None => return Ok(None),
         },
     };
+    if is_host(text) { Ok(Some(text)) } else { Err("is not a host name") }
+}
+
+/// Whether it may stand for a host, with or without a port, in an address that we write.
+pub(super) fn is_host(text: &str) -> bool {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    if text.is_empty() || !text.bytes().all(safe) {
-        return Err("is not a host name");
-    }
-    Ok(Some(text))
+    !text.is_empty() && text.bytes().all(safe)
 }
 
 /// Whether `host` is a name of this machine that no web page can point elsewhere.

@@ -4,10 +4,12 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 
 use super::Settings;
+use super::forwarded::{Origin, Peer};
 use super::headers;
 use crate::domain::id::JobId;
 
-/// Scheme and host, without a trailing slash: as configured, else as the client wrote them.
+/// Scheme and host, without a trailing slash: as configured, else as the client wrote them, by its
+/// own or a trusted proxy's word.
 #[derive(Debug, Clone)]
 pub(super) struct Base(String);
 
@@ -16,8 +18,11 @@ impl Base {
         if let Some(url) = &settings.public_url {
             return Self(url.clone());
         }
+        let peer = parts.extensions.get::<Peer>().copied();
+        let origin = Origin::read(&settings.trusted_proxies, peer, &parts.headers);
         let host = headers::host(parts.version, &parts.uri, &parts.headers).ok().flatten();
-        Self(format!("http://{}", host.unwrap_or("localhost")))
+        let host = origin.host.as_deref().or(host).unwrap_or("localhost");
+        Self(format!("{}://{host}", origin.scheme.unwrap_or("http")))
     }
 
     /// The address of a path, which starts with a slash.

@@ -19,9 +19,9 @@ use futures_util::FutureExt;
 use hyper::body::Body as _;
 
 use super::Api;
-use super::auth;
 use super::headers::{self, SERVER_TIMING, TRACERESPONSE, X_REQUEST_ID};
 use super::problem::{Code, Problem};
+use super::{auth, cors};
 use crate::domain::trace::{TraceContext, TraceId};
 use crate::telemetry::events::Events;
 use crate::telemetry::spans::{self, Begun, Spans};
@@ -137,9 +137,17 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
         Answering { spans, begun: span, method: &method, route, request_id: &id, answer: None };
 
     let mut metered = None;
-    let admitted =
-        expected(&api, &request).and_then(|()| auth::admit(&api, &mut request, route, &id));
+    let origins = &api.settings().cors_origins;
+    let page = cors::allowed(origins, request.headers());
+    let asks_first = page.is_some() && cors::is_preflight(&method, request.headers());
+    let admitted = match expected(&api, &request) {
+        // A browser asks before it has a token to show.
+        Ok(()) if asks_first => Ok(None),
+        Ok(()) => auth::admit(&api, &mut request, route, &id),
+        Err(problem) => Err(problem),
+    };
     let answer = match admitted {
+        Ok(_) if asks_first => Ok(cors::preflight()),
         Ok(left) => {
             metered = left;
             AssertUnwindSafe(next.run(request)).catch_unwind().await
@@ -158,6 +166,7 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
     if let Some(metered) = metered {
         metered.tell(headers);
     }
+    cors::tell(origins, page, headers);
     if let Some(span) = told {
         tell_trace(headers, span.context);
     }

@@ -103,7 +103,8 @@ struct Links {
     meta: String,
     ready: String,
     live: String,
-    metrics: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
 }
 
 /// `GET /`: where everything is.
@@ -120,7 +121,7 @@ pub(super) async fn root(State(api): State<Api>, request: Request) -> Response {
         meta: base.path("/v1/meta"),
         ready: base.path("/readyz"),
         live: base.path("/livez"),
-        metrics: base.path("/metrics"),
+        metrics: (!api.settings().metrics_elsewhere).then(|| base.path("/metrics")),
     };
     let root = Root { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), links };
     let mut response = respond::json(StatusCode::OK, &root);

@@ -30,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::forwarded::Peer;
 use watched::{Head, HeadClock, Watched};
 
 /// How long a connection may be idle between requests: longer than any worker's heartbeat or
@@ -131,11 +132,11 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             (permit, accepted) = accept => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (service, stop) = (TowerToHyperService::new(router.clone()), stop.subscribe());
                     let in_flight = in_flight.clone();
                     connections.spawn(async move {
-                        connection(stream, service, options, in_flight, stop).await;
+                        connection(stream, Peer(peer), service, options, in_flight, stop).await;
                         drop(permit);
                     });
                 }
@@ -171,6 +172,7 @@ async fn refused(error: &io::Error) {
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     router: TowerToHyperService<Router>,
     options: Options,
     in_flight: InFlight,
@@ -182,7 +184,7 @@ async fn connection(
     }
     let head = Arc::new(Head::new());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&head), options.write_timeout));
-    let service = Counted { router, in_flight, head: Arc::clone(&head) };
+    let service = Counted { router, peer, in_flight, head: Arc::clone(&head) };
     let mut conn = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -221,6 +223,7 @@ async fn connection(
 /// The router, with every request counted while it is being answered.
 struct Counted {
     router: TowerToHyperService<Router>,
+    peer: Peer,
     in_flight: InFlight,
     head: Arc<Head>,
 }
@@ -232,8 +235,9 @@ impl Service<Request<Incoming>> for Counted {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.head.complete();
+        request.extensions_mut().insert(self.peer);
         let entered = Answering { _entered: self.in_flight.enter(), head: Arc::clone(&self.head) };
         let answer = self.router.call(request);
         Box::pin(async move {

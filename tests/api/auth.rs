@@ -389,11 +389,11 @@ async fn tokens_change_under_way() {
     heard(&server, "configuration read again", 1).await;
     by_old.get("/v1/meta").await.is(200);
     by_new.get("/v1/meta").await.is(200);
-    write(&server, &format!("{always}{new}\n[jobs]\nlease = \"31s\"\n"));
+    write(&server, &format!("{always}{new}\n[server]\nheader_timeout = \"31s\"\n"));
     server.process.signal("HUP");
     heard(&server, "configuration read again", 2).await;
     by_old.get("/v1/meta").await.problem(401, "unauthenticated");
-    heard(&server, "jobs.lease", 1).await;
+    heard(&server, "server.header_timeout", 1).await;
     // Who was in is answered.
     let id = by_new.submit(&json!({"kind": "a"})).await;
     assert_eq!(parked.await.expect("one").is(200).json["jobs"][0]["job_id"], id);

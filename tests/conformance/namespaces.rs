@@ -76,8 +76,8 @@ async fn a_namespace_is_known_from_its_first_job_on() {
             })
         };
         w.submit(reused("shop", 1), START).await;
-        let refused = vec![reused("cellar", 1), reused("shop", 2)];
-        let answers = w.store().submit(refused, START).await.unwrap();
+        let batch = vec![reused("cellar", 1), reused("shop", 2)];
+        let answers = w.store().submit(batch, START).await.unwrap();
         assert!(matches!(answers[1], Submitted::KeyReused(_)), "{answers:?}");
         assert_eq!(known(&w), ["default", "shop", "attic"]);
         w.crash(at(2));

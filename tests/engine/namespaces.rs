@@ -49,31 +49,35 @@ fn every_report() -> [ReportOrder; 4] {
     ]
 }
 
-fn none<T: std::fmt::Debug>(answer: Result<T, Failure>, verb: &str) {
+fn none<T: std::fmt::Debug>(answer: &Result<T, Failure>, verb: &str) {
     assert!(matches!(answer, Err(Failure::NoSuchJob)), "{verb}: {answer:?}");
 }
 
 /// Everything that can be asked of a job by its id.
 async fn all_verbs_fail(w: &World, stranger: &Caller, id: JobId, token: &LeaseToken) {
     let e = &w.engine;
-    none(e.job(stranger, id, true).await, "show");
-    none(e.wait_for_job(stranger, id, None, SECOND, true).await, "wait");
-    none(e.wait_for_job(stranger, id, Some(0), SECOND, true).await, "wait for a change");
-    none(e.result(stranger, id, Duration::ZERO).await, "result");
-    none(e.timeline(stranger, id).await, "timeline");
-    none(e.explain_job(stranger, id).await, "explain");
-    none(e.cancel(stranger, id, None, false).await, "cancel");
-    none(e.cancel(stranger, id, None, true).await, "cancel by force");
-    none(e.delete(stranger, id).await, "delete");
+    none(&e.job(stranger, id, true).await, "show");
+    none(&e.wait_for_job(stranger, id, None, SECOND, true).await, "wait");
+    none(&e.wait_for_job(stranger, id, Some(0), SECOND, true).await, "wait for a change");
+    none(&e.result(stranger, id, Duration::ZERO).await, "result");
+    none(&e.timeline(stranger, id).await, "timeline");
+    none(&e.explain_job(stranger, id).await, "explain");
+    none(&e.cancel(stranger, id, None, false).await, "cancel");
+    none(&e.cancel(stranger, id, None, true).await, "cancel by force");
+    none(&e.delete(stranger, id).await, "delete");
     // With the right token, even.
     for worker in [None, Some(WorkerId::trusted("w"))] {
         let beats = e.heartbeat(stranger, worker, vec![beat(id, token)]).await.expect("an answer");
-        beats.into_iter().for_each(|answer| none(answer, "heartbeat"));
+        for answer in &beats {
+            none(answer, "heartbeat");
+        }
     }
     for report in every_report() {
         let orders = vec![settle(id, token, report)];
         let (settled, _) = e.settle(stranger, orders, None).await.expect("an answer");
-        settled.into_iter().for_each(|answer| none(answer, "settle"));
+        for answer in &settled {
+            none(answer, "settle");
+        }
     }
     let listed = e.list(stranger, ListFilter::default(), false, None, 100).await.expect("a list");
     assert!(listed.jobs.iter().all(|view| view.record.spec.id != id), "list");

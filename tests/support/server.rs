@@ -32,6 +32,8 @@ pub struct ServerProcess {
 #[derive(Clone)]
 pub struct Launch {
     pub store: PathBuf,
+    /// Another store than the file.
+    pub url: Option<String>,
     pub port: u16,
     pub config: Option<PathBuf>,
     pub env: Vec<(String, String)>,
@@ -39,7 +41,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn new(store: impl Into<PathBuf>) -> Self {
-        Self { store: store.into(), port: 0, config: None, env: Vec::new() }
+        Self { store: store.into(), url: None, port: 0, config: None, env: Vec::new() }
     }
 
     /// Sets a configuration key: `.set("JOBS__LEASE", "2s")`.
@@ -67,7 +69,7 @@ impl Launch {
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port))
             .arg("--store")
-            .arg(format!("sqlite://{}", self.store.display()))
+            .arg(self.url.clone().unwrap_or_else(|| format!("sqlite://{}", self.store.display())))
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
             .envs(self.env.iter().cloned())

@@ -53,9 +53,12 @@ pub(super) fn too_many_names(
     None
 }
 
-/// One bounded step; answers how many rows went.
+/// One bounded step; answers how many names went.
 pub(super) fn forget(tx: &mut Tx<'_>, limit: u32) -> Result<usize> {
-    Ok(zero_counters(tx)? + queues(tx, limit)? + kinds(tx, limit)?)
+    if limit > 0 {
+        zero_counters(tx)?;
+    }
+    Ok(queues(tx, limit)? + kinds(tx, limit)?)
 }
 
 fn run(conn: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<usize> {
@@ -69,7 +72,7 @@ fn ids(conn: &Connection, sql: &str, limit: usize) -> Result<Vec<i64>> {
 }
 
 /// Counters are swept in turn, from where the last step ended.
-fn zero_counters(tx: &mut Tx<'_>) -> Result<usize> {
+fn zero_counters(tx: &mut Tx<'_>) -> Result<()> {
     let from = tx.book.swept;
     let rows: Vec<(i64, i64, i64, i64)> = tx
         .conn
@@ -87,10 +90,9 @@ fn zero_counters(tx: &mut Tx<'_>) -> Result<usize> {
         .map_err(fault)?;
     let last = rows.last().filter(|_| rows.len() == COUNTERS);
     tx.book.swept = last.map_or((0, 0, -1), |(queue, kind, tally, _)| (*queue, *kind, *tally));
-    let mut gone = 0;
     let mut emptied = HashSet::new();
     for (queue, kind, tally, _) in rows.iter().filter(|(.., jobs)| *jobs == 0) {
-        gone += run(
+        run(
             tx.conn,
             "DELETE FROM job_counts WHERE queue_id = ?1 AND kind_id = ?2 AND tally = ?3",
             &[queue, kind, tally],
@@ -101,7 +103,7 @@ fn zero_counters(tx: &mut Tx<'_>) -> Result<usize> {
         // A mark that is being counted for is looked at again.
         let idle = tx.book.marks.get(&key).is_some_and(|m| m.jobs == 0 && m.counting_to.is_none());
         if idle && !tx.counts_change(key) && !has_counters(tx.conn, key)? {
-            gone += run(
+            run(
                 tx.conn,
                 "DELETE FROM stuck_marks WHERE queue_id = ?1 AND kind_id = ?2",
                 &[&key.0, &key.1],
@@ -109,7 +111,7 @@ fn zero_counters(tx: &mut Tx<'_>) -> Result<usize> {
             tx.book.marks.remove(&key);
         }
     }
-    Ok(gone)
+    Ok(())
 }
 
 fn has_counters(conn: &Connection, key: (i64, i64)) -> Result<bool> {

@@ -1,0 +1,66 @@
+//! The contract from outside: every numbered rule of `docs/CONTRACT.md` has a check here, and every
+//! check has a rule. A server as a process, bare sockets, workers of the test's own.
+//!
+//! `PUNCTUAL_TEST_STORE` names the store, with `{}` where each server of the suite puts a word of
+//! its own; without it each has a new file.
+
+#![allow(unreachable_pub, dead_code, reason = "a test binary exports nothing, and shares helpers")]
+#![allow(clippy::needless_pass_by_value, reason = "bodies are made where they are sent")]
+
+#[path = "support/server.rs"]
+mod server;
+
+#[path = "api/jobs.rs"]
+mod jobs;
+
+#[path = "contract/book.rs"]
+mod book;
+#[path = "contract/kit.rs"]
+mod kit;
+
+#[path = "contract/backpressure.rs"]
+mod backpressure;
+#[path = "contract/conventions.rs"]
+mod conventions;
+#[path = "contract/endings.rs"]
+mod endings;
+#[path = "contract/idempotency.rs"]
+mod idempotency;
+#[path = "contract/life.rs"]
+mod life;
+#[path = "contract/operations.rs"]
+mod operations;
+#[path = "contract/status.rs"]
+mod status;
+#[path = "contract/submission.rs"]
+mod submission;
+#[path = "contract/workers.rs"]
+mod workers;
+
+#[path = "contract/later/mod.rs"]
+mod later;
+
+use book::Book;
+
+#[test]
+fn every_rule_is_kept() {
+    let mut book = Book::default();
+    submission::checks(&mut book);
+    idempotency::checks(&mut book);
+    status::checks(&mut book);
+    life::checks(&mut book);
+    endings::checks(&mut book);
+    backpressure::checks(&mut book);
+    conventions::checks(&mut book);
+    workers::checks(&mut book);
+    operations::checks(&mut book);
+    // What is not served yet is written down, and checked as soon as it is: a line of these becomes
+    // one of those above.
+    later::tokens::checks(&mut book);
+    later::namespaces::checks(&mut book);
+    later::retries::checks(&mut book);
+    later::settings::checks(&mut book);
+    later::estimates::checks(&mut book);
+    book.later(later::described::checks);
+    book.run(include_str!("../docs/CONTRACT.md"));
+}

@@ -1,0 +1,114 @@
+//! Rules and their checks: which there are, running them, and the report.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use crate::kit::{At, Stand};
+
+pub type Check = fn(&At);
+
+/// How many checks go on at once: they wait more than they work.
+const AT_ONCE: usize = 8;
+
+/// What the common server is set to, so that most rules can share it.
+const QUEUES: &str = r#"
+[queues.held]
+sync_window = "20s"
+[queues.tight]
+max_depth = 2
+[queues.tight2]
+max_depth = 2
+[queues.tight3]
+max_depth = 2
+[queues.tight4]
+max_depth = 1
+[queues.narrow]
+max_running = 1
+[queues.paced]
+start_rate_per_second = 0.001
+[queues.hasty]
+cancel_grace = "0s"
+[tasks]
+reaper = "50ms"
+scheduler = "50ms"
+retention = "50ms"
+"#;
+
+#[derive(Default)]
+pub struct Book {
+    checks: Vec<(&'static str, Check)>,
+    later: Vec<&'static str>,
+}
+
+impl Book {
+    pub fn rule(&mut self, rule: &'static str, check: Check) {
+        self.checks.push((rule, check));
+    }
+
+    /// Checks that are here and not run.
+    pub fn later(&mut self, group: fn(&mut Self)) {
+        let mut other = Self::default();
+        group(&mut other);
+        self.later.extend(other.checks.iter().map(|(rule, _)| *rule));
+    }
+
+    /// Runs them all, and fails with everything that was wrong.
+    pub fn run(self, contract: &str) {
+        let mut wrong = self.missing(contract);
+        std::panic::set_hook(Box::new(|_| {}));
+        let stand = Stand::configured(&[], QUEUES);
+        let todo = Mutex::new(self.checks.iter().copied().enumerate().collect::<VecDeque<_>>());
+        let told = Mutex::new(BTreeMap::<usize, Vec<String>>::new());
+        let next = || todo.lock().expect("the checks").pop_front();
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    while let Some((n, (rule, check))) = next() {
+                        let at = At::new(&stand, rule, n);
+                        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&at))) {
+                            let said = panic
+                                .downcast_ref::<String>()
+                                .cloned()
+                                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+                            let said = format!("{rule}: {}", said.unwrap_or_default());
+                            told.lock().expect("the list").entry(n).or_default().push(said);
+                        }
+                    }
+                });
+            }
+        });
+        let _ = std::panic::take_hook();
+        let told = told.into_inner().expect("the list");
+        wrong.extend(told.into_values().flatten());
+        let rules: BTreeSet<u32> = self.checks.iter().map(|(rule, _)| number(rule)).collect();
+        let names: Vec<String> = rules.iter().map(|n| format!("R{n}")).collect();
+        println!("{} rules checked: {}", rules.len(), names.join(" "));
+        println!("{} rules not served yet: {}", self.later.len(), self.later.join(" "));
+        assert!(wrong.is_empty(), "{} broken:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    }
+
+    /// Rules without a check, checks without a rule, and numbers out of turn.
+    fn missing(&self, contract: &str) -> Vec<String> {
+        let lines = contract.lines().filter_map(|line| line.strip_prefix("- **R"));
+        let numbers = lines.map(|l| l.split("**").next().and_then(|n| n.parse().ok()));
+        let rules: Vec<u32> = numbers.map(|n| n.expect("a number")).collect();
+        let mut wrong = Vec::new();
+        if !rules.iter().copied().eq(1..=rules.len() as u32) {
+            wrong.push(format!("the rules are not numbered in turn: {rules:?}"));
+        }
+        let rules = BTreeSet::from_iter(rules);
+        let checked = self.checks.iter().map(|(rule, _)| *rule).chain(self.later.iter().copied());
+        let checked: BTreeSet<u32> = checked.map(number).collect();
+        wrong.extend(rules.difference(&checked).map(|n| format!("R{n} has no check")));
+        wrong.extend(checked.difference(&rules).map(|n| format!("R{n} is checked and no rule")));
+        wrong
+    }
+}
+
+fn number(rule: &str) -> u32 {
+    rule.strip_prefix('R').and_then(|n| n.parse().ok()).expect("R and a number")
+}
+
+/// A place for what several threads found.
+pub type Found<T> = Arc<Mutex<Vec<T>>>;
