@@ -19,6 +19,7 @@ mod demo;
 mod episodes;
 mod explain;
 mod jobs;
+mod kinds;
 mod metrics;
 mod output;
 mod queues;
@@ -67,6 +68,7 @@ enum Command {
     Jobs(jobs::JobsArgs),
     Queues(queues::QueuesArgs),
     Workers(workers::WorkersArgs),
+    Kinds(kinds::KindsArgs),
     Explain(explain::ExplainArgs),
     Episodes(episodes::EpisodesArgs),
     CheckConfig(CheckConfigArgs),
@@ -248,6 +250,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Jobs(args) => block_on(jobs::run(args)),
         Command::Queues(args) => block_on(queues::run(args)),
         Command::Workers(args) => block_on(workers::run(args)),
+        Command::Kinds(args) => block_on(kinds::run(args)),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Episodes(args) => block_on(episodes::run(args)),
     };

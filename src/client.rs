@@ -351,6 +351,11 @@ impl Client {
         self.send(self.call(Method::GET, &["episodes"]).query(&query.pairs())).await?.read()
     }
 
+    /// `GET /v1/kinds`.
+    pub async fn kinds(&self) -> Result<wire::KindList> {
+        self.get(&["kinds"]).await
+    }
+
     /// `GET /v1/workers`.
     pub async fn workers(&self) -> Result<wire::WorkerList> {
         self.get(&["workers"]).await

@@ -195,6 +195,8 @@ pub struct TasksConfig {
     pub retention: Duration,
     /// Default 10 m.
     pub reconcile: Duration,
+    /// Default 1 m.
+    pub estimates: Duration,
     /// Default 1 m; `None`: no canaries.
     pub canary: Option<Duration>,
 }

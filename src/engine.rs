@@ -24,6 +24,7 @@ mod explain;
 mod flow;
 mod health;
 mod jobs;
+mod learnt;
 mod observed;
 mod operate;
 mod outlive;
@@ -54,7 +55,7 @@ use tokio::sync::watch;
 
 use crate::domain::defaults::JobDefaults;
 use crate::domain::directive::Directive;
-use crate::domain::estimate::{Limits, Medians};
+use crate::domain::estimate::{Experience, Limits};
 use crate::domain::id::{IdMint, JobId};
 use crate::domain::job::{JobError, Progress, RawJson, Record, Status};
 use crate::domain::lease::LeaseToken;
@@ -144,7 +145,7 @@ struct Inner {
     spans: Spans,
     settings: Running,
     mint: IdMint,
-    medians: Mutex<Medians>,
+    experience: Mutex<Experience>,
     limits: Limits,
     advice: advice::Advice,
     jobs: JobWaiters,
@@ -451,7 +452,7 @@ impl Engine {
             spans,
             settings: Running { claim_bytes, drill, poll_fallback },
             mint,
-            medians: Mutex::new(Medians::default()),
+            experience: Mutex::new(Experience::default()),
             limits,
             advice: advice::Advice::default(),
             jobs: JobWaiters::default(),
@@ -515,6 +516,7 @@ impl Engine {
     /// Commits what is under way and closes the store.
     pub async fn close(&self) {
         self.flush_presence().await;
+        self.flush_learnt().await;
         self.0.store.close().await;
     }
 
@@ -541,8 +543,8 @@ impl Engine {
         caller.all_namespaces || self.verify(caller, id).is_ok()
     }
 
-    fn medians(&self) -> MutexGuard<'_, Medians> {
-        lock(&self.0.medians)
+    fn experience(&self) -> MutexGuard<'_, Experience> {
+        lock(&self.0.experience)
     }
 
     fn roll(&self) -> MutexGuard<'_, Roll> {

@@ -24,6 +24,7 @@ mod fields;
 mod forwarded;
 mod headers;
 mod jobs;
+mod kinds;
 mod limits;
 mod links;
 mod listing;
@@ -225,6 +226,7 @@ fn routes_without_metrics() -> Routes {
         .post("/v1/queues/{q}/pause", operators::pause, about::operators::pause)
         .post("/v1/queues/{q}/resume", operators::resume, about::operators::resume)
         .get("/v1/episodes", watch::episodes, about::operators::episodes)
+        .get("/v1/kinds", kinds::kinds, about::operators::kinds)
         .get("/v1/tasks", operators::tasks, about::operators::tasks)
         .get("/openapi.json", openapi::serve, about::operations::openapi)
         .get("/docs", openapi::docs, about::operations::docs)

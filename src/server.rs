@@ -149,6 +149,7 @@ impl Server {
         limits.map_err(|error| std::io::Error::other(error.to_string()))?;
         // Who was asked to leave before is told so from the first answer on.
         engine.remember_workers().await.map_err(std::io::Error::other)?;
+        engine.recall().await;
         let addr = config.server.listen;
         let listener = TcpListener::bind(addr)
             .await
@@ -162,6 +163,7 @@ impl Server {
             retention: config.tasks.retention,
             reconcile: config.tasks.reconcile,
             watchdog: config.watchdog.interval,
+            estimates: config.tasks.estimates,
             canary: config.tasks.canary,
         });
         let gate = http::auth::Gate::new(reload::keys(config));

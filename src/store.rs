@@ -34,6 +34,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::directive::Directive;
+use crate::domain::estimate::Saved;
 use crate::domain::id::{IdSecret, JobId};
 use crate::domain::job::{
     Job, JobError, PendingReason, Progress, RawJson, Record, Requester, Spec, Status, Tally,
@@ -455,8 +456,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: Timestamp,
     ) -> Result<(Vec<Submitted>, Vec<Claimed>)>;
 
-    /// One job, wherever it lies. `payload` asks for the payload too.
+    /// One job, wherever it lies, and how many will be claimed before it, more or less. `payload`
+    /// asks for the payload too.
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>>;
+
+    /// Jobs of the queue that would be claimed before one of this priority that came now: from
+    /// memory, as of the last commit.
+    fn jobs_ahead(&self, queue: &Name, priority: i32) -> u64;
 
     /// The result's bytes.
     async fn result(&self, id: JobId) -> Result<Found<ResultBody>>;
@@ -592,6 +598,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Workers seen within a day, with the number of leases each holds; of many, the 10 000 seen
     /// last.
     async fn workers(&self) -> Result<Vec<(Presence, u64)>>;
+
+    /// Keeps what the estimator has learnt, one row a key, and forgets what was kept before
+    /// `oldest`. It may refuse for want of space.
+    async fn save_estimates(&self, estimates: Vec<Saved>, oldest: Timestamp) -> Result<()>;
+
+    /// What was kept, those written last first; of many, 10 000.
+    async fn estimates(&self) -> Result<Vec<Saved>>;
 
     /// Commits what is under way and closes; later verbs answer [`StoreError::Closed`].
     async fn close(&self);

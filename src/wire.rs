@@ -9,6 +9,7 @@
 //! durations are seconds. Must not know: anything but serde and the domain's plain values.
 
 mod jobs;
+mod kinds;
 mod operate;
 mod problem;
 mod schema;
@@ -16,6 +17,7 @@ mod watch;
 mod work;
 
 pub use jobs::*;
+pub use kinds::*;
 pub use operate::*;
 pub use problem::*;
 pub use watch::*;

@@ -35,6 +35,8 @@ mod every_answer;
 mod flood;
 #[path = "api/idempotency.rs"]
 mod idempotency;
+#[path = "api/kinds.rs"]
+mod kinds;
 #[path = "api/leases.rs"]
 mod leases;
 #[path = "api/lifecycle.rs"]

@@ -11,6 +11,8 @@ mod stores;
 mod claims;
 #[path = "conformance/depth.rs"]
 mod depth;
+#[path = "conformance/estimates.rs"]
+mod estimates;
 #[path = "conformance/every_pair.rs"]
 mod every_pair;
 #[path = "conformance/lists.rs"]

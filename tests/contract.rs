@@ -60,7 +60,7 @@ fn every_rule_is_kept() {
     later::namespaces::checks(&mut book);
     later::retries::checks(&mut book);
     later::settings::checks(&mut book);
-    book.later(later::estimates::checks);
+    later::estimates::checks(&mut book);
     book.later(later::described::checks);
     book.run(include_str!("../docs/CONTRACT.md"));
 }

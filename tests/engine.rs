@@ -30,10 +30,14 @@ use punctual::telemetry::spans::Spans;
 
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/lines.rs"]
+mod lines;
 #[path = "engine/namespaces.rs"]
 mod namespaces;
 #[path = "engine/ours.rs"]
 mod ours;
+#[path = "engine/polls.rs"]
+mod polls;
 #[path = "engine/retry.rs"]
 mod retry;
 #[path = "engine/settings.rs"]
@@ -136,6 +140,7 @@ fn queue_defaults(watch: WatchSettings) -> QueueDefaults {
     let policy = Policy::default();
     QueueDefaults {
         default_jobs: Arc::new(JobDefaults {
+            retry_after_quantile: 0.5,
             sync_window: Duration::from_millis(100),
             lease: Duration::from_secs(30),
             max_attempts: 2,

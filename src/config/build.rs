@@ -172,6 +172,7 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         sampler: span(base("tasks", "sampler")),
         retention: span(base("tasks", "retention")),
         reconcile: span(base("tasks", "reconcile")),
+        estimates: span(base("tasks", "estimates")),
         canary: span_or_off(base("tasks", "canary")),
     };
     let mode = match word(base("auth", "mode")) {
@@ -236,6 +237,7 @@ fn job_defaults<'a>(of: impl Fn(&'static str) -> &'a Value) -> JobDefaults {
             failed: span(of("retention.failed")),
             cancelled: span(of("retention.cancelled")),
         },
+        retry_after_quantile: real(of("retry_after.quantile")),
     }
 }
 

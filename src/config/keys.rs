@@ -294,6 +294,15 @@ pub(super) const SECTIONS: &[Section] = &[
                 "",
                 "Hosts that a `result_location` may name. Empty: any host, by https.",
             ),
+            Key::per_queue(
+                "retry_after.quantile",
+                Kind::Float { min: 0.05, max: 0.95 },
+                "0.5",
+                "When a client should ask again: the moment by which this share of the jobs like \
+                 its own are done, and then again of those that took longer. 0.5 costs about two \
+                 questions a job. Lower: results are fetched sooner, for more questions \
+                 ([measured](PERFORMANCE.md#retry-after)).",
+            ),
             Key::new(
                 "retry_after.max",
                 ms(SECOND, HOUR),
@@ -352,6 +361,14 @@ pub(super) const SECTIONS: &[Section] = &[
                 ms(10, DAY),
                 "10m",
                 "Recounts the jobs and compares with the running counters.",
+            ),
+            Key::new(
+                "estimates",
+                ms(10, HOUR),
+                "1m",
+                "Writes what was learnt of how long jobs take, so that `Retry-After` is good from \
+                 the start after a restart. It is written at the end too; a `kill -9` loses what \
+                 came since the last time.",
             ),
             Key::new(
                 "canary",

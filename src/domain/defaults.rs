@@ -21,6 +21,9 @@ pub struct JobDefaults {
     pub cancel_grace: Duration,
     pub backoff: Backoff,
     pub retention: Retention,
+    /// Of what jobs took, the quantile that clients are told as `Retry-After`. 0.05 to 0.95,
+    /// default 0.5.
+    pub retry_after_quantile: f64,
 }
 
 impl JobDefaults {

@@ -1,8 +1,9 @@
 //! When will it be done? One honest number, told to clients as `Retry-After`.
 //!
 //! Two sources, added up: moments that are *known* (a `run_at`, a back-off, the end of a pause)
-//! and medians of what jobs like this one took so far. The median is the choice that costs few
-//! polls on every law of durations: half of the jobs are done at the first poll.
+//! and a quantile of what jobs like this one took so far ([`Experience`]). The median is the choice
+//! that costs few polls on every law of durations: half of the jobs are done at the first poll. The
+//! other half is judged anew, by the median of those that lasted as long as it has.
 //!
 //! The advertised number is only ever later than the estimate, by up to a tenth, spread by the
 //! job's id: a herd of jobs is polled apart, and one job's answer does not flap between polls.
@@ -14,26 +15,35 @@ use std::time::Duration;
 use super::job::{Job, Phase};
 use super::time::Timestamp;
 
+pub use experience::{Experience, Key, Missed};
 pub use full::room_after_seconds;
-pub use medians::{Basis, Median, Medians};
+pub use kinds::{KindRecord, Spread};
+pub use law::{Basis, Law};
+pub use saved::{Mark, REMEMBERED, Saved};
+pub use sketch::Sketch;
 
+mod experience;
 mod full;
-mod medians;
+mod kinds;
+mod law;
+mod saved;
+mod sketch;
+mod window;
 
 /// Said of durations of which nothing is known.
 pub const GUESS: Duration = Duration::from_secs(2);
 
 /// A (queue, kind) pair with fewer observed durations than this is new.
-pub const ENOUGH_SAMPLES: usize = 20;
+pub const ENOUGH_SAMPLES: u64 = 20;
+
+/// The quantile of the wait that is told, and of what decides whether an answer is held back.
+pub const MEDIAN: f64 = 0.5;
 
 /// The least that is said of a queue that stands still with no end known.
 const STANDSTILL_FLOOR: Duration = Duration::from_secs(5);
 
 /// Progress below this share says too little to extrapolate from.
 const MIN_PROGRESS: f64 = 0.05;
-
-/// What an attempt that has outlived the median is given: this share of its age, again.
-const OVERTIME: f64 = 0.25;
 
 /// How much later than the estimate the advertised number may be.
 const JITTER: f64 = 0.10;
@@ -90,24 +100,27 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// `None` when the job is done. `run` and `wait` are the [`Medians`]' answers for its queue
-    /// and kind.
+    /// `None` when the job is done. `run` and `wait` are the [`Experience`]'s laws for its queue
+    /// and kind, and `q` the quantile of the run that is told.
     pub fn of(
         job: &Job,
         outlook: &Outlook,
-        run: Median,
-        wait: Median,
+        run: &Law<'_>,
+        wait: &Law<'_>,
+        q: f64,
         now: Timestamp,
     ) -> Option<Self> {
         match &job.phase {
-            Phase::Pending(_) => Some(Self::pending(job.eligible_at, outlook, run, wait, now)),
+            Phase::Pending(_) => Some(Self::pending(job.eligible_at, outlook, run, wait, q, now)),
             Phase::Running(lease) => {
+                let elapsed = now.since(lease.claimed_at);
+                let usual = run.left(elapsed, q).as_secs_f64();
                 let percent = job.progress.as_ref().and_then(|p| p.percent);
                 Some(Self {
                     gate: 0.0,
                     wait: 0.0,
-                    run: remaining(now.since(lease.claimed_at), percent, run.value),
-                    grounded: run.basis != Basis::Guess,
+                    run: with_progress(elapsed.as_secs_f64(), percent, usual),
+                    grounded: run.basis() != Basis::Guess,
                     // A worker's heartbeat comes every third of its lease.
                     cancel_heard: job.cancel.as_ref().map(|_| lease.length.as_secs_f64() / 3.0),
                 })
@@ -119,20 +132,20 @@ impl Estimate {
     fn pending(
         eligible_at: Timestamp,
         outlook: &Outlook,
-        run: Median,
-        wait: Median,
+        run: &Law<'_>,
+        wait: &Law<'_>,
+        q: f64,
         now: Timestamp,
     ) -> Self {
         let mut gate = eligible_at.since(now).as_secs_f64();
-        let mut known = wait.basis != Basis::Guess;
-        let mut seconds = wait.value.as_secs_f64();
-        match (outlook.jobs_ahead, outlook.start_rate) {
-            (None | Some(0), _) if outlook.idle_worker => (seconds, known) = (0.0, true),
-            (Some(ahead), Some(rate)) if rate > 0.0 => {
-                (seconds, known) = (ahead as f64 / rate, true);
+        let (mut seconds, mut known) = match (outlook.jobs_ahead, outlook.start_rate) {
+            (None | Some(0), _) if outlook.idle_worker => (0.0, true),
+            // The first in line waits for the next start, too.
+            (Some(ahead), Some(rate)) if rate > 0.0 => (ahead.max(1) as f64 / rate, true),
+            (None | Some(_), None | Some(_)) => {
+                (wait.quantile(MEDIAN).as_secs_f64(), wait.basis() != Basis::Guess)
             }
-            (None | Some(_), None | Some(_)) => {}
-        }
+        };
         match outlook.standstill {
             None => {}
             Some(Standstill::Until(end)) => gate = gate.max(end.since(now).as_secs_f64()),
@@ -145,8 +158,8 @@ impl Estimate {
         Self {
             gate,
             wait: seconds,
-            run: run.value.as_secs_f64(),
-            grounded: known && run.basis != Basis::Guess,
+            run: run.quantile(q).as_secs_f64(),
+            grounded: known && run.basis() != Basis::Guess,
             cancel_heard: None,
         }
     }
@@ -184,17 +197,16 @@ impl Estimate {
 
     /// Whether a fresh submission's answer should be held back for `window`, in the hope of the
     /// result: when that is predicted, or when the kind is too new for predictions (`samples`
-    /// under [`ENOUGH_SAMPLES`], from [`Medians::run_samples`]) and a worker waits for it.
-    pub fn worth_holding(&self, window: Duration, samples: usize, idle_worker: bool) -> bool {
+    /// under [`ENOUGH_SAMPLES`], from [`Experience::run_samples`]) and a worker waits for it.
+    pub fn worth_holding(&self, window: Duration, samples: u64, idle_worker: bool) -> bool {
         let new = samples < ENOUGH_SAMPLES && idle_worker;
         self.gate <= 0.0 && !window.is_zero() && (new || self.predicts_within(window))
     }
 }
 
-/// Seconds left of an attempt that has run for `elapsed`.
-fn remaining(elapsed: Duration, percent: Option<f64>, median: Duration) -> f64 {
-    let (elapsed, median) = (elapsed.as_secs_f64(), median.as_secs_f64());
-    let usual = if elapsed < median { median - elapsed } else { OVERTIME * elapsed };
+/// Seconds left of an attempt that has run for `elapsed`, and would have `usual` left by what is
+/// known of others.
+fn with_progress(elapsed: f64, percent: Option<f64>, usual: f64) -> f64 {
     // Not a number is no progress either.
     match percent.map(|p| p / 100.0).filter(|share| *share >= MIN_PROGRESS) {
         Some(share) => {

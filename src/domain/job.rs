@@ -528,6 +528,9 @@ pub struct Standing {
     pub at_limit: bool,
     /// As many attempts have just started as its `start_rate_per_second` allows.
     pub rate_limited: bool,
+    /// Jobs of its queue that will be claimed before it, more or less; `None`: not known, or it
+    /// cannot be claimed yet.
+    pub jobs_ahead: Option<u64>,
 }
 
 /// Why a pending job is not running: the member `pending_reason`.

@@ -274,6 +274,7 @@ impl Overrides {
                 failed: self.span(Key::RetentionFailed, c.retention.failed),
                 cancelled: self.span(Key::RetentionCancelled, c.retention.cancelled),
             },
+            retry_after_quantile: c.retry_after_quantile,
         })
     }
 
@@ -329,6 +330,7 @@ mod tests {
     fn configured() -> (Arc<JobDefaults>, QueueWatch) {
         let Policy { timeout, cancel_grace, backoff, retention } = Policy::default();
         let jobs = JobDefaults {
+            retry_after_quantile: 0.5,
             sync_window: Duration::ZERO,
             lease: MINUTE,
             max_attempts: 3,

@@ -10,7 +10,9 @@ use std::mem;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::domain::estimate::Missed;
 use crate::domain::id::JobId;
+use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
 use crate::telemetry::labels::{Direction, Timing};
 
@@ -82,7 +84,7 @@ impl Engine {
         self.advised(view);
         // Whoever ends it notes that first and then looks for the advice: one of the two finds it.
         if let Some(at) = ticket.ended().filter(|_| ticket.id() == view.record.spec.id) {
-            self.advice_ends(ticket.id(), at);
+            self.advice_ends(ticket.id(), &view.record.spec.kind, at);
         }
     }
 
@@ -106,13 +108,14 @@ impl Engine {
     }
 
     /// The job ended: the advice is compared with that, once.
-    pub(super) fn advice_ends(&self, id: JobId, ended_at: Timestamp) {
+    pub(super) fn advice_ends(&self, id: JobId, kind: &Name, ended_at: Timestamp) {
         if let Some(moment) = self.0.advice.take(id) {
-            let (direction, offset) = if ended_at < moment {
-                (Direction::Early, moment.since(ended_at))
+            let (direction, missed, offset) = if ended_at < moment {
+                (Direction::Early, Missed::Early, moment.since(ended_at))
             } else {
-                (Direction::Late, ended_at.since(moment))
+                (Direction::Late, Missed::Late, ended_at.since(moment))
             };
+            self.experience().observe_offset(kind, missed, offset, ended_at);
             self.0.events.retry_after_offset(direction, offset);
         }
     }

@@ -56,6 +56,11 @@ impl Engine {
         if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
             let took = finished.since(t.job.created_at);
             events.job_finished(&t.queue, t.job.status(), took, recorded);
+            match t.job.status() {
+                Status::Completed => self.experience().observe_end(&t.kind, true, finished),
+                Status::Failed => self.experience().observe_end(&t.kind, false, finished),
+                Status::Cancelled | Status::Pending | Status::Running => {}
+            }
             tell_end(t);
         }
         if matches!(t.job.phase, Phase::Pending(Wait::Queued)) {
@@ -69,7 +74,7 @@ impl Engine {
         match t.job.finished_at {
             Some(finished) if t.change != Change::Deleted => {
                 self.0.jobs.ended(t.id, finished);
-                self.advice_ends(t.id, finished);
+                self.advice_ends(t.id, &t.kind, finished);
             }
             Some(_) | None => self.0.jobs.changed(t.id),
         }
@@ -102,7 +107,7 @@ impl Engine {
             self.0.events.attempt_error(error_type);
         }
         if attempt.outcome == AttemptOutcome::Completed {
-            self.medians().observe_run(&t.queue, &t.kind, run);
+            self.experience().observe_run(&t.queue, &t.kind, run, attempt.ended_at);
         }
         recorded
     }
@@ -129,7 +134,7 @@ impl Engine {
             self.0.events.attempt_started(&spec.queue, &spec.kind, wait, recorded);
             let timeout = leased.job.policy.timeout;
             self.0.flow.started(&spec.queue, &spec.kind, timeout, now);
-            self.medians().observe_wait(&spec.queue, &spec.kind, wait);
+            self.experience().observe_wait(&spec.queue, &spec.kind, wait, now);
             self.0.jobs.changed(spec.id);
             tracing::debug!(
                 job_id = %spec.id, queue = %spec.queue, kind = %spec.kind,

@@ -283,8 +283,10 @@ impl Engine {
         match job.status() {
             Status::Running => {
                 let Some(lease) = job.lease() else { return String::new() };
-                let ran = self.now().since(lease.claimed_at).as_secs();
-                let usual = self.medians().longest_run(&record.spec.queue, &record.spec.kind);
+                let now = self.now();
+                let ran = now.since(lease.claimed_at).as_secs();
+                let (queue, kind) = (&record.spec.queue, &record.spec.kind);
+                let usual = self.experience().p99_run(queue, kind, now);
                 let usual = usual.map_or(String::new(), |d| {
                     format!(" (nearly all of its kind are done within {:.1} s)", d.as_secs_f64())
                 });

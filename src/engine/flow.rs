@@ -1,6 +1,10 @@
 //! How fast work starts: by queue a rate over about the last minute, by kind the latest start.
+//!
+//! Beside what has started there is what *can*: while nothing waits, work starts as it comes, and
+//! says nothing of how fast a line would move. So that rate is taken only from the time between
+//! two samples which both saw a line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +31,8 @@ struct Known {
     kinds: HashMap<(Name, Name), Latest>,
     queues: HashMap<Name, Starts>,
     ticked_at: Option<Timestamp>,
+    /// The queues in which a line was seen at the last tick.
+    lined: HashSet<Name>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +48,8 @@ struct Starts {
     since_tick: u64,
     /// Jobs a second.
     rate: f64,
+    /// Jobs a second while there is a line, and when that was last measured.
+    pull: Option<(f64, Timestamp)>,
 }
 
 impl Flow {
@@ -84,10 +92,12 @@ impl Flow {
     }
 
     /// Takes what has started since the last call into the rates; called with each sample.
-    pub(super) fn tick(&self, now: Timestamp) {
+    /// `lined`: the queues in which jobs wait for nothing but a worker.
+    pub(super) fn tick(&self, lined: &HashSet<&Name>, now: Timestamp) {
         let mut known = self.lock();
         let Some(before) = known.ticked_at.replace(now) else {
             known.queues.values_mut().for_each(|starts| starts.since_tick = 0);
+            known.lined = lined.iter().copied().cloned().collect();
             return;
         };
         let passed = now.since(before).as_secs_f64();
@@ -96,9 +106,17 @@ impl Flow {
             return;
         }
         let weight = 1.0 - (-passed / WINDOW.as_secs_f64()).exp();
-        known.queues.retain(|_, starts| {
+        let lined = lined.iter().copied().cloned().collect();
+        let were_lined = std::mem::replace(&mut known.lined, lined);
+        let Known { queues, lined, .. } = &mut *known;
+        queues.retain(|name, starts| {
             let rate = std::mem::take(&mut starts.since_tick) as f64 / passed;
             starts.rate += weight * (rate - starts.rate);
+            if were_lined.contains(name) && lined.contains(name) {
+                let recent = starts.pull.filter(|(_, at)| now.since(*at) <= WINDOW);
+                let before = recent.map_or(rate, |(before, _)| before);
+                starts.pull = Some((before + weight * (rate - before), now));
+            }
             starts.rate > 1e-6
         });
     }
@@ -106,6 +124,12 @@ impl Flow {
     /// Jobs started a second.
     pub(super) fn rate(&self, queue: &Name) -> f64 {
         self.lock().queues.get(queue).map_or(0.0, |starts| starts.rate)
+    }
+
+    /// Jobs started a second while there is a line; `None`: there was none in the last minute.
+    pub(super) fn pull(&self, queue: &Name, now: Timestamp) -> Option<f64> {
+        let (rate, at) = self.lock().queues.get(queue)?.pull?;
+        (now.since(at) <= WINDOW).then_some(rate)
     }
 
     /// How long the queue's eligible jobs will take to start at this rate; at most [`DRAIN_MAX`].
@@ -130,13 +154,13 @@ mod tests {
     fn a_steady_flow_becomes_its_rate_and_an_ended_one_is_forgotten() {
         let flow = Flow::default();
         let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
-        flow.tick(at(0));
+        flow.tick(&HashSet::new(), at(0));
         for second in 1..=300 {
             for _ in 0..4 {
                 flow.started(&queue, &kind, WINDOW, at(second));
             }
             if second % 5 == 0 {
-                flow.tick(at(second));
+                flow.tick(&HashSet::new(), at(second));
             }
         }
         assert!((flow.rate(&queue) - 4.0).abs() < 0.1, "{}", flow.rate(&queue));
@@ -144,10 +168,31 @@ mod tests {
         assert!((flow.drain(&queue, 400).as_secs_f64() - 100.0).abs() < 3.0);
         assert_eq!(flow.drain(&queue, 0), Duration::ZERO);
         for second in 301..2_000 {
-            flow.tick(at(second));
+            flow.tick(&HashSet::new(), at(second));
         }
         assert!(flow.rate(&queue).abs() < 1e-9);
         assert_eq!(flow.drain(&queue, 1), DRAIN_MAX);
+    }
+
+    #[test]
+    fn how_fast_a_line_moves_is_learnt_from_lines_alone() {
+        let flow = Flow::default();
+        let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
+        let start = |jobs: usize, second| {
+            (0..jobs).for_each(|_| flow.started(&queue, &kind, WINDOW, at(second)));
+        };
+        let (lined, none) = (HashSet::from([&queue]), HashSet::new());
+        flow.tick(&none, at(0));
+        start(5, 4);
+        flow.tick(&lined, at(5));
+        assert_eq!(flow.pull(&queue, at(5)), None, "at first there was no line");
+        start(50, 9);
+        flow.tick(&lined, at(10));
+        assert_eq!(flow.pull(&queue, at(10)), Some(10.0));
+        start(5, 14);
+        flow.tick(&none, at(15));
+        assert_eq!(flow.pull(&queue, at(15)), Some(10.0), "the line has ended");
+        assert_eq!(flow.pull(&queue, at(71)), None, "a minute ago");
     }
 
     #[test]

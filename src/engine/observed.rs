@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::domain::estimate::Saved;
 use crate::domain::id::JobId;
 use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
@@ -82,6 +83,7 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::Recount
         | Operation::Workers
         | Operation::Inspect
+        | Operation::Estimates
         | Operation::Episodes => Nature::Read,
         Operation::Submit
         | Operation::Cancel
@@ -102,6 +104,7 @@ const fn nature(operation: Operation) -> Nature {
         | Operation::SetLimits
         | Operation::Scan
         | Operation::RecordEpisodes
+        | Operation::SaveEstimates
         | Operation::Presence => Nature::Maybe,
     }
 }
@@ -138,6 +141,8 @@ const fn patience(operation: Operation) -> Option<Duration> {
         | Operation::Scan
         | Operation::Inspect
         | Operation::RecordEpisodes
+        | Operation::Estimates
+        | Operation::SaveEstimates
         | Operation::Presence => None,
     }
 }
@@ -150,6 +155,10 @@ impl<S: Store> Store for Observed<S> {
 
     fn namespaces(&self) -> Arc<[Name]> {
         self.inner.namespaces()
+    }
+
+    fn jobs_ahead(&self, queue: &Name, priority: i32) -> u64 {
+        self.inner.jobs_ahead(queue, priority)
     }
 
     async fn submit_and_claim(
@@ -310,6 +319,14 @@ impl<S: Store> Store for Observed<S> {
 
     async fn workers(&self) -> Result<Vec<(Presence, u64)>> {
         self.watch(Operation::Workers, self.inner.workers()).await
+    }
+
+    async fn save_estimates(&self, estimates: Vec<Saved>, oldest: Timestamp) -> Result<()> {
+        self.watch(Operation::SaveEstimates, self.inner.save_estimates(estimates, oldest)).await
+    }
+
+    async fn estimates(&self) -> Result<Vec<Saved>> {
+        self.watch(Operation::Estimates, self.inner.estimates()).await
     }
 
     async fn close(&self) {

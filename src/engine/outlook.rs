@@ -1,7 +1,11 @@
 //! The honest moment to ask again: what the engine knows, put to the pure estimator.
 
-use crate::domain::estimate::{Estimate, Outlook, Standstill};
-use crate::domain::job::Record;
+use std::time::Duration;
+
+use crate::domain::estimate::{Estimate, Experience, MEDIAN, Outlook, Standstill};
+use crate::domain::job::{Phase, Record};
+use crate::domain::names::Name;
+use crate::domain::time::Timestamp;
 
 use super::{Engine, View};
 
@@ -12,31 +16,72 @@ impl Engine {
     }
 
     pub(super) fn view_as_it_stands(&self, record: Record) -> View {
+        let q = self.defaults(record.spec.queue.as_str()).retry_after_quantile;
         let retry_after = self
-            .estimate(&record)
+            .estimate(&record, q)
             .map(|e| e.retry_after_seconds(record.spec.id.unit(), &self.0.limits));
         View { record, retry_after }
     }
 
-    fn estimate(&self, record: &Record) -> Option<Estimate> {
+    /// `q`: the quantile of the run.
+    fn estimate(&self, record: &Record, q: f64) -> Option<Estimate> {
+        if record.job.status().is_done() {
+            return None;
+        }
         let spec = &record.spec;
         let now = self.now();
-        let (run, wait) = {
-            let medians = self.medians();
-            (
-                medians.run(&spec.queue, &spec.kind, spec.expected_duration),
-                medians.wait(&spec.queue, &spec.kind),
-            )
+        let mut outlook = match record.job.phase {
+            Phase::Pending(_) => self.outlook(record, now),
+            Phase::Running(_) | Phase::Completed | Phase::Failed | Phase::Cancelled => {
+                Outlook::default()
+            }
         };
-        let outlook = Outlook {
-            standstill: record.standing.queue_paused.then(|| {
-                let known = self.0.pauses.standstill(&spec.queue, now);
-                known.unwrap_or(Standstill::Since(record.job.eligible_at.min(now)))
-            }),
+        let mut experience = self.experience();
+        if outlook.jobs_ahead.is_some_and(|jobs| jobs > 0 || !outlook.idle_worker) {
+            outlook.start_rate = self.start_rate(&mut experience, &spec.queue, now);
+        }
+        let (run, wait) = experience.laws(&spec.queue, &spec.kind, spec.expected_duration, now);
+        Estimate::of(&record.job, &outlook, &run, &wait, q, now)
+    }
+
+    /// All but the start rate.
+    fn outlook(&self, record: &Record, now: Timestamp) -> Outlook {
+        let (spec, standing) = (&record.spec, record.standing);
+        let standstill = if standing.queue_paused {
+            let known = self.0.pauses.standstill(&spec.queue, now);
+            Some(known.unwrap_or(Standstill::Since(record.job.eligible_at.min(now))))
+        } else if standing.no_workers {
+            let known = self.0.watchdog.without_workers_since(&spec.queue, &spec.kind);
+            Some(Standstill::Since(known.unwrap_or(record.job.eligible_at).min(now)))
+        } else {
+            None
+        };
+        Outlook {
+            standstill,
+            jobs_ahead: standing.jobs_ahead,
+            start_rate: None,
             idle_worker: self.is_waited_for(record),
-            ..Outlook::default()
-        };
-        Estimate::of(&record.job, &outlook, run, wait, now)
+        }
+    }
+
+    /// How many jobs of the queue start a second when they wait for nothing but a worker: as
+    /// measured while there was a line, or else as its workers can.
+    fn start_rate(&self, experience: &mut Experience, queue: &Name, now: Timestamp) -> Option<f64> {
+        let rate = self.0.flow.pull(queue, now).or_else(|| {
+            let sampled = self.latest().map_or(0, |latest| latest.slots(queue));
+            // Those who came after the sample.
+            let slots = if sampled > 0 { sampled } else { self.0.claims.capacity(queue) };
+            let run = experience.mean_run(queue, now)?.max(Duration::from_millis(1));
+            (slots > 0).then(|| slots as f64 / run.as_secs_f64())
+        })?;
+        Some(self.0.rates.limit(queue).map_or(rate, |limit| rate.min(limit)))
+    }
+
+    /// The same for whoever finds the queue full. Without a line of its own to go by, what has
+    /// started lately.
+    pub(super) fn line_rate(&self, queue: &Name) -> f64 {
+        let rate = self.start_rate(&mut self.experience(), queue, self.now());
+        rate.unwrap_or_else(|| self.0.flow.rate(queue))
     }
 
     /// Whether somebody waits for such a job who would get it.
@@ -49,8 +94,8 @@ impl Engine {
     pub(super) fn worth_holding(&self, record: &Record) -> bool {
         let spec = &record.spec;
         let window = self.defaults(spec.queue.as_str()).sync_window;
-        let samples = self.medians().run_samples(&spec.queue, &spec.kind);
+        let samples = self.experience().run_samples(&spec.queue, &spec.kind, self.now());
         let idle = self.is_waited_for(record);
-        self.estimate(record).is_some_and(|e| e.worth_holding(window, samples, idle))
+        self.estimate(record, MEDIAN).is_some_and(|e| e.worth_holding(window, samples, idle))
     }
 }

@@ -200,6 +200,14 @@ impl CarPark {
             .map_or(0, |parked| parked.values().filter(idle).count() as u64)
     }
 
+    /// Jobs of the queue that those who wait for one would run at once.
+    pub(super) fn capacity(&self, queue: &Name) -> u64 {
+        let of = |claim: &Arc<Parked>| {
+            claim.order.concurrency.map_or(claim.order.max_jobs as u64, u64::from)
+        };
+        lock(&self.queues).get(queue).map_or(0, |parked| parked.values().map(of).sum())
+    }
+
     /// Whether somebody waits for such a job of the queue.
     pub(super) fn is_waited_for(&self, queue: &Name, job: Sort<'_>) -> bool {
         self.count.load(Ordering::SeqCst) > 0

@@ -1,7 +1,7 @@
 //! The sampler: one look at the store's counts every few seconds, from which the metrics, the
 //! pauses and the start rates are brought up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::watch::Verdict;
 use crate::store::{OpenEpisode, QueueSample, Sample};
 use crate::telemetry::events::{QueueSnapshot, Snapshot};
+use crate::telemetry::labels::WorkerState;
 
 use super::operate::oldest_age;
 use super::presence::{Crew, Leases};
@@ -23,9 +24,16 @@ pub(super) struct Latest {
     pub(super) at: Timestamp,
     pub(super) sample: Sample,
     pub(super) leases: Arc<Leases>,
+    /// By queue: jobs that its workers run at once, as far as its limit lets them.
+    slots: HashMap<Name, u64>,
 }
 
 impl Latest {
+    /// Jobs of the queue that run at once when there are enough.
+    pub(super) fn slots(&self, queue: &Name) -> u64 {
+        self.slots.get(queue).copied().unwrap_or(0)
+    }
+
     /// Whether as many jobs of the queue ran as its limit allows.
     pub(super) fn is_at_limit(&self, queue: &Name) -> bool {
         self.sample.queues.iter().find(|q| q.state.name == *queue).is_some_and(at_limit)
@@ -38,6 +46,11 @@ fn running(q: &QueueSample) -> u64 {
 
 fn at_limit(q: &QueueSample) -> bool {
     q.state.max_running.is_some_and(|max| running(q) >= u64::from(max))
+}
+
+fn slots(q: &QueueSnapshot) -> u64 {
+    let present = q.slots[WorkerState::Idle as usize] + q.slots[WorkerState::Busy as usize];
+    q.max_running.map_or(present, |max| present.min(u64::from(max)))
 }
 
 /// Jobs that wait for a worker and not for a time.
@@ -63,11 +76,13 @@ impl Engine {
         })?;
         self.0.pauses.sampled(turn, sample.queues.iter().map(|q| &q.state));
         self.settings_sampled(&rules, sample.queues.iter().map(|q| &q.state));
-        self.0.flow.tick(now);
+        let lined = sample.queues.iter().filter(|q| depth(q) > 0 && q.state.paused_at.is_none());
+        self.0.flow.tick(&lined.map(|q| &q.state.name).collect::<HashSet<_>>(), now);
         let leases: Arc<Leases> = Arc::new(sample.leases.iter().cloned().collect());
         let snapshot = self.snapshot(&sample, &leases, now);
         let text = format!("{} queues sampled", snapshot.queues.len());
-        *lock(&self.0.latest) = Some(Arc::new(Latest { at: now, sample, leases }));
+        let slots = snapshot.queues.iter().map(|q| (q.queue.clone(), slots(q))).collect();
+        *lock(&self.0.latest) = Some(Arc::new(Latest { at: now, sample, leases, slots }));
         // By the wall clock, which is what whoever scrapes compares it with.
         self.0.events.sampled(snapshot, began.elapsed(), WallClock::wall());
         Ok(text)

@@ -1,5 +1,6 @@
 //! Accepting work: commit first, wake a worker, and perhaps wait a moment for the result.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -182,9 +183,12 @@ impl Engine {
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
-        let accepted: Vec<Accepted> = answers
+        let mut behind = Behind::default();
+        // From the last one on: each but itself is ahead of those after it.
+        let mut accepted: Vec<Accepted> = answers
             .into_iter()
             .zip(fresh)
+            .rev()
             .map(|(answer, (mut fresh, _))| match answer {
                 Submitted::Replayed(record) => {
                     Accepted { view: self.view(*record), replayed: true }
@@ -195,10 +199,12 @@ impl Engine {
                 | Submitted::QueueFull(_)
                 | Submitted::TooManyNames => {
                     self.look_at_standing(&mut fresh, now);
+                    behind.step_aside(&mut fresh);
                     Accepted { view: self.view(fresh), replayed: false }
                 }
             })
             .collect();
+        accepted.reverse();
         for one in &accepted {
             self.advised(&one.view);
         }
@@ -293,6 +299,8 @@ impl Engine {
             at_limit: self.limited(queue)
                 && self.latest().is_some_and(|latest| latest.is_at_limit(queue)),
             rate_limited: self.0.rates.is_spent(queue),
+            jobs_ahead: (fresh.job.phase == Phase::Pending(Wait::Queued))
+                .then(|| self.0.store.jobs_ahead(queue, fresh.spec.priority)),
         };
     }
 
@@ -352,7 +360,7 @@ impl Engine {
     }
 
     pub(super) fn queue_full(&self, queue: &Name, depth: Depth, coming: u64) -> Failure {
-        let rate = self.0.flow.rate(queue);
+        let rate = self.line_rate(queue);
         let unit = self.0.entropy.unit();
         let retry_after = room_after_seconds(depth.jobs, depth.max, coming, rate, unit);
         Failure::QueueFull { queue: queue.clone(), max_depth: depth.max, retry_after }
@@ -364,6 +372,22 @@ impl Engine {
             Ok(Found::Absent(Absence::Deleted)) => Failure::Gone { id, why: Gone::Deleted },
             Ok(_) => Failure::Gone { id, why: Gone::Expired },
             Err(error) => error.into(),
+        }
+    }
+}
+
+/// Those of a batch that are committed and stand in line behind the others of it.
+#[derive(Default)]
+struct Behind(HashMap<(Name, i32), u64>);
+
+impl Behind {
+    /// They, and the job itself, are not ahead of it.
+    fn step_aside(&mut self, fresh: &mut Record) {
+        if let Some(ahead) = &mut fresh.standing.jobs_ahead {
+            let place = (fresh.spec.queue.clone(), fresh.spec.priority);
+            let behind = self.0.entry(place).or_default();
+            *behind += 1;
+            *ahead = ahead.saturating_sub(*behind);
         }
     }
 }

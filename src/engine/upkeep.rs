@@ -22,6 +22,7 @@ pub struct Periods {
     pub retention: Duration,
     pub reconcile: Duration,
     pub watchdog: Duration,
+    pub estimates: Duration,
     /// `None`: no canaries.
     pub canary: Option<Duration>,
 }
@@ -44,6 +45,7 @@ impl Engine {
         self.start_task("presence", Duration::from_secs(5), |e| async move {
             e.write_presence(false).await
         });
+        self.start_task("estimates", every.estimates, |e| async move { e.keep_learnt().await });
         if let Some(every) = every.canary {
             self.start_canary(every);
         }

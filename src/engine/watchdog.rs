@@ -114,6 +114,14 @@ impl Watchdog {
         memory.kinds.get(&(queue.clone(), kind.clone()))?.watching.verdict()
     }
 
+    /// Since when nobody works on this queue and kind, by the episode that goes on.
+    pub(super) fn without_workers_since(&self, queue: &Name, kind: &Name) -> Option<Timestamp> {
+        let memory = self.lock();
+        let watched = memory.kinds.get(&(queue.clone(), kind.clone()))?;
+        let nobody = watched.watching.verdict().is_some_and(Verdict::means_no_workers);
+        nobody.then_some(watched.episode.since)
+    }
+
     /// The episodes that go on in this queue, by kind, as last seen.
     /// Those that go on, as the last scan saw them.
     pub(super) fn refresh(&self, episodes: &mut [Episode]) {
@@ -294,7 +302,7 @@ impl Engine {
     /// worker is suspected to hang. What is not known from experience is what the jobs themselves
     /// were allowed.
     pub(super) fn run_limit(&self, queue: &Name, kind: &Name) -> Duration {
-        let usual = self.medians().longest_run(queue, kind).map(|longest| longest * RUN_FACTOR);
+        let usual = self.experience().p99_run(queue, kind, self.now()).map(|p99| p99 * RUN_FACTOR);
         let stuck_after = self.stuck_after(queue);
         let allowed = || {
             let default = self.defaults(queue.as_str()).timeout;

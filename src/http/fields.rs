@@ -200,17 +200,13 @@ impl<'a> Fields<'a, '_> {
         object(text, At::Member(&self.at, name), self.errors, read)
     }
 
-    /// The same where `null` means something: `None` inside.
-    pub(super) fn nested_or_null<R>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut Fields<'a, '_>) -> R,
-    ) -> Option<Option<R>> {
-        let text = self.take(name)?;
-        if text == "null" {
-            return Some(None);
+    /// Whether the member is there and `null`; then it is read.
+    pub(super) fn is_null(&mut self, name: &'static str) -> bool {
+        let null = self.members.iter().any(|(n, text)| n == name && *text == "null");
+        if null {
+            self.take(name);
         }
-        object(text, At::Member(&self.at, name), self.errors, read).map(Some)
+        null
     }
 
     /// The items of the array inside. `read` gets each item's text and where it is, and decides

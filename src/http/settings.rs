@@ -73,16 +73,17 @@ fn changes(f: &mut Fields<'_, '_>) -> Changes {
             let all = QueueKey::ALL.iter().filter_map(split);
             all.filter(move |(_, (of, _))| *of == group).map(|(key, (_, name))| (key, name))
         };
-        let read = f.nested_or_null(group, |f| {
+        if f.is_null(group) {
+            changes.extend(inside().map(|(key, _)| (key, None)));
+            continue;
+        }
+        f.nested(group, |f| {
             for (key, name) in inside() {
                 if let Some(value) = f.optional(name, setting(key)) {
                     changes.insert(key, value);
                 }
             }
         });
-        if read == Some(None) {
-            changes.extend(inside().map(|(key, _)| (key, None)));
-        }
     }
     changes
 }
@@ -192,19 +193,18 @@ mod tests {
                 "stuck_after_seconds":null,"require_idempotency_key":true,
                 "backoff":{"initial_seconds":1,"jitter":null},"retention_seconds":null}"#,
         );
-        use QueueKey as Key;
         let expected = Changes::from([
-            (Key::MaxDepth, Some(Setting::Count(9))),
-            (Key::MaxRunning, Some(Setting::Off)),
-            (Key::StartRate, Some(Setting::Real(2.0))),
-            (Key::Lease, Some(Setting::Span(Duration::from_millis(1_500)))),
-            (Key::StuckAfter, None),
-            (Key::RequireKey, Some(Setting::Switch(true))),
-            (Key::BackoffInitial, Some(Setting::Span(Duration::from_secs(1)))),
-            (Key::BackoffJitter, None),
-            (Key::RetentionCompleted, None),
-            (Key::RetentionFailed, None),
-            (Key::RetentionCancelled, None),
+            (QueueKey::MaxDepth, Some(Setting::Count(9))),
+            (QueueKey::MaxRunning, Some(Setting::Off)),
+            (QueueKey::StartRate, Some(Setting::Real(2.0))),
+            (QueueKey::Lease, Some(Setting::Span(Duration::from_millis(1_500)))),
+            (QueueKey::StuckAfter, None),
+            (QueueKey::RequireKey, Some(Setting::Switch(true))),
+            (QueueKey::BackoffInitial, Some(Setting::Span(Duration::from_secs(1)))),
+            (QueueKey::BackoffJitter, None),
+            (QueueKey::RetentionCompleted, None),
+            (QueueKey::RetentionFailed, None),
+            (QueueKey::RetentionCancelled, None),
         ]);
         assert_eq!(changes, Ok(expected));
         assert_eq!(read("{}"), Ok(Changes::new()));

@@ -11,8 +11,10 @@ mod book;
 mod change;
 mod checkpoint;
 mod episodes;
+mod estimates;
 mod forget;
 mod lease;
+mod line;
 mod marks;
 mod open;
 mod overrides;
@@ -38,6 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::domain::directive::Directive;
+use crate::domain::estimate::Saved;
 use crate::domain::id::{IdSecret, JobId};
 use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
@@ -54,6 +57,7 @@ pub use open::{Durability, OpenError};
 pub use space::FreeBytes;
 pub use writer::CommitObserver;
 
+use line::Line;
 use rows::{fault, to_json};
 use space::Space;
 use writer::Writer;
@@ -98,6 +102,7 @@ pub struct SqliteStore {
     namespaces: spaces::Known,
     readers: Arc<Readers>,
     space: Arc<Space>,
+    line: Arc<Line>,
     inline_limit: usize,
     key_ttl: Duration,
     // In this order: the writer's end ends the checkpointer, and then the file is unlocked.
@@ -139,11 +144,13 @@ impl SqliteStore {
         let gate = checkpoint::Gate::default();
         let (commits, watch) = checkpoint::pair();
         let space = Arc::new(Space::new(path, options.min_free, options.free_bytes));
+        let line = Arc::new(Line::load(&conn).map_err(|e| unusable(e.to_string()))?);
         // Dropped in the opposite order if what follows fails.
         let namespaces = spaces::Known::default();
         let told = writer::Told { observer: options.observer, namespaces: namespaces.clone() };
-        let (writing, writer) = writer::start(conn, told, commits, Arc::clone(&space))
-            .map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) =
+            writer::start(conn, told, commits, Arc::clone(&space), Arc::clone(&line))
+                .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
                 .map_err(|e| unusable(e.to_string()))?;
@@ -159,6 +166,7 @@ impl SqliteStore {
                 path: options.path,
             }),
             space,
+            line,
             inline_limit: options.inline_result_bytes,
             key_ttl: options.key_ttl,
             _writing: writing,
@@ -279,15 +287,22 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {
-        self.read(move |conn| reads::get(conn, id, payload)).await
+        let line = Arc::clone(&self.line);
+        self.read(move |conn| reads::get(conn, &line, id, payload)).await
     }
 
     async fn result(&self, id: JobId) -> Result<Found<ResultBody>> {
-        self.read(move |conn| reads::result(conn, id)).await
+        let line = Arc::clone(&self.line);
+        self.read(move |conn| reads::result(conn, &line, id)).await
+    }
+
+    fn jobs_ahead(&self, queue: &Name, priority: i32) -> u64 {
+        self.line.before(queue, priority, None)
     }
 
     async fn list(&self, filter: ListFilter, before: Option<i64>, limit: u32) -> Result<Page> {
-        self.read_long(move |conn| reads::list(conn, &filter, before, limit)).await
+        let line = Arc::clone(&self.line);
+        self.read_long(move |conn| reads::list(conn, &line, &filter, before, limit)).await
     }
 
     async fn cancel(
@@ -488,6 +503,14 @@ impl Store for SqliteStore {
 
     async fn workers(&self) -> Result<Vec<(Presence, u64)>> {
         self.read_long(reads::workers).await
+    }
+
+    async fn save_estimates(&self, estimates: Vec<Saved>, oldest: Timestamp) -> Result<()> {
+        self.writer.write_growing(move |tx| estimates::save(tx, &estimates, oldest)).await
+    }
+
+    async fn estimates(&self) -> Result<Vec<Saved>> {
+        self.read_long(estimates::load).await
     }
 
     async fn close(&self) {

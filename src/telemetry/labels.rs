@@ -167,6 +167,8 @@ closed! {
         Scan => "scan",
         Inspect => "inspect",
         RecordEpisodes => "record_episodes",
+        Estimates => "estimates",
+        SaveEstimates => "save_estimates",
         Episodes => "episodes",
         Workers => "workers",
     }
@@ -202,6 +204,7 @@ closed! {
         Reconcile => "reconcile",
         Presence => "presence",
         Canary => "canary",
+        Estimates => "estimates",
     }
 }
 
@@ -347,7 +350,8 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-pub const ROUTES: [&str; 35] = [
+
+pub const ROUTES: [&str; 36] = [
     "/",
     "/docs",
     "/livez",
@@ -371,6 +375,7 @@ pub const ROUTES: [&str; 35] = [
     "/v1/jobs/{id}/result",
     "/v1/jobs/{id}/retry",
     "/v1/jobs/{id}/timeline",
+    "/v1/kinds",
     "/v1/meta",
     "/v1/queues",
     "/v1/queues/{q}",

@@ -150,6 +150,7 @@ async fn workers_and_tasks_are_listed() {
 
     let expected = [
         "canary",
+        "estimates",
         "presence",
         "reaper",
         "reconcile",

@@ -63,7 +63,7 @@ async fn a_queue_is_set_from_the_command_line() {
     let place = Place::new();
     let set = ["queues", "set", "mail", "max_running=2", "stuck_after=30m", "backoff.max=1h"];
     let shown = place.run(&set).await.ended(DONE).out;
-    assert!(shown.contains(" 0 of at most 2"), "{shown}");
+    assert!(shown.contains("running         0 of at most 2"), "{shown}");
     assert!(shown.contains("stuck after     30m"), "{shown}");
     assert!(shown.contains("max_running = 2, set by "), "{shown}");
     let json = place.run(&["queues", "set", "mail", "max_depth=off", "--json"]).await;

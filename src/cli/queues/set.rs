@@ -22,8 +22,11 @@ use crate::domain::overrides::{OFF, QueueKey, Range, Setting};
 pub(super) struct SetArgs {
     /// The queue's name
     queue: String,
-    /// What to set: max_depth=1000, lease=45s
-    #[arg(value_name = "KEY=VALUE", value_parser = assignment)]
+    #[arg(
+        value_name = "KEY=VALUE",
+        value_parser = assignment,
+        help = "What to set: max_depth=1000, lease=45s"
+    )]
     set: Vec<Assignment>,
     /// Take a key back to what the configuration says; may be repeated
     #[arg(long, value_name = "KEY", value_parser = key)]
@@ -53,13 +56,11 @@ fn key(name: &str) -> Result<QueueKey, String> {
             .map(|key| (strsim::jaro_winkler(key.name(), name), key.name()))
             .filter(|(likeness, _)| *likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        match near {
-            Some((_, near)) => format!("unknown key; did you mean {near}?"),
-            None => {
-                let known: Vec<&str> = QueueKey::ALL.iter().map(|key| key.name()).collect();
-                format!("unknown key; known are {}", known.join(", "))
-            }
+        if let Some((_, near)) = near {
+            return format!("unknown key; did you mean {near}?");
         }
+        let known: Vec<&str> = QueueKey::ALL.iter().map(|key| key.name()).collect();
+        format!("unknown key; known are {}", known.join(", "))
     })
 }
 

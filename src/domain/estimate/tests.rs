@@ -3,12 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::job::{Policy, Requester, Status};
 use crate::domain::lease::TokenHash;
-use crate::domain::names::{Name, WorkerId};
+use crate::domain::names::WorkerId;
 use crate::domain::state::{Event, apply};
-
-fn name(text: &str) -> Name {
-    Name::trusted(text)
-}
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -23,8 +19,8 @@ fn at(s: i64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + s * 1_000)
 }
 
-fn measured(value: Duration) -> Median {
-    Median { value, samples: 64, basis: Basis::Pair }
+fn measured(span: Duration) -> Law<'static> {
+    Law::told(span, Basis::Pair)
 }
 
 fn fresh(run_at: Option<i64>) -> Job {
@@ -51,7 +47,7 @@ fn wished(job: &Job) -> Job {
 }
 
 fn told(job: &Job, outlook: &Outlook, run: u64, wait: u64, s: i64) -> u64 {
-    Estimate::of(job, outlook, measured(secs(run)), measured(secs(wait)), at(s))
+    Estimate::of(job, outlook, &measured(secs(run)), &measured(secs(wait)), MEDIAN, at(s))
         .unwrap()
         .retry_after_seconds(0.0, &Limits::default())
 }
@@ -130,16 +126,16 @@ fn a_finished_job_has_no_estimate() {
     let job = apply(&fresh(None), &wish, at(1)).unwrap().job;
     assert_eq!(job.status(), Status::Cancelled);
     let some = measured(secs(1));
-    assert_eq!(Estimate::of(&job, &Outlook::default(), some, some, at(2)), None);
+    assert_eq!(Estimate::of(&job, &Outlook::default(), &some, &some, MEDIAN, at(2)), None);
 }
 
 #[test]
 fn answers_are_held_back_only_for_a_reason() {
     let window = ms(100);
-    let of = |job: &Job, outlook: &Outlook, run: Median, wait: Median| {
-        Estimate::of(job, outlook, run, wait, at(0)).unwrap()
+    let of = |job: &Job, outlook: &Outlook, run: Law<'_>, wait: Law<'_>| {
+        Estimate::of(job, outlook, &run, &wait, MEDIAN, at(0)).unwrap()
     };
-    let guess = Median { value: GUESS, samples: 0, basis: Basis::Guess };
+    let guess = Law::told(GUESS, Basis::Guess);
     let nothing = Outlook::default();
     let idle = Outlook { idle_worker: true, ..nothing };
 
@@ -161,65 +157,21 @@ fn answers_are_held_back_only_for_a_reason() {
 }
 
 #[test]
-fn medians_fall_back_from_the_pair_to_the_guess() {
-    let mut m = Medians::default();
-    let (q, other, k, other_kind) = (name("q"), name("other"), name("k"), name("other-kind"));
-    assert_eq!(m.run(&q, &k, None), Median { value: GUESS, samples: 0, basis: Basis::Guess });
-    assert_eq!(m.run(&q, &k, Some(secs(7))).basis, Basis::Hint);
-    assert_eq!(m.wait(&q, &k).basis, Basis::Guess);
-
-    for _ in 0..19 {
-        m.observe_run(&q, &other_kind, ms(900));
-        m.observe_wait(&q, &other_kind, ms(90));
+fn a_running_job_is_judged_by_those_that_lasted_as_long() {
+    let mut sketch = Sketch::default();
+    for n in 1..=100 {
+        sketch.add(secs(n));
     }
-    assert_eq!(m.run(&q, &k, Some(secs(7))).basis, Basis::Hint, "too few of other kinds");
-    assert_eq!(m.wait(&q, &k), Median { value: ms(90), samples: 19, basis: Basis::Queue });
-    m.observe_run(&q, &other_kind, ms(900));
-    assert_eq!(m.run(&q, &k, None), Median { value: ms(900), samples: 20, basis: Basis::Queue });
-
-    m.observe_run(&other, &k, ms(50));
-    assert_eq!(m.run(&q, &k, None), Median { value: ms(50), samples: 1, basis: Basis::Kind });
-    m.observe_wait(&other, &k, ms(5));
-    assert_eq!(m.wait(&q, &k).value, ms(90), "another queue's wait says nothing");
-
-    for _ in 0..20 {
-        m.observe_run(&q, &k, ms(10));
-        m.observe_wait(&q, &k, ms(1));
-    }
-    assert_eq!(m.run(&q, &k, None), Median { value: ms(10), samples: 20, basis: Basis::Pair });
-    assert_eq!(m.wait(&q, &k), Median { value: ms(1), samples: 20, basis: Basis::Pair });
-    assert_eq!((m.run_samples(&q, &k), m.run_samples(&other, &k)), (20, 1));
-}
-
-#[test]
-fn medians_follow_the_latest_and_resist_outliers() {
-    let mut m = Medians::default();
-    let (q, k) = (name("q"), name("k"));
-    for n in 1..=63 {
-        m.observe_run(&q, &k, ms(n));
-    }
-    m.observe_run(&q, &k, Duration::MAX);
-    assert_eq!(m.run(&q, &k, None).value, ms(32));
-    for _ in 0..64 {
-        m.observe_run(&q, &k, secs(5));
-    }
-    let median = m.run(&q, &k, None);
-    assert_eq!((median.value, median.samples), (secs(5), 64));
-}
-
-#[test]
-fn the_number_of_keys_is_bounded_and_the_busy_ones_stay() {
-    let mut m = Medians::with_limit(100);
-    let (q, busy) = (name("q"), name("busy"));
-    for n in 0..10_000 {
-        m.observe_run(&q, &busy, ms(3));
-        m.observe_run(&q, &name(&format!("rare-{n}")), ms(1));
-        assert!(m.len() <= 100);
-    }
-    assert_eq!(m.run(&q, &busy, None), Median { value: ms(3), samples: 64, basis: Basis::Pair });
-    assert_eq!(m.run_samples(&q, &name("rare-1")), 0);
-    assert_eq!(m.run_samples(&q, &name("rare-9999")), 1);
-    assert!(!m.is_empty() && Medians::default().is_empty());
+    let run = Law::seen(&sketch, Basis::Pair);
+    let told = |s, q| {
+        Estimate::of(&running(None), &Outlook::default(), &run, &run, q, at(s))
+            .unwrap()
+            .retry_after_seconds(0.0, &Limits::default())
+    };
+    assert_eq!([told(0, 0.5), told(0, 0.25)], [50, 26]);
+    assert!((24..=26).contains(&told(50, 0.5)), "of those from 51 to 100, {}", told(50, 0.5));
+    assert!((4..=6).contains(&told(90, 0.5)), "{}", told(90, 0.5));
+    assert_eq!(told(120, 0.5), 30, "a quarter of its age, beyond all that is known");
 }
 
 fn outlook() -> impl Strategy<Value = Outlook> {
@@ -258,7 +210,7 @@ proptest! {
         unit in 0.0..1.0f64,
     ) {
         let limits = Limits::default();
-        let of = || Estimate::of(&job, &outlook, measured(run), measured(wait), at(s)).unwrap();
+        let of = || Estimate::of(&job, &outlook, &measured(run), &measured(wait), MEDIAN, at(s)).unwrap();
         let told = of().retry_after_seconds(unit, &limits);
         prop_assert_eq!(told, of().retry_after_seconds(unit, &limits));
         prop_assert!((1..=3_600).contains(&told));
@@ -277,7 +229,9 @@ proptest! {
         more in 0..5_000i64, unit in 0.0..1.0f64,
     ) {
         let told = |run_at| {
-            Estimate::of(&fresh(Some(run_at)), &outlook, measured(run), measured(wait), at(0))
+            Estimate::of(
+                &fresh(Some(run_at)), &outlook, &measured(run), &measured(wait), MEDIAN, at(0),
+            )
                 .unwrap()
                 .retry_after_seconds(unit, &Limits::default())
         };
@@ -292,7 +246,9 @@ proptest! {
     ) {
         let limits = Limits { statistical, known };
         let now = Timestamp::from_millis(now);
-        let some = Estimate::of(&job, &Outlook::default(), measured(run), measured(run), now);
+        let some = Estimate::of(
+            &job, &Outlook::default(), &measured(run), &measured(run), MEDIAN, now,
+        );
         prop_assert!(some.unwrap().retry_after_seconds(unit, &limits) >= 1);
     }
 }

@@ -78,6 +78,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     (GET, "/v1/queues/{q}/explain", READ),
     (POST, "/v1/queues/{q}/pause", OPERATE),
     (POST, "/v1/queues/{q}/resume", OPERATE),
+    (GET, "/v1/kinds", NUMBERS),
     (GET, "/v1/episodes", READ),
     (GET, "/v1/tasks", NUMBERS),
     (GET, "/openapi.json", Nothing),

@@ -124,6 +124,16 @@ pub(in crate::http) fn drain() -> Operation {
     .problems(&[Code::NoSuchWorker])
 }
 
+pub(in crate::http) fn kinds() -> Operation {
+    operation(
+        "listKinds",
+        "How long each kind of job takes",
+        "Run and wait times of the last hours by kind, how many fail, and how good `Retry-After` is.",
+    )
+    .answer(Answer::json::<wire::KindList>(200, "The kinds."))
+    .problems(READS)
+}
+
 pub(in crate::http) fn tasks() -> Operation {
     operation("listTasks", "The server's own maintenance", "")
         .answer(Answer::json::<wire::TaskList>(200, "The tasks."))

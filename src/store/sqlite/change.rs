@@ -99,18 +99,22 @@ fn save(
     let Applied { job, change, order } = applied;
     if job != before.job {
         let (from, to) = (Tally::of(&before.job.phase), Tally::of(&job.phase));
+        let mut sequence = before.sequence;
         if job.status().is_done() {
             finish(tx, before, &job, result, inline_limit)?;
         } else if from == to && order == Order::Keep {
             touch(tx, before, &job)?;
         } else {
-            let sequence = match order {
+            sequence = match order {
                 Order::Keep => before.sequence,
                 Order::Renew => tx.book.take_sequence(),
             };
             move_on(tx, before, &job, sequence)?;
         }
         tx.count(before.queue, before.kind, Some(from), Some(to));
+        let place = |tally, sequence| (tally == Tally::Queued).then_some(sequence);
+        let (left, came) = (place(from, before.sequence), place(to, sequence));
+        tx.stands((before.queue, before.priority), left, came, to == Tally::Running);
         tx.waits((before.queue, before.kind), waiting_since(&before.job), waiting_since(&job));
     }
     let attempt_ended = before.job.lease().is_some() && job.lease().is_none();

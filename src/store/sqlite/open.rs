@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_foundation.sql"),
     include_str!("migrations/0002_watchdog.sql"),
     include_str!("migrations/0003_limits.sql"),
+    include_str!("migrations/0004_estimates.sql"),
     include_str!("migrations/0007_namespaces.sql"),
     include_str!("migrations/0008_names.sql"),
 ];

@@ -8,15 +8,16 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
-use crate::domain::job::{PendingReason, Record, Standing, Status};
+use crate::domain::job::{PendingReason, Phase, Record, Spec, Standing, Status, Wait};
 use crate::domain::names::{Name, WorkerId};
 use crate::store::{
     Absence, Found, ListFilter, Page, Presence, Recount, Result, ResultBody, Stuck,
 };
 
 use super::book::NOT_OURS;
+use super::line::Line;
 use super::rows::{
-    AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, NO_WORKERS, PAUSED,
+    AT_LIMIT, FINISHED_COLUMNS, FINISHED_WIDTH, LIVE_COLUMNS, LIVE_WIDTH, Live, NO_WORKERS, PAUSED,
     SPEC_COLUMNS, SPEC_JOINS, SPEC_WIDTH, STANDING_COLUMNS, STANDING_WIDTH, default_content_type,
     fault, finished, live, maybe_moment, moment, raw_json, record, spec, standing, to_json,
 };
@@ -41,7 +42,12 @@ static GET_FINISHED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<Record>> {
+pub(super) fn get(
+    conn: &Connection,
+    line: &Line,
+    id: JobId,
+    payload: bool,
+) -> Result<Found<Record>> {
     let found = conn
         .prepare_cached(&GET_LIVE)
         .and_then(|mut s| {
@@ -49,7 +55,7 @@ pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<R
                 let mut spec = spec(r, LIVE_WIDTH)?;
                 let standing = standing(r, LIVE_WIDTH + SPEC_WIDTH)?;
                 spec.payload = raw_json(r, LIVE_WIDTH + SPEC_WIDTH + STANDING_WIDTH)?;
-                Ok(record(spec, live(r)?, standing))
+                Ok(placed(line, spec, live(r)?, standing))
             })
             .optional()
         })
@@ -65,6 +71,15 @@ pub(super) fn get(conn: &Connection, id: JobId, payload: bool) -> Result<Found<R
         Some(found) => Ok(Found::Here(found)),
         None => absence(conn, id).map(Found::Absent),
     }
+}
+
+/// The record of a live job, with its place in line.
+fn placed(places: &Line, spec: Spec, live: Live, mut standing: Standing) -> Record {
+    if live.job.phase == Phase::Pending(Wait::Queued) {
+        let place = Some(live.sequence);
+        standing.jobs_ahead = Some(places.before(&spec.queue, live.priority, place));
+    }
+    record(spec, live, standing)
 }
 
 fn finished_record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
@@ -96,10 +111,10 @@ pub(super) fn absence(conn: &Connection, id: JobId) -> Result<Absence> {
     })
 }
 
-pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> {
+pub(super) fn result(conn: &Connection, line: &Line, id: JobId) -> Result<Found<ResultBody>> {
     // One moment for both reads: between them the job could be deleted.
     let _snapshot = conn.unchecked_transaction().map_err(fault)?;
-    let record = match get(conn, id, false)? {
+    let record = match get(conn, line, id, false)? {
         Found::Absent(why) => return Ok(Found::Absent(why)),
         Found::Here(record) => record,
     };
@@ -129,6 +144,7 @@ pub(super) fn result(conn: &Connection, id: JobId) -> Result<Found<ResultBody>> 
 
 pub(super) fn list(
     conn: &Connection,
+    places: &Line,
     filter: &ListFilter,
     before: Option<i64>,
     limit: u32,
@@ -160,7 +176,7 @@ pub(super) fn list(
         .prepare_cached(&format!("SELECT min(job_row), count(*) FROM ({window})"))
         .and_then(|mut s| s.query_row([before], |r| Ok((r.get(0)?, r.get(1)?))))
         .map_err(fault)?;
-    let rows = matching(conn, filter, &window, before, limit)?;
+    let rows = matching(conn, places, filter, &window, before, limit)?;
     let next = if rows.len() == limit as usize {
         rows.last().map(|(row, _)| *row)
     } else if scanned == SCAN_LIMIT {
@@ -174,6 +190,7 @@ pub(super) fn list(
 /// Rows of the window that match, newest first.
 fn matching(
     conn: &Connection,
+    places: &Line,
     filter: &ListFilter,
     window: &str,
     before: i64,
@@ -256,7 +273,7 @@ fn matching(
     let mut rows = stmt.query(params_from_iter(values)).map_err(fault)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(fault)? {
-        let (at, mut record) = listed(row).map_err(fault)?;
+        let (at, mut record) = listed(places, row).map_err(fault)?;
         record.standing.rate_limited = filter.rate_limited.contains(&record.spec.queue);
         found.push((at, record));
     }
@@ -283,12 +300,12 @@ fn stuck_since(stuck: &Stuck) -> Result<String> {
     to_json(&moments)
 }
 
-fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
+fn listed(places: &Line, row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Record)> {
     let spec = spec(row, LIVE_WIDTH + FINISHED_WIDTH)?;
     if row.get::<_, Option<i64>>(0)?.is_some() {
         let standing = standing(row, LIVE_WIDTH + FINISHED_WIDTH + SPEC_WIDTH)?;
         let live = live(row)?;
-        return Ok((live.row, record(spec, live, standing)));
+        return Ok((live.row, placed(places, spec, live, standing)));
     }
     let done = super::rows::finished_at(row, LIVE_WIDTH)?;
     let job_row = done.row;

@@ -32,7 +32,7 @@ pub(super) fn retry(
     }
     // Before capacity is asked for: repetitions need none.
     if let Some(id) = done.retried_as.filter(|_| !again) {
-        return Ok(match reads::get(tx.conn, id, false)? {
+        return Ok(match reads::get(tx.conn, tx.line, id, false)? {
             Found::Here(record) => Retried::Replayed(Box::new(record)),
             Found::Absent(why) => Retried::ReplayedGone(id, why),
         });

@@ -368,6 +368,7 @@ pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
         at_limit: row.get(at + 2)?,
         // Not the store's to know.
         rate_limited: false,
+        jobs_ahead: None,
     })
 }
 

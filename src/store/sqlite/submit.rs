@@ -49,7 +49,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
                 in_batch.insert(name, (&key.fingerprint, new.spec.id));
                 Submitted::Created
             }
-            KeyUse::Same(id) => match reads::get(tx.conn, id, false)? {
+            KeyUse::Same(id) => match reads::get(tx.conn, tx.line, id, false)? {
                 Found::Here(record) => Submitted::Replayed(Box::new(record)),
                 Found::Absent(_) => {
                     refused = true;
@@ -84,7 +84,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
         }
     }
     for (at, id) in replay_later {
-        if let Found::Here(record) = reads::get(tx.conn, id, false)? {
+        if let Found::Here(record) = reads::get(tx.conn, tx.line, id, false)? {
             answers[at] = Submitted::Replayed(Box::new(record));
         }
     }
@@ -223,6 +223,8 @@ pub(super) fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()
             .map_err(fault)?;
     }
     tx.count(queue, kind, None, Some(tally));
+    let place = (tally == Tally::Queued).then_some(sequence);
+    tx.stands((queue, spec.priority), None, place, false);
     tx.waits((queue, kind), None, Some(job.eligible_at));
     Ok(())
 }

@@ -25,6 +25,7 @@ use crate::store::{Result, StoreError};
 
 use super::book::Book;
 use super::checkpoint::Commits;
+use super::line::{Line, Step, Way};
 use super::marks::{self, Key};
 use super::rows::fault;
 use super::space::Space;
@@ -48,6 +49,10 @@ pub(super) struct Tx<'a> {
     counts: HashMap<(i64, i64, Tally), i64>,
     /// Stuck marks that have changed.
     pub(super) marks: HashSet<Key>,
+    /// Told once it is committed.
+    steps: Vec<Step>,
+    /// As of the last commit.
+    pub(super) line: &'a Line,
     jobs: usize,
     commit_anyway: bool,
 }
@@ -86,6 +91,27 @@ impl Tx<'_> {
 
     pub(super) fn counts_change_in(&self, is: impl Fn(Key) -> bool) -> bool {
         self.counts.keys().any(|(queue, kind, _)| is((*queue, *kind)))
+    }
+
+    /// A job of this queue and priority moved from one place in line to another, or to or from
+    /// none; `claimed` says how it left.
+    pub(super) fn stands(
+        &mut self,
+        (queue, priority): (i64, i32),
+        from: Option<i64>,
+        to: Option<i64>,
+        claimed: bool,
+    ) {
+        if from == to {
+            return;
+        }
+        let mut step = |sequence, way| self.steps.push(Step { queue, priority, sequence, way });
+        if let Some(sequence) = from {
+            step(sequence, if claimed { Way::Claimed } else { Way::Out });
+        }
+        if let Some(sequence) = to {
+            step(sequence, Way::In);
+        }
     }
 
     /// Commits also when nothing changes, to learn whether that is possible.
@@ -281,11 +307,12 @@ pub(super) fn start(
     told: Told,
     commits: Commits,
     space: Arc<Space>,
+    line: Arc<Line>,
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     told.namespaces.publish(&book.namespaces);
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book: Some(book), told, commits, space };
+    let thread = Thread { conn, book: Some(book), told, commits, space, line };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -300,6 +327,7 @@ struct Thread {
     told: Told,
     commits: Commits,
     space: Arc<Space>,
+    line: Arc<Line>,
 }
 
 impl Thread {
@@ -413,6 +441,8 @@ impl Thread {
             counts: HashMap::new(),
             marks: HashSet::new(),
             low_space,
+            steps: Vec::new(),
+            line: &self.line,
             jobs: 0,
             commit_anyway: false,
         };
@@ -426,8 +456,9 @@ impl Thread {
             return Ok(0);
         }
         tx.finish()?;
-        let jobs = tx.jobs;
+        let (jobs, steps) = (tx.jobs, std::mem::take(&mut tx.steps));
         begin("COMMIT").map_err(fault)?;
+        self.line.moved(&steps, |queue| book.queues.name(queue));
         Ok(jobs)
     }
 }
