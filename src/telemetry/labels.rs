@@ -350,7 +350,6 @@ impl Method {
 pub const UNMATCHED: &str = "_unmatched";
 
 /// The routes, as the router writes them; `_unmatched` for everything else.
-
 pub const ROUTES: [&str; 36] = [
     "/",
     "/docs",

@@ -79,10 +79,11 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
     // Other clients hear the same, and may come back; the server itself is well.
     let refused = refused.problem(503, "storage-full");
     assert!(!refused.json.to_string().contains("disk"), "{}", refused.json);
+    let unused = format!("k{}", accepted.len());
     let mut refusals = 0;
-    for n in 0..100 {
+    for _ in 0..100 {
         // A log that starts anew may leave room for one more.
-        let reply = client.post("/v1/jobs", &job(n)).await;
+        let reply = client.post("/v1/jobs", &job(accepted.len())).await;
         if reply.status == 202 {
             accepted.push(reply.id());
             continue;
@@ -120,9 +121,8 @@ async fn a_full_disk_refuses_work_and_keeps_what_it_has() {
         assert_eq!(shown["payload"]["n"], n);
     }
     // The refused submission left its key unused; the accepted ones kept theirs.
-    let next = format!("k{}", accepted.len());
-    let reply =
-        client.post_with("/v1/jobs", &job(accepted.len()), &[("Idempotency-Key", &next)]).await;
+    let again = &[("Idempotency-Key", unused.as_str())];
+    let reply = client.post_with("/v1/jobs", &job(accepted.len()), again).await;
     assert!(reply.is(202).header("idempotent-replayed").is_none());
     let replay = client.post_with("/v1/jobs", &job(0), &[("Idempotency-Key", "k0")]).await.is(202);
     assert_eq!(
