@@ -167,7 +167,9 @@ impl Server {
             canary: config.tasks.canary,
         });
         let gate = http::auth::Gate::new(reload::keys(config));
-        let reloader = reload::Reloader::new(engine.clone(), gate.clone(), addr);
+        let second = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let addrs = [addr].into_iter().chain(second).collect();
+        let reloader = reload::Reloader::new(engine.clone(), gate.clone(), addrs);
         let router = http::router(engine.clone(), http_settings(config, gate.clone(), addr));
         let (stop, stopped) = watch::channel(false);
         let in_flight = http::serve::InFlight::default();

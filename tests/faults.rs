@@ -59,6 +59,8 @@ mod names;
 mod poison;
 #[path = "faults/prometheus.rs"]
 mod prometheus;
+#[path = "faults/reload.rs"]
+mod reload;
 #[path = "faults/shorten.rs"]
 mod shorten;
 #[path = "faults/soak.rs"]
@@ -124,6 +126,7 @@ fn further() -> Vec<Fault> {
         Fault::new("reports come late", |case| Box::pin(late::reports(case))),
         Fault::new("starts come late", |case| Box::pin(budgets::starts(case))),
         Fault::new("submissions unavailable", |case| Box::pin(budgets::submissions(case))),
+        Fault::new("configuration refused", |case| Box::pin(reload::refused(case))),
         Fault::new("store slow", |case| Box::pin(storage::slow(case))),
         Fault::new("row deleted by hand", |case| Box::pin(tampered::row_deleted(case))),
         Fault::new("counter changed by hand", |case| Box::pin(tampered::counter_changed(case))),

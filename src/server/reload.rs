@@ -17,7 +17,7 @@ use crate::telemetry::events::Events;
 /// Where the configuration came from.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// As it is in force.
+    /// As the server began with it: what it still has of the keys that need a restart.
     config: Config,
     flags: Vec<Override<'static>>,
 }
@@ -40,7 +40,8 @@ pub(super) struct Reloader {
     engine: Engine,
     gate: Gate,
     events: Events,
-    addr: SocketAddr,
+    /// Of every listener.
+    addrs: Vec<SocketAddr>,
 }
 
 /// Why a configuration that is sound in itself cannot be put in force now.
@@ -56,16 +57,16 @@ pub(super) enum Refused {
 }
 
 impl Reloader {
-    pub(super) fn new(engine: Engine, gate: Gate, addr: SocketAddr) -> Self {
+    pub(super) fn new(engine: Engine, gate: Gate, addrs: Vec<SocketAddr>) -> Self {
         let events = engine.events().clone();
-        Self { engine, gate, events, addr }
+        Self { engine, gate, events, addrs }
     }
 
     /// Puts what can change in force, or nothing of it. Checks come first, for there is no way
     /// back from the first change.
     async fn apply(&self, config: &Config) -> Result<(), Refused> {
         let keys = keys(config);
-        check(&keys, self.addr)?;
+        check(&keys, &self.addrs)?;
         self.engine.reconfigure(super::queue_defaults(config)).await?;
         self.gate.replace(keys);
         Ok(())
@@ -101,9 +102,9 @@ impl Reloader {
     }
 }
 
-/// The file's address may be another by now than the one in use.
-fn check(keys: &Keys, addr: SocketAddr) -> Result<(), Refused> {
-    if matches!(keys, Keys::ThisMachine) && !is_loopback(addr) {
+/// The file's addresses may be others by now than those in use.
+fn check(keys: &Keys, addrs: &[SocketAddr]) -> Result<(), Refused> {
+    if matches!(keys, Keys::ThisMachine) && !addrs.iter().copied().all(is_loopback) {
         Err(Refused::Open)
     } else {
         Ok(())
@@ -142,7 +143,8 @@ mod tests {
             format!("[[auth.tokens]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]");
         let checked = |text: &str, addr: &str| {
             let keys = keys(&Config::from_toml(text).unwrap());
-            check(&keys, addr.parse().unwrap())
+            // Another listener that is for this machine changes nothing.
+            check(&keys, &["127.0.0.1:1".parse().unwrap(), addr.parse().unwrap()])
         };
         for addr in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
             // The file says loopback, which is not what is in use.

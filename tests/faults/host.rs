@@ -71,6 +71,13 @@ impl Host {
         self.launch.port
     }
 
+    /// Writes the configuration anew, and tells the server to read it.
+    pub(crate) fn reconfigure(&self, tables: &str) {
+        let file = self.dir.path().join("punctual.toml");
+        std::fs::write(&file, format!("{CONFIG}{tables}")).expect("the configuration");
+        self.server.as_ref().expect("a server").signal("HUP");
+    }
+
     /// SIGTERM, whose end is not waited for.
     pub(crate) fn drain(&self) {
         self.server.as_ref().expect("a server").signal("TERM");

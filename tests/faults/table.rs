@@ -145,10 +145,9 @@ fn document(table: &str) -> String {
          - flood of status requests: thousands, as fast as they are answered, half of them for \
          jobs that there are not.\n\
          \n\
-         Not here: ConfigReloadFailed (a slip in a file), and, since one server cannot do it, \
-         VersionSkew (two builds) and\n\
-         a leader that is lost to another. promtool shows these (`alerts/tests/`), as it does each \
-         alert.\n\
+         Not here, since one server cannot do it: VersionSkew (two builds) and a leader that is \
+         lost to\n\
+         another. promtool shows these (`alerts/tests/`), as it does each alert.\n\
          \n\
          Measured with {prometheus} and {alertmanager}, scraped and\n\
          evaluated every second. Durations are shortened so that it takes minutes: what the rules \

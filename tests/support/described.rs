@@ -74,7 +74,7 @@ pub fn check(method: &Method, path: &str, status: u16, headers: &HeaderMap, body
     let at = format!("{described_as} {template} {status}").to_ascii_lowercase();
     let answer = &operation["responses"][status.to_string()];
     // A listener may serve fewer addresses than are described.
-    if code == Some("no-such-route") && template != "/problems/{slug}" {
+    if !answer.is_object() && code == Some("no-such-route") {
         return;
     }
     assert!(answer.is_object(), "not described: {at}, to {method} {path}: {body}");

@@ -19,8 +19,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_watchdog.sql"),
     include_str!("migrations/0003_limits.sql"),
     include_str!("migrations/0004_estimates.sql"),
-    include_str!("migrations/0007_namespaces.sql"),
-    include_str!("migrations/0008_names.sql"),
+    include_str!("migrations/0005_namespaces.sql"),
+    include_str!("migrations/0006_names.sql"),
 ];
 
 /// How long one connection waits for another's lock.
