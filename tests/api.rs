@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::similar_names, reason = "a reply and a replay, held and head: plain words")]
 
+#[path = "support/answer.rs"]
+mod answer;
 #[path = "support/described.rs"]
 mod described;
 #[path = "support/server.rs"]

@@ -60,6 +60,9 @@
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+#[path = "support/answer.rs"]
+#[allow(dead_code, reason = "more than is needed here")]
+mod answer;
 #[path = "support/described.rs"]
 mod described;
 #[path = "api/jobs.rs"]

@@ -296,7 +296,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Key::per_queue(
                 "retry_after.quantile",
-                Kind::Float { min: 0.05, max: 0.95 },
+                Kind::of(QueueKey::RetryAfterQuantile),
                 "0.5",
                 "When a client should ask again: the moment by which this share of the jobs like \
                  its own are done, and then again of those that took longer. 0.5 costs about two \

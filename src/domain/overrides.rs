@@ -106,6 +106,7 @@ keys! {
     MaxDepth => "max_depth" "max_depth" Range::Count { min: 1, max: 1_000_000_000_000 }, true;
     StartRate => "start_rate_per_second" "start_rate_per_second" Range::Real { min: 0.001, max: 1_000_000.0 }, true;
     RequireKey => "require_idempotency_key" "require_idempotency_key" Range::Switch, false;
+    RetryAfterQuantile => "retry_after.quantile" "retry_after.quantile" Range::Real { min: 0.05, max: 0.95 }, false;
 }
 
 impl QueueKey {
@@ -274,7 +275,7 @@ impl Overrides {
                 failed: self.span(Key::RetentionFailed, c.retention.failed),
                 cancelled: self.span(Key::RetentionCancelled, c.retention.cancelled),
             },
-            retry_after_quantile: c.retry_after_quantile,
+            retry_after_quantile: self.real(Key::RetryAfterQuantile, c.retry_after_quantile),
         })
     }
 
@@ -402,10 +403,12 @@ mod tests {
             (Key::StuckAfter, Some(Setting::Off)),
             (Key::RequireKey, Some(Setting::Switch(true))),
             (Key::MaxAttempts, Some(Setting::Count(7))),
+            (Key::RetryAfterQuantile, Some(Setting::Real(0.25))),
         ]);
         let some = none.changed(&set, "ann", Timestamp::from_millis(5));
         let now = some.jobs(&jobs);
         assert_eq!((now.lease, now.max_attempts, now.timeout), (2 * MINUTE, 7, jobs.timeout));
+        assert!((now.retry_after_quantile - 0.25).abs() < f64::EPSILON);
         let expected = QueueWatch {
             stuck_after: None,
             max_running: None,

@@ -56,7 +56,7 @@ pub(super) fn tagged(queue: QueueView) -> Response {
 }
 
 /// The members that are objects.
-const GROUPS: [&str; 2] = ["backoff", "retention_seconds"];
+const GROUPS: [&str; 3] = ["backoff", "retention_seconds", "retry_after"];
 
 /// RFC 7396: what is `null` goes back to the configuration, and a group that is, with all in it.
 fn changes(f: &mut Fields<'_, '_>) -> Changes {
@@ -139,6 +139,7 @@ pub(super) fn shown(jobs: &JobDefaults, require_key: bool) -> wire::QueueSetting
             cancelled: seconds(jobs.retention.cancelled),
         },
         require_idempotency_key: require_key,
+        retry_after: wire::QueueRetryAfter { quantile: jobs.retry_after_quantile },
     }
 }
 
@@ -191,6 +192,7 @@ mod tests {
         let changes = read(
             r#"{"max_depth":9,"max_running":"off","start_rate_per_second":2,"lease_seconds":1.5,
                 "stuck_after_seconds":null,"require_idempotency_key":true,
+                "retry_after":{"quantile":0.25},
                 "backoff":{"initial_seconds":1,"jitter":null},"retention_seconds":null}"#,
         );
         let expected = Changes::from([
@@ -200,6 +202,7 @@ mod tests {
             (QueueKey::Lease, Some(Setting::Span(Duration::from_millis(1_500)))),
             (QueueKey::StuckAfter, None),
             (QueueKey::RequireKey, Some(Setting::Switch(true))),
+            (QueueKey::RetryAfterQuantile, Some(Setting::Real(0.25))),
             (QueueKey::BackoffInitial, Some(Setting::Span(Duration::from_secs(1)))),
             (QueueKey::BackoffJitter, None),
             (QueueKey::RetentionCompleted, None),

@@ -52,6 +52,14 @@ pub struct QueueSettings {
     pub backoff: QueueBackoff,
     pub retention_seconds: MetaRetention,
     pub require_idempotency_key: bool,
+    pub retry_after: QueueRetryAfter,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct QueueRetryAfter {
+    /// The share of jobs that are done when their client is told to ask again.
+    pub quantile: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

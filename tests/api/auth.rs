@@ -502,7 +502,7 @@ async fn what_operators_do_is_written_down_and_tokens_are_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_ends_by_itself() {
-    let ends = crate::kit::in_millis(3_000);
+    let ends = crate::answer::in_millis(3_000);
     let tokens = token("brief", &["read"], &format!("expires_at = \"{ends}\""));
     let server = Server::configured(&[], &tokens);
     until("the end of the token", || async {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Lease, Server, in_millis};
+use crate::answer::in_millis;
+use crate::kit::{Lease, Server};
 use crate::server::until;
 use crate::wire::{Wire, post};
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::kit::{Server, in_millis};
+use crate::answer::in_millis;
+use crate::kit::Server;
 use crate::server::until;
 use crate::wire::Wire;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::kit::{Server, in_millis};
+use crate::answer::in_millis;
+use crate::kit::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_pause_and_go_on() {

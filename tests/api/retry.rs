@@ -3,7 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Reply, Server, in_millis};
+use crate::answer::in_millis;
+use crate::kit::{Client, Reply, Server};
 use crate::server::until;
 
 /// A job that has failed for good.

@@ -108,6 +108,7 @@ async fn a_patch_is_for_a_revision_and_understood_whole() {
         (json!({"lease_seconds": 3601}), "/lease_seconds range"),
         (json!({"start_rate_per_second": 0}), "/start_rate_per_second range"),
         (json!({"require_idempotency_key": 1}), "/require_idempotency_key type"),
+        (json!({"retry_after": {"quantile": 0.96}}), "/retry_after/quantile range"),
         (json!({"backoff": {"initial_seconds": 700}}), "/backoff/initial_seconds range"),
         (json!({"retention_seconds": {"failed": 0.5}}), "/retention_seconds/failed range"),
     ] {
@@ -145,9 +146,11 @@ async fn a_queue_may_ask_for_keys() {
     assert_eq!(refused.errors(), expected);
     let queue = server.get("/v1/queues/q").await.is(200).json;
     assert_eq!(queue["jobs"]["eligible"], 1, "of the batch nothing");
-    let off = json!({"require_idempotency_key": false});
+    let off = json!({"require_idempotency_key": false, "retry_after": {"quantile": 0.25}});
     let queue = server.patch("q", &off, &[]).await.is(200).json;
     assert_eq!(queue["settings"]["require_idempotency_key"], false);
+    assert_eq!(queue["settings"]["retry_after"]["quantile"], 0.25);
+    assert_eq!(queue["overrides"]["retry_after.quantile"]["value"], 0.25);
     server.post("/v1/jobs", &job).await.is(202);
 }
 

@@ -6,7 +6,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::kit::{Client, Lease, Server, in_millis};
+use crate::answer::in_millis;
+use crate::kit::{Client, Lease, Server};
 use crate::server::{Launch, until};
 
 /// A file system of its own, unmounted when dropped.

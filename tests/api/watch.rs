@@ -3,8 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::answer::in_millis;
 use crate::jobs::is_moment;
-use crate::kit::{Client, Server, in_millis};
+use crate::kit::{Client, Server};
 use crate::server::until;
 
 /// Stuck after a second, and known within half of one.

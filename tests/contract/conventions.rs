@@ -171,7 +171,8 @@ pub fn checks(book: &mut Book) {
     book.rule("R96", |at| {
         let origin = [("Origin", "https://evil.example")];
         let reply = at.get("/v1/meta", &origin).is(200);
-        let open = |r: &Reply| r.headers.iter().any(|(n, _)| n.starts_with("access-control-"));
+        let open =
+            |r: &Reply| r.headers.iter().any(|(n, _)| n.as_str().starts_with("access-control-"));
         assert!(!open(&reply));
         let preflight = at.ask("OPTIONS", "/v1/jobs", &origin, b"");
         assert!(preflight.status == 405 && !open(&preflight), "{}", preflight.text());

@@ -9,9 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answer::Metrics;
+pub use crate::answer::{Lease, Reply, in_millis};
 use crate::jobs::{Seen, check_answer};
 use crate::server::{Launch, PATIENCE, ServerProcess};
 
@@ -121,7 +124,7 @@ impl Client {
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        Reply::parse(&answer)
+        parse(&answer)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -234,9 +237,7 @@ impl Client {
     }
 
     pub fn metric(&self, name: &str) -> f64 {
-        let text = String::from_utf8(self.get("/metrics", &[]).is(200).bytes).expect("text");
-        let samples = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name));
-        samples.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        Metrics::of(self.get("/metrics", &[]).is(200)).sum(name, &[])
     }
 }
 
@@ -295,94 +296,24 @@ impl<'a> At<'a> {
     }
 }
 
-#[derive(Debug, Clone)]
-pub struct Lease {
-    pub id: String,
-    pub token: String,
-    pub fence: u64,
-    pub json: Value,
-}
-
-impl Lease {
-    #[track_caller]
-    pub fn of(job: &Value) -> Self {
-        Self {
-            id: job["job_id"].as_str().expect("an id").to_owned(),
-            token: job["lease_token"].as_str().expect("a token").to_owned(),
-            fence: job["fence"].as_u64().expect("a fence"),
-            json: job.clone(),
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub bytes: Vec<u8>,
-    pub json: Value,
-}
-
-impl Reply {
-    #[track_caller]
-    fn parse(answer: &[u8]) -> Self {
-        let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(answer)));
-        let head = std::str::from_utf8(&answer[..end]).expect("ASCII");
-        let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok());
-        let headers = lines.filter_map(|l| l.split_once(':'));
-        let headers = headers.map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
-        let bytes = answer[end + 4..].to_vec();
-        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let reply = Self { status: status.expect("a status"), headers, bytes, json };
-        assert!(reply.header("transfer-encoding").is_none(), "{head}");
-        reply
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes).into_owned()
-    }
-
-    #[track_caller]
-    pub fn is(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.text());
-        self
-    }
-
-    #[track_caller]
-    pub fn problem(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, &self.json["code"]), (status, &json!(code)), "{}", self.text());
-        self
-    }
-
-    #[track_caller]
-    pub fn id(&self) -> String {
-        self.json["job_id"].as_str().expect("a job").to_owned()
-    }
-
-    #[track_caller]
-    pub fn tag(&self) -> String {
-        self.header("etag").expect("a tag").to_owned()
-    }
-
-    #[track_caller]
-    pub fn retry_after(&self) -> u64 {
-        let text = self.header("retry-after").expect("Retry-After");
-        let seconds = text.parse().expect("whole seconds");
-        assert!(seconds >= 1);
-        seconds
-    }
-
-    pub fn errors(&self) -> Vec<String> {
-        let items = self.json["errors"].as_array().cloned().unwrap_or_default();
-        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        items.iter().map(|i| format!("{} {}", text(&i["pointer"]), text(&i["code"]))).collect()
-    }
+/// Reads an answer as it came over the wire.
+#[track_caller]
+fn parse(answer: &[u8]) -> Reply {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(answer)));
+    let head = std::str::from_utf8(&answer[..end]).expect("ASCII");
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok());
+    let headers = lines.filter_map(|l| l.split_once(':')).map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+        (name, HeaderValue::from_str(value.trim()).expect("a header's value"))
+    });
+    let headers = headers.collect();
+    let bytes = answer[end + 4..].to_vec();
+    let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let reply = Reply { status: status.expect("a status"), headers, bytes, json };
+    assert!(reply.header("transfer-encoding").is_none(), "{head}");
+    reply
 }
 
 /// Waits until `check` answers something, within bounds.
@@ -415,10 +346,4 @@ pub fn soon(handle: JoinHandle<Reply>) -> Reply {
 #[expect(clippy::disallowed_methods, reason = "a bound on waiting, at the edge")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// A moment by the wall, so many milliseconds from now, as a client writes it.
-#[expect(clippy::disallowed_methods, reason = "a client's clock is its own")]
-pub fn in_millis(millis: i64) -> String {
-    format!("{:.3}", jiff::Timestamp::now() + jiff::SignedDuration::from_millis(millis))
 }

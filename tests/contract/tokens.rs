@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::guarded::{Guarded, tables, token};
 use crate::book::Book;
+use crate::guarded::{Guarded, tables, token};
 use crate::kit::until;
 
 fn job(queue: &str) -> serde_json::Value {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::guarded::Guarded;
 use crate::book::Book;
+use crate::guarded::Guarded;
 
 fn job() -> serde_json::Value {
     json!({"kind": "a", "queue": "q"})
