@@ -24,6 +24,9 @@ use super::{
     ReportOrder, SettleOrder, Settled,
 };
 
+/// How long a claim is kept at most of a worker that was told to leave before.
+const KEPT_WHO_STAYS: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Leases what there is, or stays parked until there is something, a lease of this worker is
     /// to be cancelled, it is asked to leave, `wait` has passed, or the server drains.
@@ -44,7 +47,23 @@ impl Engine {
             Some(ticket) if claimed.jobs.is_empty() && !told && !self.leaves(&order.worker) => {
                 self.wait_for_work(&order, ticket, received_at).await
             }
-            Some(_) | None => Ok(self.grant(&order, claimed)),
+            Some(_) | None => {
+                self.keep_who_stays(&order, claimed.jobs.is_empty() && !told).await;
+                Ok(self.grant(&order, claimed))
+            }
+        }
+    }
+
+    /// Whoever was told to leave and claims all the same is answered a moment later: a worker that
+    /// does not understand must not ask as fast as it can. `idle`: there is no news for it.
+    async fn keep_who_stays(&self, order: &ClaimOrder, idle: bool) {
+        if !self.stays_on(&order.worker) || !idle {
+            return;
+        }
+        let mut draining = self.0.draining.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(order.wait.min(KEPT_WHO_STAYS)) => {}
+            _ = draining.wait_for(|draining| *draining) => {}
         }
     }
 
@@ -293,6 +312,7 @@ impl Engine {
             .await?;
         let rulings: Vec<Ruling> = in_place(&known, rulings).collect();
         let any_refused = rulings.iter().any(Result::is_err);
+        let settled_none = rulings.is_empty();
         let settled = ids
             .into_iter()
             .zip(rulings)
@@ -319,7 +339,11 @@ impl Engine {
                             now: self.now(),
                         }))
                     }
-                    Some(_) | None => Some(self.grant(&order, claimed)),
+                    Some(_) | None => {
+                        let idle = claimed.jobs.is_empty() && !told && !any_refused;
+                        self.keep_who_stays(&order, idle && settled_none).await;
+                        Some(self.grant(&order, claimed))
+                    }
                 }
             }
             (Some(_) | None, _) => None,

@@ -230,6 +230,14 @@ async fn a_worker_that_is_sent_away_hears_it_everywhere() {
     let settled = server.post("/v1/settlements", &settle).await.is(200).json;
     assert_eq!((&settled["directive"], &settled["jobs"]), (&json!("drain"), &json!([])));
     assert_eq!(settled["results"][0]["ok"], true);
+    // It was told; a loop of claims goes no faster than a second each, by the server's clock.
+    let started = server.claims(&claim).await["server_time"].clone();
+    let kept = server.claims(&claim).await;
+    assert_eq!((&kept["directive"], &kept["jobs"]), (&json!("drain"), &json!([])));
+    let at =
+        |v: &Value| v.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()).expect("a time");
+    let apart = at(&kept["server_time"]).duration_since(at(&started));
+    assert!(apart >= jiff::SignedDuration::from_millis(900), "{apart}");
     // Others go on, and after its goodbye it is a stranger.
     server.post_nothing("/v1/workers/w/goodbye").await.is(204);
     server.post_nothing("/v1/workers/w/drain").await.problem(404, "no-such-worker");
