@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::{IdMint, JobId};
 use punctual::domain::job::{Job, Policy, RawJson, Spec};
 use punctual::domain::lease::LeaseToken;
@@ -59,6 +60,7 @@ async fn cycle(store: &SqliteStore, mint: &IdMint, batch: usize, jobs: usize) ->
         let request = ClaimRequest {
             worker: WorkerId::trusted("bench"),
             namespace: None,
+            lists: Lists::ALL,
             queues: vec![Name::trusted("default")],
             kinds: Vec::new(),
             tokens: (0..batch as u64).map(|i| token(n << 20 | i)).collect(),

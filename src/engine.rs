@@ -53,6 +53,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::domain::access::Lists;
 use crate::domain::defaults::JobDefaults;
 use crate::domain::directive::Directive;
 use crate::domain::estimate::{Experience, Limits};
@@ -178,12 +179,19 @@ pub struct Caller {
     pub all_namespaces: bool,
     /// Whether force-cancel and the like are allowed; shows in `cancelled_by`.
     pub operator: bool,
+    /// The queues and kinds that it is confined to.
+    pub lists: Lists,
 }
 
 impl Caller {
     /// The caller of a server without tokens: namespace `default`, and sees all.
     pub fn everyone() -> Self {
-        Self { namespace: Name::trusted("default"), all_namespaces: true, operator: true }
+        Self {
+            namespace: Name::trusted("default"),
+            all_namespaces: true,
+            operator: true,
+            lists: Lists::ALL,
+        }
     }
 
     /// The one namespace whose jobs exist for this caller; `None`: all.
@@ -319,6 +327,8 @@ pub struct ClaimOrder {
     pub worker: WorkerId,
     /// Filled in by the engine, from the caller: whose jobs are wanted; `None`: every namespace's.
     pub namespace: Option<Name>,
+    /// Likewise: what `held` speaks of.
+    pub lists: Lists,
     /// Strict order of preference; at least one.
     pub queues: Vec<Name>,
     /// Empty: every kind.
@@ -539,7 +549,7 @@ impl Engine {
 
     /// Whether a worker may speak of this job; for many ids at once. Whoever sees all namespaces
     /// may ask the store, which knows no other ids than its own.
-    fn may_hold(&self, caller: &Caller, id: JobId) -> bool {
+    pub fn may_hold(&self, caller: &Caller, id: JobId) -> bool {
         caller.all_namespaces || self.verify(caller, id).is_ok()
     }
 

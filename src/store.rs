@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::access::Lists;
 use crate::domain::directive::Directive;
 use crate::domain::estimate::Saved;
 use crate::domain::id::{IdSecret, JobId};
@@ -240,6 +241,8 @@ pub struct ClaimRequest {
     /// Whose jobs may be leased, and whose leases `held` and the answer's `cancel` speak of; `None`:
     /// every namespace's. Another namespace's worker may well have the same id.
     pub namespace: Option<Name>,
+    /// Of which queues and kinds `held` speaks.
+    pub lists: Lists,
     /// Strict order of preference.
     pub queues: Vec<Name>,
     /// Empty: every kind.
@@ -512,12 +515,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Gives back leases that nobody received, uncounted. Leases that have moved on are skipped.
     async fn withdraw(&self, leases: Vec<(JobId, u64)>, now: Timestamp) -> Result<Vec<Transition>>;
 
-    /// Withdraws every lease of the worker on jobs of the namespace (`None`: of all) and forgets its
-    /// presence, unless that is another namespace's.
+    /// Withdraws every lease of the worker on jobs of the namespace (`None`: of all) and these lists,
+    /// and forgets its presence, unless that is another namespace's.
     async fn goodbye(
         &self,
         worker: WorkerId,
         namespace: Option<Name>,
+        lists: Lists,
         now: Timestamp,
     ) -> Result<Vec<Transition>>;
 

@@ -27,6 +27,8 @@ mod canary;
 mod claims;
 #[path = "api/connections.rs"]
 mod connections;
+#[path = "api/crossings.rs"]
+mod crossings;
 #[path = "api/description.rs"]
 mod description;
 #[path = "api/endings.rs"]

@@ -9,6 +9,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use punctual::domain::access::Lists;
 use punctual::domain::defaults::JobDefaults;
 use punctual::domain::id::{IdMint, IdSecret};
 use punctual::domain::job::{Policy, Status};
@@ -201,6 +202,7 @@ impl World {
         ClaimOrder {
             worker: WorkerId::trusted("w"),
             namespace: None,
+            lists: Lists::ALL,
             queues: vec![Name::trusted("default")],
             kinds: Vec::new(),
             max_jobs: 1,

@@ -138,8 +138,8 @@ mod tests {
         assert!(bool::from(hash.matches(&SecretHash::of(made.token.as_bytes()))));
         assert_eq!(permit.scopes, Scopes::of(&[Scope::Work, Scope::Read]));
         assert_eq!((permit.name.as_str(), &permit.reach), ("a", &Reach::All));
-        assert_eq!(permit.queues.as_ref().map(Vec::len), Some(2));
-        assert_eq!(permit.kinds.as_ref().map(Vec::len), Some(1));
+        assert_eq!(permit.lists.queues.as_ref().map(Vec::len), Some(2));
+        assert_eq!(permit.lists.kinds.as_ref().map(Vec::len), Some(1));
         assert!(!made.toml.contains(&made.token));
     }
 

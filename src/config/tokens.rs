@@ -12,7 +12,7 @@ use super::keys::{Key, bare_or_quoted};
 use super::read::{File, Reader};
 use super::value::{Kind, Raw, Value, quote, show};
 use crate::domain::access::{
-    DEFAULT_NAMESPACE, Permit, Reach, Scope, Scopes, SecretHash, TOKEN_PREFIX,
+    DEFAULT_NAMESPACE, Lists, Permit, Reach, Scope, Scopes, SecretHash, TOKEN_PREFIX,
 };
 use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::time::Timestamp;
@@ -289,8 +289,7 @@ fn entry(values: &BTreeMap<&'static str, (Value, Place)>, place: Place) -> Optio
         name: Name::parse(text("name")?)?,
         scopes: list("scopes")?.iter().filter_map(|scope| Scope::parse(scope)).collect::<Scopes>(),
         reach,
-        queues: names("queues"),
-        kinds: names("kinds"),
+        lists: Lists { queues: names("queues"), kinds: names("kinds") },
         rate_per_second: number("rate_limit_per_second"),
         expires_at: text("expires_at").and_then(Timestamp::parse_rfc3339),
     };
@@ -314,8 +313,8 @@ pub(super) fn describe(permit: &Permit) -> String {
         ("name", Some(quote(permit.name.as_str()))),
         ("scopes", Some(list(permit.scopes.iter().map(Scope::as_str).collect()))),
         ("namespace", Some(quote(namespace))),
-        ("queues", names(&permit.queues)),
-        ("kinds", names(&permit.kinds)),
+        ("queues", names(&permit.lists.queues)),
+        ("kinds", names(&permit.lists.kinds)),
         ("rate_limit_per_second", permit.rate_per_second.map(|rate| format!("{rate:?}"))),
         ("expires_at", permit.expires_at.map(|at| quote(&at.to_rfc3339()))),
     ];
@@ -358,11 +357,11 @@ mod tests {
         assert_eq!(shop.name.as_str(), "shop-api");
         assert_eq!(shop.scopes, Scopes::of(&[Scope::Submit]));
         assert_eq!(shop.reach, Reach::One(Name::parse("shop").unwrap()));
-        assert_eq!(shop.queues.as_ref().map(Vec::len), Some(2));
-        assert_eq!((shop.kinds.as_ref(), shop.rate_per_second), (None, Some(200.0)));
+        assert_eq!(shop.lists.queues.as_ref().map(Vec::len), Some(2));
+        assert_eq!((shop.lists.kinds.as_ref(), shop.rate_per_second), (None, Some(200.0)));
         assert_eq!(shop.expires_at, Timestamp::parse_rfc3339("2027-01-01T00:00:00Z"));
         assert_eq!(worker.reach, Reach::All);
-        assert_eq!((worker.queues.as_ref(), worker.expires_at), (None, None));
+        assert_eq!((worker.lists.queues.as_ref(), worker.expires_at), (None, None));
         let plain = Config::from_toml(&token("")).unwrap();
         assert_eq!(plain.auth.tokens[0].1.reach, Reach::One(Name::parse("default").unwrap()));
     }

@@ -137,6 +137,46 @@ pub enum Reach {
     All,
 }
 
+/// The queues and kinds that a token is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lists {
+    /// `None`: every queue.
+    pub queues: Option<Vec<Name>>,
+    /// `None`: every kind.
+    pub kinds: Option<Vec<Name>>,
+}
+
+impl Lists {
+    /// Every queue, every kind.
+    pub const ALL: Self = Self { queues: None, kinds: None };
+
+    pub fn allows_queue(&self, queue: &Name) -> bool {
+        self.queues.as_ref().is_none_or(|allowed| allowed.contains(queue))
+    }
+
+    pub fn allows_kind(&self, kind: &Name) -> bool {
+        self.kinds.as_ref().is_none_or(|allowed| allowed.contains(kind))
+    }
+
+    pub fn allow(&self, queue: &Name, kind: &Name) -> bool {
+        self.allows_queue(queue) && self.allows_kind(kind)
+    }
+
+    /// Whether a worker is among those that it is for: it takes jobs of a queue and a kind that
+    /// are allowed. `kinds`, if empty: every kind.
+    pub fn allow_one_of(&self, queues: &[Name], kinds: &[Name]) -> bool {
+        queues.iter().any(|queue| self.allows_queue(queue))
+            && (kinds.is_empty() || kinds.iter().any(|kind| self.allows_kind(kind)))
+    }
+
+    /// Whether it takes no others.
+    pub fn allow_all_of(&self, queues: &[Name], kinds: &[Name]) -> bool {
+        queues.iter().all(|queue| self.allows_queue(queue))
+            && kinds.iter().all(|kind| self.allows_kind(kind))
+            && (self.kinds.is_none() || !kinds.is_empty())
+    }
+}
+
 /// What a token permits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Permit {
@@ -145,10 +185,7 @@ pub struct Permit {
     /// As they were given, without those implied.
     pub scopes: Scopes,
     pub reach: Reach,
-    /// `None`: every queue.
-    pub queues: Option<Vec<Name>>,
-    /// `None`: every kind.
-    pub kinds: Option<Vec<Name>>,
+    pub lists: Lists,
     /// Requests; `None`: as many as come.
     pub rate_per_second: Option<f64>,
     pub expires_at: Option<Timestamp>,
@@ -161,8 +198,7 @@ impl Permit {
             name: Name::trusted("_everyone"),
             scopes: Scopes::all(),
             reach: Reach::One(Name::trusted(DEFAULT_NAMESPACE)),
-            queues: None,
-            kinds: None,
+            lists: Lists::ALL,
             rate_per_second: None,
             expires_at: None,
         }
@@ -171,14 +207,6 @@ impl Permit {
     /// Whether it has one of these scopes, also by another that implies it.
     pub fn has_one_of(&self, scopes: Scopes) -> bool {
         self.scopes.with_implied().meets(scopes)
-    }
-
-    pub fn allows_queue(&self, queue: &Name) -> bool {
-        self.queues.as_ref().is_none_or(|allowed| allowed.contains(queue))
-    }
-
-    pub fn allows_kind(&self, kind: &Name) -> bool {
-        self.kinds.as_ref().is_none_or(|allowed| allowed.contains(kind))
     }
 
     pub fn is_expired(&self, now: Timestamp) -> bool {
@@ -278,11 +306,17 @@ mod tests {
     fn lists_bound_and_their_absence_does_not() {
         let name = |text| Name::parse(text).unwrap();
         let mut permit = Permit::everything();
-        assert!(permit.allows_queue(&name("a")) && permit.allows_kind(&name("a")));
-        permit.queues = Some(vec![name("a"), name("b")]);
-        permit.kinds = Some(vec![name("k")]);
-        assert!(permit.allows_queue(&name("b")) && !permit.allows_queue(&name("k")));
-        assert!(permit.allows_kind(&name("k")) && !permit.allows_kind(&name("b")));
+        assert!(permit.lists.allow(&name("a"), &name("a")));
+        let lists =
+            Lists { queues: Some(vec![name("a"), name("b")]), kinds: Some(vec![name("k")]) };
+        assert!(lists.allows_queue(&name("b")) && !lists.allows_queue(&name("k")));
+        assert!(lists.allows_kind(&name("k")) && !lists.allows_kind(&name("b")));
+        let (mixed, own) = ([name("a"), name("x")], [name("a")]);
+        let (k, x) = ([name("k")], [name("x")]);
+        assert!(lists.allow_one_of(&mixed, &k) && !lists.allow_all_of(&mixed, &k));
+        assert!(lists.allow_one_of(&own, &[]) && !lists.allow_all_of(&own, &[]), "every kind");
+        assert!(lists.allow_all_of(&own, &k) && !lists.allow_one_of(&own, &x));
+        assert!(Lists::ALL.allow_all_of(&mixed, &[]));
         permit.scopes = scopes("submit");
         assert!(permit.has_one_of(scopes("read")) && !permit.has_one_of(scopes("operate")));
     }

@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::domain::access::Lists;
 use crate::domain::id::JobId;
 use crate::domain::job::Status;
 use crate::domain::names::{Name, WorkerId};
@@ -137,6 +138,7 @@ impl Engine {
             let order = ClaimOrder {
                 worker: worker.clone(),
                 namespace: None,
+                lists: Lists::ALL,
                 queues: vec![Name::ours(QUEUE)],
                 kinds: Vec::new(),
                 max_jobs: JOBS,

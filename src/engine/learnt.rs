@@ -4,7 +4,10 @@
 //! that is killed loses what came since. None of it matters to any job: whatever goes wrong here
 //! costs clients some questions that come too early or too late.
 
+use std::collections::BTreeSet;
+
 use crate::domain::estimate::{KindRecord, REMEMBERED};
+use crate::domain::names::Name;
 use crate::store::StoreError;
 
 use super::Engine;
@@ -21,6 +24,11 @@ impl Engine {
     pub fn kinds(&self) -> Vec<KindRecord> {
         let now = self.now();
         self.experience().kinds(now)
+    }
+
+    /// Kinds of which jobs of these queues have taught something.
+    pub fn kinds_in(&self, queues: &[Name]) -> BTreeSet<Name> {
+        self.experience().kinds_in(queues)
     }
 
     /// Brings back what was learnt before; to be called once, before anything is estimated.

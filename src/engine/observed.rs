@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::domain::access::Lists;
 use crate::domain::estimate::Saved;
 use crate::domain::id::JobId;
 use crate::domain::job::{Record, Requester};
@@ -232,9 +233,10 @@ impl<S: Store> Store for Observed<S> {
         &self,
         worker: WorkerId,
         namespace: Option<Name>,
+        lists: Lists,
         now: Timestamp,
     ) -> Result<Vec<Transition>> {
-        self.watch(Operation::Goodbye, self.inner.goodbye(worker, namespace, now)).await
+        self.watch(Operation::Goodbye, self.inner.goodbye(worker, namespace, lists, now)).await
     }
 
     async fn take_back(

@@ -127,6 +127,12 @@ impl Engine {
         }
         Ok(seen_last(workers.into_values().collect(), WORKERS_SHOWN))
     }
+
+    pub async fn worker(&self, worker: &WorkerId) -> Result<WorkerView, Failure> {
+        let workers = self.workers().await?;
+        let view = workers.into_iter().find(|view| view.presence.worker == *worker);
+        view.ok_or(Failure::NoSuchWorker)
+    }
 }
 
 /// The `limit` workers seen last, in the order that they came in: by id.

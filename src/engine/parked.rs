@@ -348,6 +348,7 @@ impl Drop for Ticket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::access::Lists;
     use futures_util::FutureExt;
     use std::sync::LazyLock;
     use std::time::Duration;
@@ -360,6 +361,7 @@ mod tests {
         ClaimOrder {
             worker: WorkerId::parse(worker).unwrap(),
             namespace: None,
+            lists: Lists::ALL,
             queues: queues.iter().map(|q| name(q)).collect(),
             kinds: kinds.iter().map(|k| name(k)).collect(),
             max_jobs: 1,

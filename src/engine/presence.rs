@@ -8,6 +8,7 @@
 
 mod roll;
 
+use crate::domain::access::Lists;
 use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::names::{Name, WorkerId};
@@ -116,13 +117,11 @@ impl Engine {
             Ok(())
         })
         .await?;
-        let workers = self.workers().await?;
-        let view = workers.into_iter().find(|view| view.presence.worker == *worker);
-        view.ok_or(Failure::NoSuchWorker)
+        self.worker(worker).await
     }
 
-    pub(super) fn forget_worker(&self, worker: &WorkerId, scope: Option<&Name>) {
-        self.roll().forget(worker, scope);
+    pub(super) fn forget_worker(&self, worker: &WorkerId, scope: Option<&Name>, lists: &Lists) {
+        self.roll().forget(worker, scope, lists);
     }
 
     pub(super) fn has_untold(&self, order: &ClaimOrder, cancels: &[JobId]) -> bool {

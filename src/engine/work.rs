@@ -31,7 +31,7 @@ impl Engine {
     /// Leases what there is, or stays parked until there is something, a lease of this worker is
     /// to be cancelled, it is asked to leave, `wait` has passed, or the server drains.
     pub async fn claim(&self, caller: &Caller, order: ClaimOrder) -> Result<Grant, Failure> {
-        let order = ClaimOrder { namespace: caller.scope(), ..order };
+        let order = ClaimOrder { namespace: caller.scope(), lists: caller.lists.clone(), ..order };
         if self.is_draining() {
             return Err(Failure::Draining);
         }
@@ -128,6 +128,7 @@ impl Engine {
         ClaimRequest {
             worker: order.worker.clone(),
             namespace: order.namespace.clone(),
+            lists: order.lists.clone(),
             queues: order.queues.clone(),
             kinds: order.kinds.clone(),
             tokens: self.0.entropy.tokens(most),
@@ -281,7 +282,9 @@ impl Engine {
         let received_at = self.now();
         // While draining, work that is done is taken and no more is handed out.
         let claim = claim.filter(|_| !self.is_draining());
-        let claim = claim.map(|order| ClaimOrder { namespace: scope.clone(), ..order });
+        let lists = || caller.lists.clone();
+        let claim =
+            claim.map(|order| ClaimOrder { namespace: scope.clone(), lists: lists(), ..order });
         if let Some(order) = &claim {
             self.saw_claim(order);
         }
@@ -376,11 +379,13 @@ impl Engine {
 
     /// The worker leaves: its leases go back at once, uncounted.
     pub async fn goodbye(&self, caller: &Caller, worker: WorkerId) -> Result<(), Failure> {
-        let (engine, scope) = (self.clone(), caller.scope());
+        let (engine, scope, lists) = (self.clone(), caller.scope(), caller.lists.clone());
         self.outlive(async move {
             let now = engine.now();
-            let withdrawn = engine.0.store.goodbye(worker.clone(), scope.clone(), now).await?;
-            engine.forget_worker(&worker, scope.as_ref());
+            let store = &engine.0.store;
+            let withdrawn =
+                store.goodbye(worker.clone(), scope.clone(), lists.clone(), now).await?;
+            engine.forget_worker(&worker, scope.as_ref(), &lists);
             tracing::info!(%worker, released = withdrawn.len(), "worker said goodbye");
             for t in &withdrawn {
                 engine.after(t);

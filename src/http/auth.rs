@@ -29,9 +29,10 @@ pub(super) use quota::POLICY;
 
 use super::Api;
 use super::problem::{Code, Problem};
-use crate::domain::access::{Permit, Scope, Scopes};
+use crate::domain::access::{Lists, Permit, Scope, Scopes};
 use crate::domain::names::Name;
 use crate::engine::Caller;
+use crate::store::Presence;
 use crate::telemetry::events::Submission;
 use crate::telemetry::labels::AuthRefusal;
 
@@ -86,12 +87,12 @@ impl Asker {
 
     /// The kinds that it is confined to.
     pub(super) fn kinds(&self) -> Option<&[Name]> {
-        self.permit().kinds.as_deref()
+        self.permit().lists.kinds.as_deref()
     }
 
     /// The only queue that it is confined to.
     pub(super) fn only_queue(&self) -> Option<&Name> {
-        match self.permit().queues.as_deref() {
+        match self.permit().lists.queues.as_deref() {
             Some([only]) => Some(only),
             Some(_) | None => None,
         }
@@ -99,20 +100,25 @@ impl Asker {
 
     /// Whether it is confined to some queues or kinds.
     pub(super) fn is_confined(&self) -> bool {
-        self.permit().queues.is_some() || self.permit().kinds.is_some()
+        self.permit().lists != Lists::ALL
     }
 
     pub(super) fn sees_queue(&self, queue: &Name) -> bool {
-        self.permit().allows_queue(queue)
+        self.permit().lists.allows_queue(queue)
     }
 
     pub(super) fn sees(&self, queue: &Name, kind: &Name) -> bool {
-        self.permit().allows_queue(queue) && self.permit().allows_kind(kind)
+        self.permit().lists.allow(queue, kind)
+    }
+
+    /// The queues and kinds that it is for.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.permit().lists
     }
 
     /// Refuses a queue that is not on the token's list.
     pub(super) fn may_use_queue(&self, api: &Api, queue: &Name) -> Result<(), Problem> {
-        if self.permit().allows_queue(queue) {
+        if self.permit().lists.allows_queue(queue) {
             Ok(())
         } else {
             Err(self.unlisted(api, "queue", queue))
@@ -120,7 +126,11 @@ impl Asker {
     }
 
     pub(super) fn may_use_kind(&self, api: &Api, kind: &Name) -> Result<(), Problem> {
-        if self.permit().allows_kind(kind) { Ok(()) } else { Err(self.unlisted(api, "kind", kind)) }
+        if self.permit().lists.allows_kind(kind) {
+            Ok(())
+        } else {
+            Err(self.unlisted(api, "kind", kind))
+        }
     }
 
     pub(super) fn may_use(&self, api: &Api, queue: &Name, kind: &Name) -> Result<(), Problem> {
@@ -128,11 +138,22 @@ impl Asker {
         self.may_use_kind(api, kind)
     }
 
+    /// Refuses what concerns a worker that takes other jobs too than the token is for.
+    pub(super) fn may_send_away(&self, api: &Api, worker: &Presence) -> Result<(), Problem> {
+        if self.lists().allow_all_of(&worker.queues, &worker.kinds) {
+            return Ok(());
+        }
+        api.engine().events().auth_refused(AuthRefusal::List);
+        let detail = format!(
+            "the worker takes jobs of queues or kinds that the token {} is not for",
+            self.name()
+        );
+        Err(beyond_lists(detail))
+    }
+
     fn unlisted(&self, api: &Api, what: &str, name: &Name) -> Problem {
         api.engine().events().auth_refused(AuthRefusal::List);
-        let detail = format!("the token {} is not for {what} {name}", self.name());
-        Problem::new(Code::InsufficientScope, detail)
-            .header(WWW_AUTHENTICATE, challenge(", error=\"insufficient_scope\""))
+        beyond_lists(format!("the token {} is not for {what} {name}", self.name()))
     }
 
     /// Refuses a token with none of these scopes, for what needs more than its route does. `what`
@@ -282,6 +303,11 @@ fn insufficient(permit: &Permit, scopes: &[Scope], what: &str) -> Problem {
     let first = names.first().copied().unwrap_or_default();
     let parameters = format!(", error=\"insufficient_scope\", scope=\"{first}\"");
     Problem::new(Code::InsufficientScope, detail).header(WWW_AUTHENTICATE, challenge(&parameters))
+}
+
+fn beyond_lists(detail: String) -> Problem {
+    Problem::new(Code::InsufficientScope, detail)
+        .header(WWW_AUTHENTICATE, challenge(", error=\"insufficient_scope\""))
 }
 
 fn too_fast(permit: &Permit, rate: &Rate, left: Left) -> Problem {

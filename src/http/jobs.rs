@@ -128,6 +128,7 @@ pub(super) async fn within(api: &Api, caller: &Asker, id: JobId) -> Result<(), P
 }
 
 async fn read_one(api: &Api, parts: &Parts, body: Body) -> Result<Submission, Refused> {
+    Query::read(&parts.uri)?.finish()?;
     let key = headers::idempotency_key(&parts.headers).map_err(|why| {
         let detail = format!("Idempotency-Key {why}");
         Problem::new(Code::InvalidIdempotencyKey, detail)
@@ -254,6 +255,7 @@ pub(super) async fn submit_batch(
 }
 
 async fn read_batch(api: &Api, parts: &Parts, body: Body) -> Result<Vec<Submission>, Refused> {
+    Query::read(&parts.uri)?.finish()?;
     if parts.headers.contains_key(headers::IDEMPOTENCY_KEY) {
         let detail = "a batch has a key for each job: its member idempotency_key, not the header";
         return Err(Problem::new(Code::InvalidIdempotencyKey, detail).into());

@@ -21,7 +21,7 @@ use hyper::body::Body as _;
 use super::Api;
 use super::headers::{self, SERVER_TIMING, TRACERESPONSE, X_REQUEST_ID};
 use super::problem::{Code, Problem};
-use super::{auth, cors};
+use super::{auth, cors, query};
 use crate::domain::trace::{TraceContext, TraceId};
 use crate::telemetry::events::Events;
 use crate::telemetry::spans::{self, Begun, Spans};
@@ -150,7 +150,10 @@ pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: 
         Ok(_) if asks_first => Ok(cors::preflight()),
         Ok(left) => {
             metered = left;
-            AssertUnwindSafe(next.run(request)).catch_unwind().await
+            match query::expected(&method, route, request.uri()) {
+                Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+                Err(problem) => Ok(problem.into_response()),
+            }
         }
         Err(problem) => Ok(problem.into_response()),
     };

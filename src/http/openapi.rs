@@ -125,6 +125,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_describes_a_query_reads_it() {
+        for operation::Described { path, method, operation, .. } in
+            super::super::routes().described()
+        {
+            let reads = super::super::query::is_read(&method, path);
+            if path.starts_with("/v1/") && !operation.queries.is_empty() {
+                assert!(
+                    reads,
+                    "{method} {path} describes a query that is refused before it is read"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn texts_keep_their_tag_and_change_it_with_a_letter() {
         let tag = |text: &str| Fixed::html(text.to_owned()).tag;
         assert_eq!(tag("a"), tag("a"));

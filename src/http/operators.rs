@@ -94,8 +94,14 @@ pub(super) async fn resume(
 
 /// `GET /v1/workers`.
 pub(super) async fn workers(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    api.caller(request.extensions())?;
-    let workers = api.engine().workers().await?;
+    let caller = api.caller(request.extensions())?;
+    let mut workers = api.engine().workers().await?;
+    let lists = caller.lists();
+    workers.retain(|w| lists.allow_one_of(&w.presence.queues, &w.presence.kinds));
+    for worker in &mut workers {
+        worker.presence.queues.retain(|queue| lists.allows_queue(queue));
+        worker.presence.kinds.retain(|kind| lists.allows_kind(kind));
+    }
     let workers = workers.into_iter().map(show::worker).collect();
     Ok(respond::json(StatusCode::OK, &wire::WorkerList { workers }))
 }
@@ -112,6 +118,10 @@ pub(super) async fn drain(
         let mut errors = Errors::default();
         object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
         errors.check()?;
+    }
+    if caller.is_confined() {
+        let known = api.engine().worker(&worker).await?;
+        caller.may_send_away(&api, &known.presence)?;
     }
     let action = caller.acts("drain", Subject::Worker(worker.clone()));
     let worker = action.ended(api.engine().drain_worker(&worker).await)?;

@@ -1,7 +1,7 @@
 //! Query strings, read as strictly as bodies: a filter that is silently ignored lies.
 
 use axum::extract::Query as Pairs;
-use axum::http::Uri;
+use axum::http::{Method, Uri};
 
 use super::problem::{Code, Problem};
 use crate::domain::names::{Name, is_reserved_kind};
@@ -15,6 +15,27 @@ pub(super) const KIND_RULE: &str =
 /// A kind that clients may have used.
 pub(super) fn client_kind(text: &str) -> Option<Name> {
     Name::parse(text).filter(|kind| !is_reserved_kind(kind.as_str()))
+}
+
+/// The routes below `/v1` whose handlers read the query.
+const READ: &[(&str, &str)] = &[
+    ("GET", "/v1/episodes"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}/result"),
+    ("POST", "/v1/jobs/{id}/retry"),
+    // They take none, and count what they refuse.
+    ("POST", "/v1/jobs"),
+    ("POST", "/v1/jobs/batch"),
+];
+
+/// Refuses a query where there is none to send.
+pub(super) fn expected(method: &Method, route: &str, uri: &Uri) -> Result<(), Problem> {
+    if uri.query().is_none() || !route.starts_with("/v1/") {
+        return Ok(());
+    }
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    if READ.contains(&(method, route)) { Ok(()) } else { Query::read(uri)?.finish() }
 }
 
 /// The parameters, until each has been taken.
@@ -78,6 +99,12 @@ impl Query {
 
 pub(super) fn invalid(why: &str) -> Problem {
     Problem::new(Code::InvalidQuery, format!("the query {why}"))
+}
+
+/// What [`expected`] leaves to handlers.
+#[cfg(test)]
+pub(super) fn is_read(method: &Method, route: &str) -> bool {
+    READ.contains(&(method.as_str(), route))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
+    caller.may_use_queue(&api, &name)?;
     let bytes = body::read_merge_patch(&api, &parts.headers, body).await?;
     let mut errors = Errors::default();
     let changes = object(strict::check(&bytes)?, At::Root, &mut errors, changes);

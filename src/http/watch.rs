@@ -15,7 +15,8 @@ use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::time::Timestamp;
 use crate::domain::watch::{self, Rate, Verdict};
 use crate::engine::{
-    EPISODES_SHOWN, Episode, EpisodeFilter, JobExplanation, KindExplanation, QueueExplanation,
+    Caller, EPISODES_SHOWN, Episode, EpisodeFilter, JobExplanation, KindExplanation,
+    QueueExplanation,
 };
 use crate::wire;
 
@@ -25,9 +26,16 @@ pub(super) async fn explain_queue(
     Queue(name): Queue,
     request: Request,
 ) -> Result<Response, Problem> {
-    api.caller(request.extensions())?.may_use_queue(&api, &name)?;
-    Query::read(request.uri())?.finish()?;
-    let explanation = api.engine().explain_queue(&name).await?;
+    let caller = api.caller(request.extensions())?;
+    caller.may_use_queue(&api, &name)?;
+    let mut explanation = api.engine().explain_queue(&name).await?;
+    if caller.kinds().is_some() {
+        explanation.kinds.retain(|of| caller.sees(&name, &of.kind));
+        explanation.verdict = explanation.kinds.iter().filter_map(|of| of.verdict).min();
+    }
+    for of in &mut explanation.kinds {
+        leave_out_others(&api, &caller, &mut of.oldest_jobs, &mut of.evidence);
+    }
     let size = 256 + explanation.kinds.len() * 1_536;
     Ok(respond::json_sized(StatusCode::OK, &queue(explanation), size))
 }
@@ -39,7 +47,6 @@ pub(super) async fn explain_job(
     request: Request,
 ) -> Result<Response, Problem> {
     let caller = api.caller(request.extensions())?;
-    Query::read(request.uri())?.finish()?;
     within(&api, &caller, id).await?;
     let explanation = api.engine().explain_job(&caller, id).await?;
     Ok(respond::json(StatusCode::OK, &job(explanation)))
@@ -76,9 +83,28 @@ pub(super) async fn episodes(
     let Asked { filter, open, limit } = asked(request.uri())?;
     let episodes = api.engine().episodes(filter, open, limit).await?;
     let episodes = episodes.into_iter().filter(|e| caller.sees(&e.queue, &e.kind));
-    let episodes: Vec<wire::Episode> = episodes.map(episode).collect();
+    let episodes = episodes.map(|mut of| {
+        leave_out_others(&api, &caller, &mut of.oldest_jobs, &mut of.evidence);
+        episode(of)
+    });
+    let episodes: Vec<wire::Episode> = episodes.collect();
     let size = 64 + episodes.len() * 1_536;
     Ok(respond::json_sized(StatusCode::OK, &wire::EpisodeList { episodes }, size))
+}
+
+/// Queues are common to all namespaces; what is told of single jobs is for those who may see them.
+/// The error and the trace are the oldest job's.
+fn leave_out_others(
+    api: &Api,
+    caller: &Caller,
+    oldest: &mut Vec<JobId>,
+    evidence: &mut watch::Evidence,
+) {
+    let own = oldest.first().is_some_and(|id| api.engine().may_hold(caller, *id));
+    if !caller.all_namespaces && !own {
+        (evidence.last_error, evidence.trace_id) = (None, None);
+    }
+    oldest.retain(|id| api.engine().may_hold(caller, *id));
 }
 
 fn queue(explanation: QueueExplanation) -> wire::QueueExplanation {

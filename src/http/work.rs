@@ -14,6 +14,7 @@ use super::jobs::Id;
 use super::problem::{Code, Problem};
 use super::show;
 use super::{body, headers, limits, respond, strict, values};
+use crate::domain::access::Lists;
 use crate::domain::id::JobId;
 use crate::domain::job::Progress;
 use crate::domain::names::{Name, WorkerId};
@@ -75,6 +76,7 @@ pub(super) fn claim_order(f: &mut Fields<'_, '_>) -> Option<ClaimOrder> {
     Some(ClaimOrder {
         worker: worker?,
         namespace: None,
+        lists: Lists::ALL,
         queues: distinct(queues?),
         kinds: distinct(kinds.unwrap_or_default()),
         max_jobs: max_jobs.unwrap_or(1) as usize,

@@ -39,6 +39,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use crate::domain::access::Lists;
 use crate::domain::directive::Directive;
 use crate::domain::estimate::Saved;
 use crate::domain::id::{IdSecret, JobId};
@@ -372,9 +373,12 @@ impl Store for SqliteStore {
         &self,
         worker: WorkerId,
         namespace: Option<Name>,
+        lists: Lists,
         now: Timestamp,
     ) -> Result<Vec<Transition>> {
-        self.writer.write(move |tx| lease::goodbye(tx, &worker, namespace.as_ref(), now)).await
+        self.writer
+            .write(move |tx| lease::goodbye(tx, &worker, namespace.as_ref(), &lists, now))
+            .await
     }
 
     async fn take_back(

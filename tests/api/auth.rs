@@ -1,5 +1,6 @@
 //! Tokens: who is let in where, what is said to whoever is not, and that no token is said to anybody.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -66,7 +67,7 @@ const READERS: &[&str] = &["submit", "operate", "read"];
 const NUMBERS: &[&str] = &["submit", "operate", "metrics", "read"];
 
 /// Every route, and the scopes that open it. `ID` is a job's.
-const ROUTES: [(&str, &str, &[&str]); 35] = [
+const ROUTES: [(&str, &str, &[&str]); 36] = [
     ("GET", "/readyz?verbose", &["operate", "metrics"]),
     ("GET", "/metrics", &["operate", "metrics"]),
     ("GET", "/v1/meta", ALL),
@@ -99,6 +100,7 @@ const ROUTES: [(&str, &str, &[&str]); 35] = [
     ("GET", "/v1/queues/default/explain", READERS),
     ("POST", "/v1/queues/default/pause", &["operate"]),
     ("POST", "/v1/queues/default/resume", &["operate"]),
+    ("GET", "/v1/kinds", NUMBERS),
     ("GET", "/v1/episodes", READERS),
     ("GET", "/v1/tasks", NUMBERS),
     ("HEAD", "/v1/queues/default", NUMBERS),
@@ -143,6 +145,7 @@ async fn every_route_and_every_scope() {
             }
         }
     }
+    each_is_described(&server.get("/openapi.json").await.is(200).json);
     // Balancers and newcomers need none, and what is not there is not there for anybody.
     for path in ["/", "/livez", "/readyz"] {
         server.get(path).await.is(200);
@@ -166,6 +169,42 @@ async fn every_route_and_every_scope() {
         assert!(!said.contains(&secret(name)), "{name}");
     }
     assert!(!said.contains("s3cret"));
+}
+
+/// The description knows the same operations, and that the same scopes open them.
+fn each_is_described(about: &Value) {
+    let implied = |scope: &str| -> &[&str] {
+        match scope {
+            "submit" => &["submit", "read"],
+            "operate" => &["operate", "read", "metrics"],
+            "work" => &["work"],
+            "metrics" => &["metrics"],
+            "read" => &["read"],
+            _ => panic!("{scope}"),
+        }
+    };
+    let mut described = BTreeMap::new();
+    for (path, methods) in about["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            if operation["security"].as_array().is_some_and(|needs| !needs.is_empty()) {
+                let needs = operation["x-one-of-scopes"].as_array();
+                let opens = |scope: &&str| {
+                    let needs = needs.expect("a list");
+                    let has = |need: &Value| implied(scope).iter().any(|i| need == i);
+                    needs.is_empty() || needs.iter().any(has)
+                };
+                let open_to: Vec<&str> = SCOPES.into_iter().filter(opens).collect();
+                described.insert((method.to_uppercase(), path.clone()), open_to);
+            }
+        }
+    }
+    let tried =
+        ROUTES.into_iter().filter(|(method, path, _)| *method != "HEAD" && !path.contains('?'));
+    let tried = tried.map(|(method, path, open_to)| {
+        let path = path.replace("ID", "{id}").replace("/w/", "/{id}/").replace("default", "{q}");
+        ((method.to_owned(), path), open_to.to_vec())
+    });
+    assert_eq!(tried.collect::<BTreeMap<_, _>>(), described);
 }
 
 /// The scope that a 403 names: the first of those that would do by themselves.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::JobId;
 use punctual::domain::job::{Job, Policy, Requester, Status, Tally};
 use punctual::domain::state::Change;
@@ -348,7 +349,7 @@ async fn fences_only_rise() {
                 0 => w.settle(&leased, Outcome::Released { delay: None }, now).await,
                 1 => drop(w.store().withdraw(vec![(id, last)], now).await.unwrap()),
                 2 => drop(w.store().take_back(10, vec![], now.plus(secs(31))).await.unwrap()),
-                _ => drop(w.store().goodbye(worker("w1"), None, now).await.unwrap()),
+                _ => drop(w.store().goodbye(worker("w1"), None, Lists::ALL, now).await.unwrap()),
             }
         }
         assert_eq!(w.record(id).await.job.attempt, 3, "only the lost leases count");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use punctual::domain::access::Lists;
 use punctual::domain::job::{Job, Phase, Policy, Requester, Status, Tally, Wait};
 use punctual::domain::lease::TakeBackCause;
 use punctual::domain::state::Change;
@@ -274,13 +275,15 @@ async fn a_goodbye_gives_everything_back_and_forgets() {
         let mut request = w.ask(&["q"], 1, at(1));
         request.worker = worker("w2");
         w.claim(request, at(1)).await;
-        let gone = w.store().goodbye(worker("w1"), None, at(2)).await.unwrap();
+        let gone = w.store().goodbye(worker("w1"), None, Lists::ALL, at(2)).await.unwrap();
         let mut named: Vec<_> = gone.iter().map(|t| t.id).collect();
         named.sort_unstable();
         assert_eq!(named, jobs[..2]);
         assert!(gone.iter().all(|t| t.change == Change::Released && t.job.attempt == 0));
-        assert!(w.store().goodbye(worker("w1"), None, at(3)).await.unwrap().is_empty());
-        assert!(w.store().goodbye(worker("nobody"), None, at(3)).await.unwrap().is_empty());
+        assert!(w.store().goodbye(worker("w1"), None, Lists::ALL, at(3)).await.unwrap().is_empty());
+        assert!(
+            w.store().goodbye(worker("nobody"), None, Lists::ALL, at(3)).await.unwrap().is_empty()
+        );
         assert_eq!(ids(&w.take(9, at(4)).await), jobs[..2]);
         w.counters_are_exact().await;
     })

@@ -1,5 +1,6 @@
 //! Namespaces: neither sees the other's keys, jobs or leases, whatever their workers are called.
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::JobId;
 use punctual::domain::job::{Requester, Status};
 use punctual::domain::names::Name;
@@ -177,16 +178,24 @@ async fn one_workers_name_in_two_namespaces_is_two_workers() {
         assert_eq!(take(&w, "b", 0, 3).await.cancel, [b[0].spec.id]);
         // A goodbye likewise.
         assert_eq!(take(&w, "a", 2, 4).await.jobs.len(), 1);
-        let gone = w.store().goodbye(worker("w1"), Some(name("a")), at(5)).await.unwrap();
+        let gone =
+            w.store().goodbye(worker("w1"), Some(name("a")), Lists::ALL, at(5)).await.unwrap();
         assert_eq!(gone.iter().map(|t| t.namespace.clone()).collect::<Vec<_>>(), [name("a")]);
         for space in ["a", "nowhere"] {
-            let gone = w.store().goodbye(worker("w1"), Some(name(space)), at(5)).await.unwrap();
+            let gone = w
+                .store()
+                .goodbye(worker("w1"), Some(name(space)), Lists::ALL, at(5))
+                .await
+                .unwrap();
             assert!(gone.is_empty());
         }
         for leased in &b {
             assert_eq!(w.record(leased.spec.id).await.job.status(), Status::Running);
         }
-        assert_eq!(w.store().goodbye(worker("w1"), None, at(6)).await.unwrap().len(), 2);
+        assert_eq!(
+            w.store().goodbye(worker("w1"), None, Lists::ALL, at(6)).await.unwrap().len(),
+            2
+        );
         w.counters_are_exact().await;
     })
     .await;
@@ -216,7 +225,7 @@ async fn a_goodbye_leaves_another_namespaces_presence() {
             w.store().record_presence(vec![presence(owner.clone())], at(1)).await.unwrap();
             let known = w.store().workers().await.unwrap();
             assert_eq!(known, [(presence(owner.clone()), 0)]);
-            w.store().goodbye(worker("w1"), leaver.clone(), at(2)).await.unwrap();
+            w.store().goodbye(worker("w1"), leaver.clone(), Lists::ALL, at(2)).await.unwrap();
             assert_eq!(w.store().workers().await.unwrap().len(), left, "{owner:?} {leaver:?}");
         }
     })
@@ -260,6 +269,41 @@ async fn the_oldest_job_tells_whose_it_is() {
         take(&w, "b", 1, 23).await;
         let inspected = w.store().inspect(name("q"), None, at(24)).await.unwrap();
         assert_eq!(oldest(inspected), None, "nobody waits");
+    })
+    .await;
+}
+
+/// What is said of leases by whoever is for some queues and kinds is said of those.
+#[tokio::test]
+async fn lists_bound_what_is_given_back() {
+    for_each_store(|w| async move {
+        let mut ids = Vec::new();
+        for (queue, kind) in [("mine", "k"), ("mine", "other"), ("q", "k")] {
+            let job = w.job_with(at(0), |job| {
+                (job.spec.queue, job.spec.kind) = (name(queue), name(kind));
+            });
+            ids.push(w.submit(job, at(0)).await);
+        }
+        assert_eq!(w.claim(w.ask(&["mine", "q"], 9, at(1)), at(1)).await.jobs.len(), 3);
+        let mine = Lists { queues: Some(vec![name("mine")]), kinds: Some(vec![name("k")]) };
+        let unused = Lists { queues: Some(vec![name("new")]), kinds: None };
+        for lists in [unused.clone(), mine.clone(), mine.clone()] {
+            let held = Some(Vec::new());
+            let ask = ClaimRequest { held, lists, ..w.ask(&["mine"], 0, at(3)) };
+            let back: Vec<JobId> =
+                w.claim(ask, at(3)).await.withdrawn.iter().map(|t| t.id).collect();
+            assert!(back.is_empty() || back == [ids[0]], "{back:?}");
+        }
+        assert_eq!(w.record(ids[0]).await.job.status(), Status::Pending);
+        assert_eq!(w.claim(w.ask(&["mine"], 1, at(4)), at(4)).await.jobs.len(), 1);
+        let gone = w.store().goodbye(worker("w1"), None, unused, at(5)).await.unwrap();
+        assert!(gone.is_empty());
+        let gone = w.store().goodbye(worker("w1"), None, mine, at(5)).await.unwrap();
+        assert_eq!(gone.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[0]]);
+        for id in &ids[1..] {
+            assert_eq!(w.record(*id).await.job.status(), Status::Running);
+        }
+        w.counters_are_exact().await;
     })
     .await;
 }

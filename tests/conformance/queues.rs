@@ -1,5 +1,6 @@
 //! Pausing and resuming, who is there, and the numbers that metrics are made of.
 
+use punctual::domain::access::Lists;
 use punctual::domain::directive::Directive;
 use punctual::domain::job::{Job, Policy, Tally};
 use punctual::store::{ClaimRequest, Presence, QueueState};
@@ -115,11 +116,11 @@ async fn workers_are_one_row_each_with_their_leases() {
         let workers = w.store().workers().await.unwrap();
         assert!(workers.contains(&(leaves, 2)), "{workers:?}");
 
-        w.store().goodbye(worker("w1"), None, at(10)).await.unwrap();
+        w.store().goodbye(worker("w1"), None, Lists::ALL, at(10)).await.unwrap();
         w.store().record_presence(vec![presence("w1", 11)], at(11)).await.unwrap();
         let again = w.store().workers().await.unwrap();
         assert!(again.contains(&(presence("w1", 11), 0)), "a goodbye ends it: {again:?}");
-        w.store().goodbye(worker("w1"), None, at(12)).await.unwrap();
+        w.store().goodbye(worker("w1"), None, Lists::ALL, at(12)).await.unwrap();
         let left = w.store().workers().await.unwrap();
         assert_eq!(left, [(presence("idle 💤", 2), 0)]);
     })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::prop;
 use proptest::test_runner::{Config, TestRunner};
+use punctual::domain::access::Lists;
 use punctual::domain::id::JobId;
 use punctual::domain::job::{Job, JobError, Phase, Policy, Requester, Tally};
 use punctual::domain::lease::{LeaseToken, TokenHash};
@@ -237,7 +238,8 @@ impl Run {
             Step::Goodbye { worker: n, space: of } => {
                 let of = of.map(space);
                 let who = worker(&format!("w{n}"));
-                let mut got = self.w.store().goodbye(who, of.clone(), now).await.unwrap();
+                let mut got =
+                    self.w.store().goodbye(who, of.clone(), Lists::ALL, now).await.unwrap();
                 let mut wanted = Vec::new();
                 for (id, fence) in self.leases_of(n, of.as_ref()) {
                     wanted.push(self.fire(id, &Event::Withdraw { fence }).expect("it is held"));

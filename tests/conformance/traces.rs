@@ -1,5 +1,6 @@
 //! An attempt's trace: kept with the lease, committed with it, and given back with its end.
 
+use punctual::domain::access::Lists;
 use punctual::domain::job::{Requester, Status};
 use punctual::domain::time::Timestamp;
 use punctual::domain::trace::{AttemptTrace, SpanId, TraceContext, TraceId};
@@ -95,7 +96,7 @@ async fn whoever_ends_the_attempt_gets_it() {
         let t = one(w.store().withdraw(lease, at(4)).await.unwrap());
         kept(t.trace.as_deref(), 2);
         stamped(&w, 3, at(5)).await;
-        let t = one(w.store().goodbye(worker("w1"), None, at(6)).await.unwrap());
+        let t = one(w.store().goodbye(worker("w1"), None, Lists::ALL, at(6)).await.unwrap());
         kept(t.trace.as_deref(), 3);
         stamped(&w, 4, at(7)).await;
         let t = one(w.store().take_back(10, vec![0.0], at(60)).await.unwrap());

@@ -102,9 +102,25 @@ pub fn checks(book: &mut Book) {
         let odd = [("X-Whatever", "1"), ("Forwarded", "for=;;"), ("Accept", "text/*;q=zero")];
         at.get("/v1/meta", &odd).is(200);
         let id = at.put(json!({}));
-        for path in ["/v1/jobs?limt=3".to_owned(), format!("/v1/jobs/{id}?wat=1")] {
-            at.get(&path, &[]).problem(400, "invalid-query");
+        let about = at.ask_freely("GET", "/openapi.json", &[], b"").is(200).json;
+        let mut tried = 0;
+        for (path, methods) in about["paths"].as_object().expect("paths") {
+            let operations = methods.as_object().expect("methods").keys();
+            for method in operations.filter(|_| path.starts_with("/v1/")) {
+                let path = match path.strip_prefix("/v1/workers/{id}") {
+                    Some(rest) => format!("/v1/workers/nobody{rest}"),
+                    None => path.replace("{id}", &id).replace("{q}", &at.queue),
+                };
+                let (method, path) = (method.to_uppercase(), format!("{path}?limt=3"));
+                let json = [("Content-Type", "application/json")];
+                let wrong = at.ask(&method, &path, &json, b"{}").problem(400, "invalid-query");
+                let detail = wrong.json["detail"].as_str().expect("words");
+                assert!(detail.contains("limt"), "{method} {path}: {detail}");
+                tried += 1;
+            }
         }
+        assert!(tried > 30, "{tried}");
+        assert_eq!(at.job(&id)["status"], "pending");
     });
     book.rule("R91", |at| {
         at.get("/v1/nothing", &[]).problem(404, "no-such-route");

@@ -18,6 +18,7 @@ read: scopes = ["read"]
 metrics: scopes = ["metrics"]
 operate: scopes = ["operate"]
 confined: scopes = ["submit", "work"]; queues = ["mine"]
+confined.ops: scopes = ["operate"]; queues = ["mine"]
 hasty: scopes = ["read"]; rate_limit_per_second = 0.01
 expired: scopes = ["operate"]; expires_at = "2020-01-01T00:00:00Z"
 "#;

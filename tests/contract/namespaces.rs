@@ -77,10 +77,14 @@ pub fn checks(book: &mut Book) {
         let id = server.put_by("submit", job());
         server.lease_of("work", claim()).expect("the job");
         let goodbye = "/v1/workers/w/goodbye";
-        server.by("work.other", "POST", goodbye, None).is(204);
         let mut held = claim();
         held["held"] = json!([]);
-        assert!(server.lease_of("work.other", held).is_none());
+        assert!(server.lease_of("work.other", held.clone()).is_none());
+        held["queues"] = json!(["mine"]);
+        assert!(server.lease_of("confined", held).is_none());
+        for who in ["work.other", "confined"] {
+            server.by(who, "POST", goodbye, None).is(204);
+        }
         let status = || {
             let job = server.by("submit", "GET", &format!("/v1/jobs/{id}"), None);
             job.is(200).json["status"].clone()

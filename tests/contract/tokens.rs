@@ -135,6 +135,26 @@ pub fn checks(book: &mut Book) {
         foreign.problem(403, "insufficient-scope");
         let claim = json!({"worker_id": "w", "queues": ["mine"]});
         assert!(server.lease_of("confined", claim).is_some());
+        let id = server.put_by("submit", job("theirs"));
+        for (method, path) in [
+            ("GET", format!("/v1/jobs/{id}")),
+            ("GET", format!("/v1/jobs/{id}/result")),
+            ("POST", format!("/v1/jobs/{id}/cancel")),
+            ("DELETE", format!("/v1/jobs/{id}")),
+            ("GET", "/v1/queues/theirs".to_owned()),
+            ("GET", "/v1/queues/theirs/explain".to_owned()),
+        ] {
+            let body = (method == "POST").then(|| json!({}));
+            server.by("confined", method, &path, body).problem(403, "insufficient-scope");
+        }
+        for (method, path, body) in [
+            ("PATCH", "/v1/queues/theirs", json!({"max_depth": 1})),
+            ("POST", "/v1/queues/theirs/pause", json!({})),
+            ("POST", "/v1/queues/theirs/resume", json!({})),
+        ] {
+            let by = server.by("confined.ops", method, path, Some(body));
+            by.problem(403, "insufficient-scope");
+        }
     });
     book.rule("R143", |_| {
         let server = Guarded::start();

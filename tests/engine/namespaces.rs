@@ -1,5 +1,6 @@
 //! Two namespaces on one engine: nothing that a caller of the one does reaches the other's jobs.
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::JobId;
 use punctual::engine::ListFilter;
 
@@ -7,7 +8,7 @@ use super::*;
 
 fn of(namespace: &str) -> Caller {
     let namespace = Name::parse(namespace).expect("a name");
-    Caller { namespace, all_namespaces: false, operator: false }
+    Caller { namespace, all_namespaces: false, operator: false, lists: Lists::ALL }
 }
 
 async fn submit(w: &World, caller: &Caller) -> JobId {

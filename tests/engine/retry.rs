@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::{IdMint, IdSecret, JobId};
 use punctual::domain::names::Name;
 use punctual::domain::time::Clock;
@@ -30,6 +31,7 @@ async fn it_stays_in_its_sources_namespace() {
         namespace: Name::trusted(namespace),
         all_namespaces: false,
         operator: true,
+        lists: Lists::ALL,
     };
     let (shop, stranger) = (of("shop"), of("stranger"));
     let id = ended(&w, &shop).await;

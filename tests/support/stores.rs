@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use punctual::domain::access::Lists;
 use punctual::domain::id::{IdMint, IdSecret, JobId};
 use punctual::domain::job::{Job, Policy, RawJson, Record, Spec, Tally};
 use punctual::domain::lease::LeaseToken;
@@ -217,6 +218,7 @@ impl World {
         ClaimRequest {
             worker: worker("w1"),
             namespace: None,
+            lists: Lists::ALL,
             queues: queues.iter().copied().map(name).collect(),
             kinds: Vec::new(),
             tokens: (0..count).map(|_| self.token()).collect(),

@@ -1,5 +1,6 @@
 //! What is known of each kind, for people.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::names::Name;
@@ -70,6 +71,15 @@ impl KindRecord {
 }
 
 impl Experience {
+    /// Kinds of which jobs of these queues have taught something.
+    pub fn kinds_in(&self, queues: &[Name]) -> BTreeSet<Name> {
+        let pairs = self.all().filter_map(|(key, _)| match key {
+            Key::Pair(queue, kind) => queues.contains(queue).then(|| kind.clone()),
+            Key::Kind(_) | Key::Queue(_) => None,
+        });
+        pairs.collect()
+    }
+
     /// The kinds of which anything is known, by name.
     pub fn kinds(&mut self, now: Timestamp) -> Vec<KindRecord> {
         self.turn_all(now);

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::domain::access::Lists;
 use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
@@ -457,10 +458,14 @@ impl Roll {
         Some(entry.presence.clone())
     }
 
-    /// What it asked of this namespace (`None`: of any); and itself, if that was all.
-    pub(super) fn forget(&mut self, worker: &WorkerId, scope: Option<&Name>) {
+    /// What it asked of this namespace (`None`: of any) and these lists; and itself, if that was
+    /// all.
+    pub(super) fn forget(&mut self, worker: &WorkerId, scope: Option<&Name>, lists: &Lists) {
         let Some(entry) = self.entries.get_mut(worker) else { return };
-        entry.asked.retain(|a| scope.is_some() && a.namespace.as_ref() != scope);
+        entry.asked.retain(|a| {
+            let other = scope.is_some() && a.namespace.as_ref() != scope;
+            other || !lists.allow_all_of(&a.queues, &a.kinds)
+        });
         if entry.asked.is_empty() {
             self.entries.remove(worker);
         } else {
@@ -560,6 +565,7 @@ mod tests {
         let order = |namespace: &Name| ClaimOrder {
             worker: WorkerId::trusted("w"),
             namespace: Some(namespace.clone()),
+            lists: Lists::ALL,
             queues: vec![Name::trusted("q")],
             kinds: Vec::new(),
             max_jobs: 1,
@@ -591,10 +597,10 @@ mod tests {
             assert_eq!(roll.untold(&order(&b), &cancel(2)), first);
         }
         let worker = WorkerId::trusted("w");
-        roll.forget(&worker, Some(&a));
+        roll.forget(&worker, Some(&a), &Lists::ALL);
         assert_eq!((present(&roll, &a), present(&roll, &b)), (0, 1), "only a's has gone");
         assert!(!roll.untold(&order(&b), &cancel(2)));
-        roll.forget(&worker, Some(&b));
+        roll.forget(&worker, Some(&b), &Lists::ALL);
         assert!(roll.entries.is_empty());
     }
 
@@ -613,7 +619,7 @@ mod tests {
         let busy = Leases::from([(worker.clone(), 2)]);
         let crew = roll.crews(&busy, now)[&queue];
         assert_eq!((crew.present(), crew.slots_present()), (1, 2), "it finishes what it has");
-        roll.forget(&worker, None);
+        roll.forget(&worker, None, &Lists::ALL);
         assert_eq!(roll.directive(&worker), Directive::Continue);
     }
 
@@ -627,6 +633,7 @@ mod tests {
             let order = ClaimOrder {
                 worker: WorkerId::trusted("w"),
                 namespace: None,
+                lists: Lists::ALL,
                 queues: names("q"),
                 kinds: names("k"),
                 max_jobs: 1,

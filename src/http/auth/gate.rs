@@ -63,7 +63,8 @@ impl Holder {
             Reach::One(namespace) => (namespace.clone(), false),
             Reach::All => (Caller::everyone().namespace, true),
         };
-        let worker = Caller { namespace, all_namespaces: all, operator };
+        let lists = permit.lists.clone();
+        let worker = Caller { namespace, all_namespaces: all, operator, lists };
         let caller = Caller { all_namespaces: all || operator, ..worker.clone() };
         Self { permit, rate, caller: Arc::new(caller), worker: Arc::new(worker) }
     }

@@ -120,7 +120,6 @@ pub(in crate::http) fn show() -> Operation {
     .answer(Answer::empty(304, "Not changed.").headers(STATUS))
     .problems(JOB)
     .problems(READS)
-    .problems(&[Code::InvalidQuery])
 }
 
 pub(in crate::http) fn result() -> Operation {
@@ -156,7 +155,7 @@ pub(in crate::http) fn result() -> Operation {
     ]))
     .problems(JOB)
     .problems(READS)
-    .problems(&[Code::InvalidQuery, Code::ResultNotReady, Code::JobFailed, Code::JobCancelled])
+    .problems(&[Code::ResultNotReady, Code::JobFailed, Code::JobCancelled])
 }
 
 pub(in crate::http) fn timeline() -> Operation {
@@ -205,12 +204,7 @@ pub(in crate::http) fn retry() -> Operation {
     .problems(BODY)
     .problems(JOB)
     .problems(WRITES)
-    .problems(&[
-        Code::InvalidQuery,
-        Code::JobNotFinished,
-        Code::QueueFull,
-        Code::ServerDraining,
-    ])
+    .problems(&[Code::JobNotFinished, Code::QueueFull, Code::ServerDraining])
 }
 
 pub(in crate::http) fn delete() -> Operation {
@@ -246,5 +240,4 @@ pub(in crate::http) fn list() -> Operation {
     .query("cursor", json!({"type": "string"}), "The `next_cursor` of the page before.")
     .answer(Answer::json::<wire::JobList>(200, "A page of jobs.").headers(&["Link"]))
     .problems(READS)
-    .problems(&[Code::InvalidQuery])
 }

@@ -76,7 +76,7 @@ pub(in crate::http) fn explain_queue() -> Operation {
     .parameters(&["Queue"])
     .answer(Answer::json::<wire::QueueExplanation>(200, "The verdict, of each kind too."))
     .problems(READS)
-    .problems(&[Code::NoSuchQueue, Code::InvalidQuery])
+    .problems(&[Code::NoSuchQueue])
 }
 
 pub(in crate::http) fn explain_job() -> Operation {
@@ -85,7 +85,6 @@ pub(in crate::http) fn explain_job() -> Operation {
         .answer(Answer::json::<wire::JobExplanation>(200, "The verdict."))
         .problems(JOB)
         .problems(READS)
-        .problems(&[Code::InvalidQuery])
 }
 
 pub(in crate::http) fn episodes() -> Operation {
@@ -101,7 +100,6 @@ pub(in crate::http) fn episodes() -> Operation {
     .query("limit", limit(&(1..=EPISODES_SHOWN)), "How many at most.")
     .answer(Answer::json::<wire::EpisodeList>(200, "The episodes."))
     .problems(READS)
-    .problems(&[Code::InvalidQuery])
 }
 
 pub(in crate::http) fn workers() -> Operation {

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::limits;
 use super::super::problem::Code;
-use super::operation::Operation;
-use crate::domain::access::Scope;
+use super::operation::Described;
 use crate::domain::names::{NAME_PATTERN, WorkerId};
 use crate::engine::MAX_WAIT;
 
@@ -33,10 +32,13 @@ pub(super) const LEASE: &[Code] =
     &[Code::LeaseLost, Code::LeaseExpired, Code::AlreadyReported, Code::JobAlreadyFinished];
 
 /// All problems of an operation, its own and those that every one like it has.
-pub(super) fn problems(operation: &Operation, needs: Option<&[Scope]>) -> Vec<Code> {
-    let mut codes = operation.problems.clone();
+pub(super) fn problems(described: &Described) -> Vec<Code> {
+    let mut codes = described.operation.problems.clone();
     codes.extend(EVERYWHERE);
-    if let Some(scopes) = needs {
+    if described.path.starts_with("/v1/") {
+        codes.push(Code::InvalidQuery);
+    }
+    if let Some(scopes) = described.needs {
         codes.extend([Code::Unauthenticated, Code::RateLimited]);
         if !scopes.is_empty() {
             codes.push(Code::InsufficientScope);

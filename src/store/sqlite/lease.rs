@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
+use crate::domain::access::Lists;
 use crate::domain::id::JobId;
 use crate::domain::job::Spec;
 use crate::domain::names::{Name, WorkerId};
@@ -268,7 +269,7 @@ fn repair(
 ) -> Result<Vec<Transition>> {
     let held: HashSet<&JobId> = held.iter().collect();
     let mut withdrawn = Vec::new();
-    for before in leases_of(tx, &request.worker, request.namespace.as_ref())? {
+    for before in leases_of(tx, &request.worker, request.namespace.as_ref(), &request.lists)? {
         let known = held.contains(&before.id);
         let newer = before.job.lease().is_some_and(|l| l.claimed_at >= request.received_at);
         if !known && !newer {
@@ -279,9 +280,16 @@ fn repair(
     Ok(withdrawn)
 }
 
-/// On jobs of the namespace, or of all. A worker has few, so that others' are read and passed over.
-fn leases_of(tx: &Tx<'_>, worker: &WorkerId, namespace: Option<&Name>) -> Result<Vec<Live>> {
-    tx.conn
+/// On jobs of the namespace, or of all, and of these lists. A worker has few, so that others' are
+/// read and passed over.
+fn leases_of(
+    tx: &Tx<'_>,
+    worker: &WorkerId,
+    namespace: Option<&Name>,
+    lists: &Lists,
+) -> Result<Vec<Live>> {
+    let mut leases: Vec<Live> = tx
+        .conn
         .prepare_cached(&format!(
             "SELECT {LIVE_COLUMNS} FROM live_jobs l INDEXED BY live_worker \
              JOIN job_specs s ON s.job_row = l.job_row WHERE l.tally = 3 AND l.lease_worker = ?1 \
@@ -291,7 +299,15 @@ fn leases_of(tx: &Tx<'_>, worker: &WorkerId, namespace: Option<&Name>) -> Result
         .query_map((worker.as_str(), tx.book.scope(namespace)), live)
         .map_err(fault)?
         .filter_map(|row| readable(row, "a worker's leases").transpose())
-        .collect()
+        .collect::<Result<_>>()?;
+    if *lists != Lists::ALL {
+        let named = |l: &Live| (tx.book.queues.name(l.queue), tx.book.kinds.name(l.kind));
+        leases.retain(|live| {
+            let (queue, kind) = named(live);
+            lists.allow(&queue, &kind)
+        });
+    }
+    Ok(leases)
 }
 
 pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Beat], now: Timestamp) -> Result<Vec<Ruling>> {
@@ -370,11 +386,12 @@ pub(super) fn goodbye(
     tx: &mut Tx<'_>,
     worker: &WorkerId,
     namespace: Option<&Name>,
+    lists: &Lists,
     now: Timestamp,
 ) -> Result<Vec<Transition>> {
     tx.saw(now);
     let mut withdrawn = Vec::new();
-    for before in leases_of(tx, worker, namespace)? {
+    for before in leases_of(tx, worker, namespace, lists)? {
         let event = Event::Withdraw { fence: before.job.fence };
         withdrawn.extend(fire_live(tx, &before, &event, now)?.ok());
     }
