@@ -9,6 +9,8 @@
 
 #[path = "support/answer.rs"]
 mod answer;
+#[path = "support/described.rs"]
+mod described;
 #[path = "support/server.rs"]
 mod server;
 
@@ -24,8 +26,8 @@ mod kit;
 mod backpressure;
 #[path = "contract/conventions.rs"]
 mod conventions;
-#[path = "contract/described.rs"]
-mod described;
+#[path = "contract/description.rs"]
+mod description;
 #[path = "contract/endings.rs"]
 mod endings;
 #[path = "contract/estimates.rs"]
@@ -72,6 +74,6 @@ fn every_rule_is_kept() {
     retries::checks(&mut book);
     settings::checks(&mut book);
     estimates::checks(&mut book);
-    described::checks(&mut book);
+    description::checks(&mut book);
     book.run(include_str!("../docs/CONTRACT.md"));
 }

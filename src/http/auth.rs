@@ -31,8 +31,7 @@ use super::Api;
 use super::problem::{Code, Problem};
 use crate::domain::access::{Lists, Permit, Scope, Scopes};
 use crate::domain::names::Name;
-use crate::engine::Caller;
-use crate::store::Presence;
+use crate::engine::{Caller, Presence};
 use crate::telemetry::events::Submission;
 use crate::telemetry::labels::AuthRefusal;
 

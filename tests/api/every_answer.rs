@@ -5,9 +5,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::auth::{SCOPES, secret, token};
-use crate::described::description;
+use crate::described::{self, description};
 use crate::kit::{Lease, Server, with};
 use crate::server::until;
+use crate::wire::Wire;
 
 const NOBODY: &str = "0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7";
 
@@ -37,6 +38,40 @@ async fn what_is_refused_before_it_is_understood() {
             let text = ask(&[("Content-Type", "text/plain")]).body("{}");
             server.send(text).await.problem(415, "unsupported-media-type");
         }
+    }
+    server.is_alive().await;
+}
+
+/// One reader for all bodies, met at each address: what is too large, breaks off, or never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_do_not_come() {
+    let server = Server::with(&[("SERVER__BODY_TIMEOUT", "300ms")]);
+    let port = server.port();
+    let asked = operations().into_iter().filter(|(_, _, body)| *body);
+    let tries = asked.map(|(method, path, _)| {
+        std::thread::spawn(move || {
+            let begin = |length: u64| {
+                let mut wire = Wire::connect(port);
+                wire.send(format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+                     application/json\r\nContent-Length: {length}\r\n\r\n{{"
+                ));
+                wire
+            };
+            let told = |mut wire: Wire, status: u16, code: &str| {
+                let answer = wire.answer();
+                let problem = answer.problem(status, code);
+                described::check(&method, &path, status, &answer.header_map(), &problem);
+            };
+            told(begin(1 << 40), 413, "payload-too-large");
+            told(begin(40), 408, "request-timeout");
+            let mut broken = begin(40);
+            broken.end();
+            told(broken, 400, "bad-request");
+        })
+    });
+    for tried in tries.collect::<Vec<_>>() {
+        tried.join().expect("the answers");
     }
     server.is_alive().await;
 }

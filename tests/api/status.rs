@@ -64,7 +64,9 @@ async fn an_unchanged_job_is_304_and_news_come_at_once() {
     // A bare heartbeat is no news: nothing of the job has changed.
     let tag = news.header("etag").expect("a tag").to_owned();
     server.with_lease("heartbeat", &lease, &json!({})).await.is(200);
-    server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
+    let same = [("If-None-Match", &*tag), ("Prefer", "wait=5")];
+    let same = server.get_with(&path, &same).await.is(304);
+    assert_eq!(same.header("preference-applied"), Some("wait=5"));
     let short = [("If-None-Match", tag.as_str()), ("Prefer", "wait=1")];
     let same = server.get_with(&path, &short).await.is(304);
     assert_eq!(same.header("preference-applied"), Some("wait=1"));
@@ -123,7 +125,9 @@ async fn reads_may_ask_for_more_and_nothing_unknown() {
 
     let lease = server.lease("w", "default").await;
     server.complete(&lease, json!(7)).await;
-    let seen = server.get(&format!("{path}?on_completed=redirect")).await.is(303);
+    let wait = [("Prefer", "wait=5")];
+    let seen = server.get_with(&format!("{path}?on_completed=redirect"), &wait).await.is(303);
+    assert_eq!(seen.header("preference-applied"), Some("wait=5"));
     let location = seen.header("location").expect("Location");
     assert_eq!(location, format!("{}{path}/result", server.base));
 }
@@ -162,7 +166,9 @@ async fn results_come_back_byte_for_byte() {
     assert_eq!(result.header("sunset"), shown.header("sunset"), "it goes with the job");
     let tag = result.header("etag").expect("a tag").to_owned();
     assert!(tag.starts_with('"'), "strong: {tag}");
-    server.get_with(&path, &[("If-None-Match", &tag)]).await.is(304);
+    let same = [("If-None-Match", &*tag), ("Prefer", "wait=5")];
+    let same = server.get_with(&path, &same).await.is(304);
+    assert_eq!(same.header("preference-applied"), Some("wait=5"));
     let head = server.send(server.request(Method::HEAD, &path)).await.is(200);
     assert_eq!(head.header("content-length"), Some(exact.len().to_string().as_str()));
     assert_eq!(server.job(&id).await["result_size"], exact.len());
@@ -203,7 +209,9 @@ async fn results_come_back_byte_for_byte() {
     let job = server.with_lease("complete", &lease, &members).await.is(200).json;
     assert!(job.get("result").is_none() && job.get("result_size").is_none(), "{job}");
     assert_eq!(job["result_content_type"], "text/csv");
-    let there = server.get(&format!("/v1/jobs/{}/result", lease.id)).await.is(303);
+    let path = format!("/v1/jobs/{}/result", lease.id);
+    let there = server.get_with(&path, &[("Prefer", "wait=5")]).await.is(303);
+    assert_eq!(there.header("preference-applied"), Some("wait=5"));
     assert_eq!(there.header("location"), Some(url));
     assert!(there.header("sunset").is_some());
 

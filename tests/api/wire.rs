@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use reqwest::header::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use crate::jobs::check_problem;
@@ -20,6 +21,13 @@ pub struct Answer {
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn header_map(&self) -> HeaderMap {
+        let headers = self.headers.iter().map(|(name, value)| {
+            (name.parse::<HeaderName>().expect("a name"), value.parse().expect("a value"))
+        });
+        headers.collect()
     }
 
     pub fn json(&self) -> Value {

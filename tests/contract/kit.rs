@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::answer::Metrics;
 pub use crate::answer::{Lease, Reply, in_millis};
+use crate::described;
 use crate::jobs::{Seen, check_answer};
 use crate::server::{Launch, PATIENCE, ServerProcess};
 
@@ -91,6 +92,7 @@ impl Client {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let bare = path.split('?').next().unwrap_or_default();
         check_answer(&method, bare, &reply);
+        described::check(&method, bare, reply.status, &reply.headers, &reply.json);
         if method != Method::HEAD {
             self.seen.lock().expect("seen").look(&self.base, bare, &reply, &floor);
         }

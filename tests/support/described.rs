@@ -86,6 +86,11 @@ pub fn check(method: &Method, path: &str, status: u16, headers: &HeaderMap, body
         assert!(known, "the header {name} is not described: {at}");
     }
     note(&format!("{at} {}", code.unwrap_or_default()));
+    if status < 400 {
+        for name in headers.keys() {
+            note(&format!("{at} header {name}"));
+        }
+    }
     if *method == Method::HEAD {
         return;
     }

@@ -11,9 +11,16 @@ use crate::domain::job::{PendingReason, Status};
 use crate::wire;
 
 const TRACE: &[&str] = &["Traceparent", "Tracestate"];
-const COURSE: &[&str] = &["ETag", "Retry-After", "Sunset", "Link", "Preference-Applied"];
-const STATUS: &[&str] =
-    &["ETag", "Retry-After", "Sunset", "Link", "Preference-Applied", "Vary", "Location"];
+const COMPLETED: &[&str] = &[
+    "Location",
+    "Content-Location",
+    "ETag",
+    "Sunset",
+    "Link",
+    "Preference-Applied",
+    "Idempotent-Replayed",
+];
+/// `Sunset` in place of `Retry-After`, if the job failed while the answer was held.
 const ACCEPTED: &[&str] = &[
     "Location",
     "Content-Location",
@@ -22,6 +29,16 @@ const ACCEPTED: &[&str] = &[
     "Sunset",
     "Link",
     "Preference-Applied",
+    "Idempotent-Replayed",
+];
+const RETRIED: &[&str] = &["Location", "Content-Location", "ETag", "Retry-After", "Link"];
+const RETRIED_BEFORE: &[&str] = &[
+    "Location",
+    "Content-Location",
+    "ETag",
+    "Retry-After",
+    "Sunset",
+    "Link",
     "Idempotent-Replayed",
 ];
 
@@ -53,7 +70,7 @@ pub(in crate::http) fn submit() -> Operation {
     .body::<wire::Submit>(json!({"kind": "report.render", "payload": {"order": 7}}))
     .answer(
         Answer::json::<wire::Job>(200, "Completed, with the result.")
-            .headers(ACCEPTED)
+            .headers(COMPLETED)
             .leads_to_job(),
     )
     .answer(
@@ -115,9 +132,25 @@ pub(in crate::http) fn show() -> Operation {
     )
     .query("include", json!({"enum": ["payload"]}), "Adds the payload.")
     .query("on_completed", json!({"enum": ["redirect"]}), "303 to the result of a completed job.")
-    .answer(Answer::json::<wire::Job>(200, "The job.").headers(STATUS).example(accepted()))
-    .answer(Answer::empty(303, "Completed, and a redirect was asked for.").headers(STATUS))
-    .answer(Answer::empty(304, "Not changed.").headers(STATUS))
+    .answer(
+        Answer::json::<wire::Job>(200, "The job.")
+            .headers(&["ETag", "Retry-After", "Sunset", "Link", "Preference-Applied", "Vary"])
+            .example(accepted()),
+    )
+    .answer(Answer::empty(303, "Completed, and a redirect was asked for.").headers(&[
+        "Location",
+        "ETag",
+        "Sunset",
+        "Preference-Applied",
+        "Vary",
+    ]))
+    .answer(Answer::empty(304, "Not changed.").headers(&[
+        "ETag",
+        "Retry-After",
+        "Sunset",
+        "Preference-Applied",
+        "Vary",
+    ]))
     .problems(JOB)
     .problems(READS)
 }
@@ -175,8 +208,15 @@ pub(in crate::http) fn cancel() -> Operation {
     )
     .parameters(&["JobId"])
     .optional_body::<wire::CancelRequest>()
-    .answer(Answer::json::<wire::Job>(200, "Cancelled, or already so.").headers(COURSE))
-    .answer(Answer::json::<wire::Job>(202, "It runs, and its worker is asked.").headers(COURSE))
+    .answer(
+        Answer::json::<wire::Job>(200, "Cancelled, or already so.")
+            .headers(&["ETag", "Sunset", "Link"]),
+    )
+    .answer(Answer::json::<wire::Job>(202, "It runs, and its worker is asked.").headers(&[
+        "ETag",
+        "Retry-After",
+        "Link",
+    ]))
     .problems(BODY)
     .problems(JOB)
     .problems(WRITES)
@@ -197,10 +237,10 @@ pub(in crate::http) fn retry() -> Operation {
     .optional_body::<wire::RetryRequest>()
     .answer(
         Answer::json::<wire::Job>(200, "It was retried before: that job, as it is now.")
-            .headers(ACCEPTED)
+            .headers(RETRIED_BEFORE)
             .leads_to_job(),
     )
-    .answer(Answer::json::<wire::Job>(201, "The new job.").headers(ACCEPTED).leads_to_job())
+    .answer(Answer::json::<wire::Job>(201, "The new job.").headers(RETRIED).leads_to_job())
     .problems(BODY)
     .problems(JOB)
     .problems(WRITES)
