@@ -16,6 +16,7 @@ pub mod bench;
 mod bulk;
 pub mod check_config;
 mod demo;
+pub mod docs;
 mod episodes;
 mod explain;
 mod jobs;

@@ -51,3 +51,8 @@ fn metrics_for_programs() {
 fn openapi() {
     check("docs/openapi.json", punctual::http::openapi_json());
 }
+
+#[test]
+fn command_line() {
+    check("docs/CLI.md", &punctual::cli::docs::markdown());
+}
