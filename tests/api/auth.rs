@@ -340,9 +340,13 @@ async fn a_token_has_a_rate() {
     let (start, wait) = left.rsplit_once('=').expect("t");
     assert_eq!(start, "\"requests\";r=0;t");
     assert!(second.retry_after() >= wait.parse().expect("seconds"), "{left}");
-    // Without the right, nothing is taken from the rate; nor without a need.
-    let reply = As(&server, "slow").post("/v1/claims", &json!({})).await.is(403);
-    assert!(reply.header("ratelimit").is_none());
+    // Without the right it counts all the same; without a need nothing does.
+    let wrong = As(&server, "slow").post("/v1/claims", &json!({})).await;
+    wrong.problem(429, "rate-limited");
+    let wrong = As(&server, "quick").post("/v1/claims", &json!({})).await;
+    let wrong = wrong.problem(403, "insufficient-scope");
+    assert_eq!(wrong.header("ratelimit-policy"), Some("\"requests\";q=100;w=1"));
+    assert!(wrong.header("ratelimit").is_some_and(|v| v.starts_with("\"requests\";r=99")));
     server.get("/livez").await.is(200);
 
     let reply = As(&server, "quick").get("/v1/jobs").await.is(200);

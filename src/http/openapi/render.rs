@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::problem::{Code, Document};
-use super::operation::{Answer, Body, Content, Described, Operation, Tag};
+use super::operation::{Answer, Body, Content, Described, Tag};
 use super::schemas::{Schemas, tidy};
 use super::shared;
-use crate::domain::access::Scope;
 
 /// With a token that has a rate.
 const RATE: [&str; 2] = ["RateLimit-Policy", "RateLimit"];
@@ -106,9 +105,10 @@ impl Renderer {
     }
 
     /// One answer for each status that the problems have.
-    fn problems(&mut self, operation: &Operation, needs: Option<&[Scope]>) -> BTreeMap<u16, Value> {
+    fn problems(&mut self, described: &Described) -> BTreeMap<u16, Value> {
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-        let among = shared::problems(operation, needs);
+        let Described { operation, method, needs, .. } = described;
+        let among = shared::problems(operation, method, *needs);
         // In the order of the table, so that the same problems have one name.
         for code in Code::ALL.iter().filter(|code| among.contains(code)) {
             by_status.entry(code.status()).or_default().push(*code);
@@ -146,7 +146,7 @@ impl Renderer {
         for answer in &operation.answers {
             responses.insert(answer.status.to_string(), self.answer(path, needs.is_some(), answer));
         }
-        for (status, problem) in self.problems(operation, *needs) {
+        for (status, problem) in self.problems(described) {
             responses.insert(status.to_string(), problem);
         }
         let mut shown = json!({

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::super::limits;
@@ -33,9 +34,16 @@ pub(super) const LEASE: &[Code] =
     &[Code::LeaseLost, Code::LeaseExpired, Code::AlreadyReported, Code::JobAlreadyFinished];
 
 /// All problems of an operation, its own and those that every one like it has.
-pub(super) fn problems(operation: &Operation, needs: Option<&[Scope]>) -> Vec<Code> {
+pub(super) fn problems(
+    operation: &Operation,
+    method: &Method,
+    needs: Option<&[Scope]>,
+) -> Vec<Code> {
     let mut codes = operation.problems.clone();
     codes.extend(EVERYWHERE);
+    if *method != Method::GET {
+        codes.push(Code::CrossSite);
+    }
     if let Some(scopes) = needs {
         codes.extend([Code::Unauthenticated, Code::RateLimited]);
         if !scopes.is_empty() {
