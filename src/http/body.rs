@@ -440,7 +440,13 @@ mod tests {
         let room = room(200 << 10);
         let free = room.available_permits();
         let read = |patience| {
-            let body = chunks(&[100 << 10, 50 << 10]);
+            let frames = [100 << 10, 50 << 10].map(|n| Bytes::from(vec![b'x'; n]));
+            // One frame of each at a time.
+            let frames = futures_util::StreamExt::then(stream::iter(frames), |frame| async {
+                tokio::task::yield_now().await;
+                Ok::<_, Infallible>(frame)
+            });
+            let body = Body::from_stream(frames);
             tokio::spawn(async move { bytes(&announcing(150 << 10), body, patience, room).await })
         };
         let soon = Duration::from_millis(200);
