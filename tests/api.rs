@@ -27,6 +27,8 @@ mod canary;
 mod claims;
 #[path = "api/connections.rs"]
 mod connections;
+#[path = "api/crowding.rs"]
+mod crowding;
 #[path = "api/description.rs"]
 mod description;
 #[path = "api/endings.rs"]
@@ -51,8 +53,12 @@ mod listeners;
 mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/pages.rs"]
+mod pages;
 #[path = "api/retry.rs"]
 mod retry;
+#[path = "api/revoked.rs"]
+mod revoked;
 #[path = "api/settings.rs"]
 mod settings;
 #[path = "api/status.rs"]

@@ -14,11 +14,11 @@
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, HeaderName, Method};
 
+use super::Settings;
 use super::auth::Gate;
 use super::cors;
 use super::host::{is_loopback, is_loopback_origin};
 use super::problem::{Code, Problem};
-use super::Settings;
 
 /// Fetch Metadata Request Headers, section 2.3.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -58,10 +58,7 @@ pub(super) fn check(
 fn is_foreign(headers: &HeaderMap) -> bool {
     let site = |value: &[u8]| matches!(value, b"cross-site" | b"same-site");
     headers.get_all(SEC_FETCH_SITE).iter().any(|value| site(value.as_bytes()))
-        || headers
-            .get_all(ORIGIN)
-            .iter()
-            .any(|value| !value.to_str().is_ok_and(is_loopback_origin))
+        || headers.get_all(ORIGIN).iter().any(|value| !value.to_str().is_ok_and(is_loopback_origin))
 }
 
 #[cfg(test)]

@@ -100,7 +100,9 @@ impl Reloader {
                 tracing::info!(tokens = config.auth.tokens.len(), "configuration read again");
                 if !changes.are_none() {
                     tracing::info!(
-                        added = changes.added, removed = changes.removed, changed = changes.changed,
+                        added = changes.added,
+                        removed = changes.removed,
+                        changed = changes.changed,
                         "tokens changed"
                     );
                 }

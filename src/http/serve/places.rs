@@ -70,8 +70,7 @@ impl Places {
     }
 
     fn take(&self, permit: OwnedSemaphorePermit) -> Place {
-        let seat =
-            Arc::new(Seat { head: Arc::new(Head::new(self.epoch)), wanted: Notify::new() });
+        let seat = Arc::new(Seat { head: Arc::new(Head::new(self.epoch)), wanted: Notify::new() });
         let mut next = lock(&self.next);
         let id = *next;
         *next += 1;

@@ -12,10 +12,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn between(
-        before: &[(SecretHash, Permit)],
-        after: &[(SecretHash, Permit)],
-    ) -> Self {
+    pub(super) fn between(before: &[(SecretHash, Permit)], after: &[(SecretHash, Permit)]) -> Self {
         let in_list = |list: &[(SecretHash, Permit)], of: &Permit| {
             list.iter().any(|(_, permit)| permit.name == of.name)
         };
