@@ -357,7 +357,7 @@ async fn a_token_has_a_rate() {
     let metrics = Metrics::of(reply);
     let count = |metric, label| metrics.sum(metric, &[label]) as u64;
     assert_eq!(count("punctual_job_submissions_total", "outcome=\"rate_limited\""), 1);
-    assert_eq!(count("punctual_auth_refusals_total", "reason=\"rate\""), 1);
+    assert_eq!(count("punctual_auth_refusals_total", "reason=\"rate\""), 2);
     assert_eq!(count("punctual_job_submissions_total", "outcome=\"accepted\""), 1);
 }
 

@@ -134,6 +134,11 @@ async fn connections_that_misbehave() {
     }
 
     // Floods of headers.
+    let lines = |n: usize| (1..n).fold(String::new(), |all, n| all + &format!("X-{n}: {n}\r\n"));
+    assert_eq!(ask(port, get("/v1/meta", &lines(100))).status, 200, "with Host, as many as may be");
+    // Before there is a request there is neither an id nor a document.
+    let bare = ask(port, get("/v1/meta", &lines(101)));
+    assert_eq!((bare.status, bare.header("x-request-id"), &*bare.body), (431, None, ""));
     let many: String = (0..2_000).fold(String::new(), |all, n| all + &format!("X-{n}: {n}\r\n"));
     assert_eq!(ask(port, get("/v1/meta", &many)).status, 431);
     let wide = format!("X-Wide: {}\r\n", "w".repeat(100 << 10));

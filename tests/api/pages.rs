@@ -62,7 +62,7 @@ async fn with_tokens_a_page_has_none_and_that_is_enough() {
     change(&s, "/v1/queues/q/pause", &EVIL).await.problem(401, "unauthenticated");
     let bearer = format!("Bearer {}", secret("ops"));
     let known = [EVIL[0], EVIL[1], ("authorization", bearer.as_str())];
-    change(&s, "/v1/queues/q/pause", &known).await.problem(404, "no-such-queue");
+    change(&s, "/v1/queues/q/pause", &known).await.is(200);
 }
 
 /// `auth.mode = "off"` trusts whoever connects, and the pages of this machine's browsers only where
