@@ -343,17 +343,16 @@ pub(super) async fn show(
     within(&api, &caller, id).await?;
 
     let engine = api.engine();
-    let view = match known {
-        _ if wait.is_zero() => engine.job(&caller, id, payload).await?,
-        known => {
-            let version = match known {
-                Known::Nothing => None,
-                Known::Version(version) => Some(version),
-                Known::Anything => Some(engine.job(&caller, id, false).await?.record.job.version),
-            };
-            let waiting = engine.wait_for_job(&caller, id, version, wait, payload);
-            caller.while_known(&api, waiting).await??
-        }
+    let view = if wait.is_zero() {
+        engine.job(&caller, id, payload).await?
+    } else {
+        let version = match known {
+            Known::Nothing => None,
+            Known::Version(version) => Some(version),
+            Known::Anything => Some(engine.job(&caller, id, false).await?.record.job.version),
+        };
+        let waiting = engine.wait_for_job(&caller, id, version, wait, payload);
+        caller.while_known(&api, waiting).await??
     };
     engine.status_answered(&view, !wait.is_zero());
 
