@@ -23,6 +23,7 @@ mod cors;
 mod fields;
 mod forwarded;
 mod headers;
+mod host;
 mod jobs;
 mod kinds;
 mod limits;
@@ -32,6 +33,7 @@ mod observe;
 mod openapi;
 mod operators;
 mod ops;
+mod pages;
 #[cfg(test)]
 mod parser_tests;
 mod problem;
@@ -80,9 +82,8 @@ pub struct Settings {
     pub metrics_elsewhere: bool,
     /// Who is let in.
     pub gate: Gate,
-    /// Whether only this machine is served. While it is trusted without a token, only loopback
-    /// names are accepted as `Host`, so that a web page which rebinds its own name to this machine
-    /// is refused.
+    /// Whether only this machine is served. While it is trusted without a token, web pages are
+    /// kept out: see [`pages`].
     pub loopback_only: bool,
     /// Of one job. Default 1 MiB.
     pub max_payload_bytes: usize,
@@ -158,6 +159,11 @@ impl Api {
         let request_ids = RequestIds::new();
         Self(Arc::new(Shared { engine, settings, request_ids }))
     }
+}
+
+/// Whether a server with these settings keeps web pages out, though it asks for no token.
+pub fn pages_are_kept_out(settings: &Settings) -> bool {
+    pages::are_kept_out(settings, &settings.gate)
 }
 
 /// Metrics and health alone, for a listener that clients do not reach.

@@ -170,7 +170,14 @@ impl Server {
         let second = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let addrs = [addr].into_iter().chain(second).collect();
         let reloader = reload::Reloader::new(engine.clone(), gate.clone(), addrs);
-        let router = http::router(engine.clone(), http_settings(config, gate.clone(), addr));
+        let settings = http_settings(config, gate.clone(), addr);
+        if gate.is_open() && !http::pages_are_kept_out(&settings) {
+            tracing::warn!(
+                "auth.mode is \"off\": everybody who can connect may do everything, and so may every \
+                 web page in a browser that can; keep both away, or give the server tokens"
+            );
+        }
+        let router = http::router(engine.clone(), settings);
         let (stop, stopped) = watch::channel(false);
         let in_flight = http::serve::InFlight::default();
         let serving = tokio::spawn(http::serve::serve(

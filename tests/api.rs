@@ -29,6 +29,8 @@ mod claims;
 mod connections;
 #[path = "api/crossings.rs"]
 mod crossings;
+#[path = "api/crowding.rs"]
+mod crowding;
 #[path = "api/description.rs"]
 mod description;
 #[path = "api/endings.rs"]
@@ -53,8 +55,12 @@ mod listeners;
 mod numbers;
 #[path = "api/operators.rs"]
 mod operators;
+#[path = "api/pages.rs"]
+mod pages;
 #[path = "api/retry.rs"]
 mod retry;
+#[path = "api/revoked.rs"]
+mod revoked;
 #[path = "api/settings.rs"]
 mod settings;
 #[path = "api/status.rs"]

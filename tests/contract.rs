@@ -36,6 +36,8 @@ mod estimates;
 mod guarded;
 #[path = "contract/idempotency.rs"]
 mod idempotency;
+#[path = "contract/kept_out.rs"]
+mod kept_out;
 #[path = "contract/life.rs"]
 mod life;
 #[path = "contract/namespaces.rs"]
@@ -75,5 +77,6 @@ fn every_rule_is_kept() {
     settings::checks(&mut book);
     estimates::checks(&mut book);
     description::checks(&mut book);
+    kept_out::checks(&mut book);
     book.run(include_str!("../docs/CONTRACT.md"));
 }

@@ -116,15 +116,16 @@ pub(super) const SECTIONS: &[Section] = &[
                 Kind::List { rule: "networks, such as `10.0.0.0/8`", check: network },
                 "",
                 "Proxies whose word on the client's scheme and host counts in absolute links: \
-                 `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`. From everybody else \
-                 those headers are ignored. Not needed with `public_url`.",
+                 `Forwarded`, else `X-Forwarded-Proto` and `X-Forwarded-Host`; neither where both are \
+                 there and differ. From everybody else those headers are ignored. Not needed with \
+                 `public_url`.",
             ),
             Key::new(
                 "cors_origins",
                 Kind::List { rule: "origins, such as `https://app.example.com`", check: origin },
                 "",
-                "Web pages of these origins may read answers (CORS); there is no wildcard. Empty: \
-                 none may, and OPTIONS is 405.",
+                "Web pages of these origins may read answers (CORS), and change things on a server \
+                 without tokens; there is no wildcard. Empty: none may, and OPTIONS is 405.",
             ),
             Key::new(
                 "shutdown_grace",
@@ -143,14 +144,15 @@ pub(super) const SECTIONS: &[Section] = &[
                 ms(100, HOUR),
                 "30s",
                 "A request whose body has not arrived in this time is refused, and a connection \
-                 whose client reads nothing of its answer for as long is closed.",
+                 whose client reads nothing of its answer for as long is closed. A large body waits \
+                 for room in memory a third of it.",
             ),
             Key::new(
                 "max_connections",
                 integer(1, 1_000_000),
                 "10000",
-                "Open connections; more wait in the system's backlog. Mind the limit on open \
-                 files (`ulimit -n`).",
+                "Open connections. Whoever comes then gets the place of the longest idle one, and \
+                 waits if none is idle. Mind the limit on open files (`ulimit -n`).",
             ),
         ],
     },
@@ -389,7 +391,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "tokens",
             "`tokens`: callers need one of the tokens below; while there are none, only loopback is \
              served, and everything is allowed there. `off`: everything is allowed to everyone who \
-             can connect.",
+             can connect; on loopback, without `public_url` and `trusted_proxies`, to no web page.",
         )],
     },
     Section {

@@ -13,6 +13,7 @@
 
 mod gate;
 mod needs;
+mod parked;
 mod quota;
 
 use std::ops::Deref;
@@ -25,6 +26,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 
 pub use gate::{Gate, Keys};
 pub(super) use needs::is_verbose;
+pub(super) use parked::Ended;
 pub(super) use quota::POLICY;
 
 use super::Api;
@@ -179,6 +181,12 @@ impl Metered {
             rate.tell(self.left, headers);
         }
     }
+
+    fn told_in(&self, problem: Problem) -> Problem {
+        let mut headers = HeaderMap::new();
+        self.tell(&mut headers);
+        with_headers(problem, headers)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "rates are measured by a clock that never steps")]
@@ -214,12 +222,6 @@ pub(super) fn admit(
         refused(api, request.method(), route, reason(stranger));
         unknown(stranger)
     })?;
-    if let Need::One(scopes) = need
-        && !holder.permit.has_one_of(need.scopes())
-    {
-        refused(api, request.method(), route, AuthRefusal::Scope);
-        return Err(insufficient(&holder.permit, scopes, "this"));
-    }
     let mut metered = None;
     if let Some(rate) = &holder.rate {
         let (taken, left) = rate.take(uptime());
@@ -228,6 +230,14 @@ pub(super) fn admit(
             return Err(too_fast(&holder.permit, rate, left));
         }
         metered = Some(Metered { holder: Arc::clone(&holder), left });
+    }
+    // After the rate: to try out what a token may do costs as much as to do it.
+    if let Need::One(scopes) = need
+        && !holder.permit.has_one_of(need.scopes())
+    {
+        refused(api, request.method(), route, AuthRefusal::Scope);
+        let problem = insufficient(&holder.permit, scopes, "this");
+        return Err(metered.iter().fold(problem, |problem, metered| metered.told_in(problem)));
     }
     let works = need == Need::One(&[Scope::Work]);
     let caller = Arc::clone(if works { &holder.worker } else { &holder.caller });
@@ -314,7 +324,10 @@ fn too_fast(permit: &Permit, rate: &Rate, left: Left) -> Problem {
         format!("the token {} has no request left; try again after Retry-After", permit.name);
     let mut headers = HeaderMap::new();
     rate.tell(left, &mut headers);
-    let problem = Problem::new(Code::RateLimited, detail).retry_after(left.seconds);
+    with_headers(Problem::new(Code::RateLimited, detail).retry_after(left.seconds), headers)
+}
+
+fn with_headers(problem: Problem, headers: HeaderMap) -> Problem {
     headers.into_iter().fold(problem, |problem, (name, value)| match name {
         Some(name) => problem.header(name, value),
         None => problem,

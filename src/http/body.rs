@@ -1,4 +1,10 @@
 //! Reads request bodies: the right media type, not too large, not too slow, not too many at once.
+//!
+//! Large bodies share a fixed amount of memory, and take of it only for what has arrived: to
+//! announce a size costs its sender nothing, so it gains nothing. Bodies that have arrived in part
+//! can wait for each other in a circle; therefore nobody waits for long, and whoever gives up
+//! leaves what it took to the others. What workers report has room of its own, which no number of
+//! clients can fill.
 
 use std::time::Duration;
 
@@ -11,7 +17,7 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Api;
 use super::limits;
@@ -26,17 +32,39 @@ const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-/// The unit in which [`ROOM`] is shared out.
+/// The unit in which room is shared out.
 const UNIT: usize = 1 << 10;
 /// For all bodies but the small ones. One for the process, as memory is.
-static ROOM: Semaphore = Semaphore::const_new(limits::ALL_BODIES_BYTES / UNIT);
+static CLIENTS: Semaphore = Semaphore::const_new(limits::CLIENTS_BODIES_BYTES / UNIT);
+/// The same for claims, heartbeats and settlements.
+static WORKERS: Semaphore = Semaphore::const_new(limits::WORKERS_BODIES_BYTES / UNIT);
+/// The part of `server.body_timeout` for which one body waits for room, all in all.
+const WAIT_PART: u32 = 3;
 
 /// The body of a request that must have one.
 pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    read_into(&CLIENTS, api, headers, body).await
+}
+
+/// The body of a worker's request that must have one.
+pub(super) async fn read_work(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Problem> {
+    read_into(&WORKERS, api, headers, body).await
+}
+
+async fn read_into(
+    room: &'static Semaphore,
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Problem> {
     if !body.is_end_stream() || headers.contains_key(CONTENT_TYPE) {
         media_type_is_json(headers)?;
     }
-    bytes(headers, body, api.settings().body_timeout, &ROOM).await
+    bytes(headers, body, api.settings().body_timeout, room).await
 }
 
 /// The body of a PATCH: a JSON merge patch (RFC 7396), called that or just JSON.
@@ -50,7 +78,7 @@ pub(super) async fn read_merge_patch(
         let known = HeaderValue::from_static("application/merge-patch+json, application/json");
         problem.header(ACCEPT_PATCH, known)
     })?;
-    bytes(headers, body, api.settings().body_timeout, &ROOM).await
+    bytes(headers, body, api.settings().body_timeout, &CLIENTS).await
 }
 
 /// The body of a request that may go without.
@@ -119,31 +147,23 @@ async fn bytes(
         }
         return Err(too_large());
     }
-    let announced = announced.unwrap_or(0);
-    let mut share = Share::of(room);
-    if timeout(patience, share.cover(announced)).await.is_err() {
-        if !headers.contains_key(EXPECT) {
-            discard(body).await;
-        }
-        return Err(overloaded());
-    }
-    // Only now the client is asked for it, and its time begins.
-    match timeout(patience, collect(&mut body, announced, &mut share)).await {
-        Ok(Ok(bytes)) => Ok(share.keep_for(bytes)),
-        Ok(Err(Cut::TooLarge)) => {
+    let mut share = Share::of(room, announced.unwrap_or(limits::BODY_BYTES));
+    match collect(&mut body, patience, &mut share).await {
+        Ok(bytes) => Ok(share.keep_for(bytes)),
+        Err(Cut::TooLarge) => {
             drop(share);
             discard(body).await;
             Err(too_large())
         }
-        Ok(Err(Cut::Broken(error))) => {
+        Err(Cut::Broken(error)) => {
             Err(Problem::new(Code::BadRequest, format!("the body broke off: {error}")))
         }
-        Err(_) if share.waits => {
+        Err(Cut::NoRoom) => {
             drop(share);
             discard(body).await;
             Err(overloaded())
         }
-        Err(_) => {
+        Err(Cut::TooSlow) => {
             let detail = format!("the body did not arrive within {} s", patience.as_secs_f64());
             let close = HeaderValue::from_static("close");
             Err(Problem::new(Code::RequestTimeout, detail).header(CONNECTION, close))
@@ -157,34 +177,36 @@ fn too_large() -> Problem {
 
 fn overloaded() -> Problem {
     let detail = "the server holds as many large bodies as it can; repeat it after Retry-After";
-    let cause = format!("request bodies fill their {} MiB", limits::ALL_BODIES_BYTES >> 20);
+    let cause = "request bodies fill the memory that is set aside for them";
     Problem::new(Code::Overloaded, detail).retry_soon().caused_by(cause)
 }
 
 /// What one body takes of the room for all.
 struct Share {
     room: &'static Semaphore,
+    /// How large the body may become.
+    most: usize,
     permit: Option<SemaphorePermit<'static>>,
-    /// In the queue for more.
-    waits: bool,
 }
 
 impl Share {
-    fn of(room: &'static Semaphore) -> Self {
-        Self { room, permit: None, waits: false }
+    fn of(room: &'static Semaphore, most: usize) -> Self {
+        Self { room, most, permit: None }
     }
 
-    /// Waits until there is room for `size` bytes in all. Whoever did not announce them asks for
-    /// twice as much each time: rarely, and as a buffer grows.
+    fn covers(&self) -> usize {
+        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits) * UNIT
+    }
+
+    /// Waits until there is room for the `size` bytes that have arrived. It asks for twice as much
+    /// each time: rarely, and as a buffer grows.
     async fn cover(&mut self, size: usize) {
-        let has = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
-        if size <= limits::SMALL_BODY_BYTES || size <= has * UNIT {
+        let has = self.covers();
+        if size <= limits::SMALL_BODY_BYTES || size <= has {
             return;
         }
-        let wants = size.div_ceil(UNIT).max((2 * has).min(limits::BODY_BYTES / UNIT));
-        self.waits = true;
-        let more = self.room.acquire_many((wants - has) as u32).await;
-        self.waits = false;
+        let wants = size.max((2 * has).min(self.most)).div_ceil(UNIT);
+        let more = self.room.acquire_many((wants - has / UNIT) as u32).await;
         let more = more.expect("the room is never closed");
         match &mut self.permit {
             Some(permit) => permit.merge(more),
@@ -214,25 +236,37 @@ impl AsRef<[u8]> for Kept {
 
 enum Cut {
     TooLarge,
+    TooSlow,
+    NoRoom,
     Broken(axum::Error),
 }
 
-/// Most bodies are one frame, which is not copied.
-async fn collect(body: &mut Body, announced: usize, share: &mut Share) -> Result<Bytes, Cut> {
+/// Most bodies are one frame, which is not copied. The time for which the body waits for room is
+/// not its sender's.
+async fn collect(body: &mut Body, patience: Duration, share: &mut Share) -> Result<Bytes, Cut> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let mut deadline = Instant::now() + patience;
+    let mut may_wait = patience / WAIT_PART;
+    loop {
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| Cut::TooSlow)?;
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(Cut::Broken)?.into_data() else { continue };
         let size = first.len() + all.len() + data.len();
         if size > limits::BODY_BYTES {
             return Err(Cut::TooLarge);
         }
-        share.cover(size).await;
+        let asked = Instant::now();
+        timeout(may_wait, share.cover(size)).await.map_err(|_| Cut::NoRoom)?;
+        let waited = asked.elapsed();
+        may_wait = may_wait.saturating_sub(waited);
+        deadline += waited;
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
-            if all.is_empty() {
-                all.reserve(announced.max(size));
+            if all.capacity() < size {
+                let room = share.covers().max(share.most.min(limits::SMALL_BODY_BYTES)).max(size);
+                all.reserve(room - all.len());
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
             all.extend_from_slice(&data);
@@ -346,6 +380,14 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    /// Bytes that arrive, and then no more for good.
+    fn stuck_after(sizes: &[usize]) -> Body {
+        let frames: Vec<Result<Bytes, Infallible>> =
+            sizes.iter().map(|n| Ok(Bytes::from(vec![b'x'; *n]))).collect();
+        let never = stream::pending::<Result<Bytes, Infallible>>();
+        Body::from_stream(futures_util::StreamExt::chain(stream::iter(frames), never))
+    }
+
     #[tokio::test]
     async fn large_bodies_share_a_room() {
         let room = room(256 << 10);
@@ -377,17 +419,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_announced_takes_no_room() {
+        let room = room(256 << 10);
+        let free = room.available_permits();
+        let headers = announcing(limits::BODY_BYTES);
+        let soon = Duration::from_millis(200);
+        let announced =
+            tokio::spawn(async move { bytes(&headers, stuck_after(&[10]), soon, room).await });
+        tokio::task::yield_now().await;
+        assert_eq!(room.available_permits(), free);
+        let other = bytes(&HeaderMap::new(), chunks(&[200 << 10]), LONG, room).await.unwrap();
+        assert_eq!(other.len(), 200 << 10);
+        assert_eq!(announced.await.unwrap().unwrap_err().code(), Code::RequestTimeout);
+    }
+
+    /// Two that each hold half, and each want more: neither waits for the other for good, and a
+    /// third one gets what they leave.
+    #[tokio::test]
+    async fn bodies_that_wait_for_each_other_give_up() {
+        let room = room(200 << 10);
+        let free = room.available_permits();
+        let read = |patience| {
+            let frames = [100 << 10, 50 << 10].map(|n| Bytes::from(vec![b'x'; n]));
+            // One frame of each at a time.
+            let frames = futures_util::StreamExt::then(stream::iter(frames), |frame| async {
+                tokio::task::yield_now().await;
+                Ok::<_, Infallible>(frame)
+            });
+            let body = Body::from_stream(frames);
+            tokio::spawn(async move { bytes(&announcing(150 << 10), body, patience, room).await })
+        };
+        let soon = Duration::from_millis(200);
+        let (one, other) = (read(soon), read(soon));
+        let one = one.await.unwrap().map(|b| b.len()).map_err(|p| p.code());
+        let other = other.await.unwrap().map(|b| b.len()).map_err(|p| p.code());
+        // The first to give up makes room for the other, if that one still waits.
+        assert!(one == Err(Code::Overloaded) || other == Err(Code::Overloaded));
+        assert_eq!(room.available_permits(), free);
+        assert_eq!(read(LONG).await.unwrap().unwrap().len(), 150 << 10);
+    }
+
+    #[tokio::test]
     async fn no_body_leaves_with_its_share() {
         let room = room(limits::BODY_BYTES);
         let free = room.available_permits();
         let soon = Duration::from_millis(20);
-        let never = stream::pending::<Result<Bytes, Infallible>>;
-        let start = stream::iter([Ok(Bytes::from(vec![b'x'; 100 << 10]))]);
-        let stuck = Body::from_stream(futures_util::StreamExt::chain(start, never()));
-        let read = bytes(&HeaderMap::new(), stuck, soon, room).await;
+        let read = bytes(&HeaderMap::new(), stuck_after(&[100 << 10]), soon, room).await;
         assert_eq!(read.unwrap_err().code(), Code::RequestTimeout);
-        let stuck = Body::from_stream(never());
-        let read = bytes(&announcing(limits::BODY_BYTES), stuck, soon, room).await;
+        let read = bytes(&announcing(limits::BODY_BYTES), stuck_after(&[]), soon, room).await;
         assert_eq!(read.unwrap_err().code(), Code::RequestTimeout);
         let broken = stream::iter([Ok(Bytes::from(vec![b'x'; 100 << 10])), Err("broken")]);
         let read = bytes(&HeaderMap::new(), Body::from_stream(broken), LONG, room).await;

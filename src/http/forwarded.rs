@@ -9,6 +9,9 @@
 //! `X-Forwarded-Proto` and `X-Forwarded-Host` count where there is no `Forwarded`, and of several
 //! values the last: they do not say which proxy wrote which. What cannot be understood is as if it
 //! were not there.
+//!
+//! A proxy that writes the one sort may hand on what its client wrote of the other. Which sort is
+//! the proxy's cannot be told, so where both are there and do not say the same, neither counts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +19,8 @@ use axum::http::header::FORWARDED;
 use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-use super::headers::{is_host, unquoted_split};
+use super::headers::unquoted_split;
+use super::host::is_host;
 
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -42,9 +46,19 @@ impl Origin {
         if !peer.is_some_and(|peer| is_trusted(peer.0.ip())) {
             return Self::default();
         }
-        if headers.contains_key(FORWARDED) {
-            return standard(headers, is_trusted).unwrap_or_default();
+        let older = headers.contains_key(PROTO) || headers.contains_key(HOST);
+        match (headers.contains_key(FORWARDED), older) {
+            (false, false) => Self::default(),
+            (true, false) => standard(headers, is_trusted).unwrap_or_default(),
+            (false, true) => Self::older(headers),
+            (true, true) => {
+                let said = standard(headers, is_trusted).unwrap_or_default();
+                if said == Self::older(headers) { said } else { Self::default() }
+            }
         }
+    }
+
+    fn older(headers: &HeaderMap) -> Self {
         Self {
             scheme: last(headers, &PROTO).and_then(scheme),
             host: last(headers, &HOST).filter(|host| is_host(host)).map(str::to_owned),
@@ -236,6 +250,24 @@ mod tests {
     }
 
     #[test]
+    fn neither_sort_counts_where_they_differ() {
+        let standard = ("forwarded", "for=192.0.2.1;proto=https;host=a.example");
+        let (proto, host) = (("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example"));
+        let same = [standard, proto, host];
+        assert_eq!(read(PROXY, &same), said(Some("https"), Some("a.example")));
+        for other in [
+            &[standard, proto, ("x-forwarded-host", "b.example")][..],
+            &[standard, ("x-forwarded-proto", "http"), host],
+            // A client's whole word beside a proxy's half.
+            &[standard, proto],
+            &[standard, host],
+            &[standard, ("x-forwarded-host", "")],
+        ] {
+            assert_eq!(read(PROXY, other), Origin::default(), "{other:?}");
+        }
+    }
+
+    #[test]
     fn the_older_headers_count_without_the_standard_one() {
         let pairs = [("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example")];
         assert_eq!(read(PROXY, &pairs), said(Some("https"), Some("a.example")));
@@ -255,7 +287,7 @@ mod tests {
 
         #[test]
         fn what_is_written_by_the_rules_is_read_back(
-            host in "[a-z0-9.-]{1,20}(:[0-9]{1,5})?",
+            host in "[a-z][a-z0-9]{0,8}([.-][a-z][a-z0-9]{0,3}){0,3}(:[0-9]{1,4})?",
             secure: bool,
             quoted: bool,
             hops in 0usize..4,

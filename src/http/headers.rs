@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::header::{HOST, IF_MATCH, IF_NONE_MATCH};
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
+use super::host::is_host;
 use super::limits;
 use crate::domain::overrides::IfMatch;
 use crate::domain::trace::{self, TraceContext};
@@ -265,24 +265,6 @@ pub(super) fn host<'a>(
     if is_host(text) { Ok(Some(text)) } else { Err("is not a host name") }
 }
 
-/// Whether it may stand for a host, with or without a port, in an address that we write.
-pub(super) fn is_host(text: &str) -> bool {
-    let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    !text.is_empty() && text.bytes().all(safe)
-}
-
-/// Whether `host` is a name of this machine that no web page can point elsewhere.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host();
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    if let Ok(address) = bare.parse::<std::net::IpAddr>() {
-        return address.is_loopback();
-    }
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,32 +407,6 @@ mod tests {
         }
         let slash = Uri::from_static("/");
         assert_eq!(host(Version::HTTP_10, &slash, &HeaderMap::new()), Ok(None));
-    }
-
-    #[test]
-    fn loopback_names() {
-        for ours in [
-            "localhost",
-            "LOCALHOST:8080",
-            "127.0.0.1",
-            "127.9.9.9:1",
-            "[::1]:80",
-            "[::1]",
-            "a.localhost:3",
-        ] {
-            assert!(is_loopback(ours), "{ours}");
-        }
-        for other in [
-            "example.com",
-            "127.0.0.1.evil.com",
-            "localhost.evil.com",
-            "10.0.0.1",
-            "[::2]",
-            "",
-            "0.0.0.0",
-        ] {
-            assert!(!is_loopback(other), "{other}");
-        }
     }
 
     proptest! {

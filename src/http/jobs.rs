@@ -345,16 +345,16 @@ pub(super) async fn show(
     within(&api, &caller, id).await?;
 
     let engine = api.engine();
-    let view = match known {
-        _ if wait.is_zero() => engine.job(&caller, id, payload).await?,
-        Known::Nothing => engine.wait_for_job(&caller, id, None, wait, payload).await?,
-        Known::Version(version) => {
-            engine.wait_for_job(&caller, id, Some(version), wait, payload).await?
-        }
-        Known::Anything => {
-            let version = engine.job(&caller, id, false).await?.record.job.version;
-            engine.wait_for_job(&caller, id, Some(version), wait, payload).await?
-        }
+    let view = if wait.is_zero() {
+        engine.job(&caller, id, payload).await?
+    } else {
+        let version = match known {
+            Known::Nothing => None,
+            Known::Version(version) => Some(version),
+            Known::Anything => Some(engine.job(&caller, id, false).await?.record.job.version),
+        };
+        let waiting = engine.wait_for_job(&caller, id, version, wait, payload);
+        caller.while_known(&api, waiting).await??
     };
     engine.status_answered(&view, !wait.is_zero());
 
@@ -394,7 +394,8 @@ pub(super) async fn result(
     let wait = wait(prefer, &mut query)?;
     query.finish()?;
     within(&api, &caller, id).await?;
-    let mut response = match api.engine().result(&caller, id, wait).await? {
+    let result = caller.while_known(&api, api.engine().result(&caller, id, wait)).await??;
+    let mut response = match result {
         ResultView::Bytes { content_type, body, version, expires_at } => {
             let tag = version.to_string();
             let unchanged = headers::none_match(&parts.headers, &tag);

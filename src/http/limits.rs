@@ -4,8 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub(super) const BODY_BYTES: usize = 16 << 20;
-/// Of all request bodies together that are in memory as they were sent.
-pub(super) const ALL_BODIES_BYTES: usize = 256 << 20;
+/// Of all bodies of clients' and operators' requests together that are in memory as they were sent.
+pub(super) const CLIENTS_BODIES_BYTES: usize = 128 << 20;
+/// The same of workers'.
+pub(super) const WORKERS_BODIES_BYTES: usize = 128 << 20;
 /// A body up to this size does not count among them: it comes with any connection.
 pub(super) const SMALL_BODY_BYTES: usize = 64 << 10;
 /// Of an attempt's error: its texts and its details together.

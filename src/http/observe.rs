@@ -21,7 +21,7 @@ use hyper::body::Body as _;
 use super::Api;
 use super::headers::{self, SERVER_TIMING, TRACERESPONSE, X_REQUEST_ID};
 use super::problem::{Code, Problem};
-use super::{auth, cors, query};
+use super::{auth, cors, pages, query};
 use crate::domain::trace::{TraceContext, TraceId};
 use crate::telemetry::events::Events;
 use crate::telemetry::spans::{self, Begun, Spans};
@@ -195,21 +195,10 @@ fn tell_trace(headers: &mut HeaderMap, context: TraceContext) {
 fn expected(api: &Api, request: &Request) -> Result<(), Problem> {
     let host = headers::host(request.version(), request.uri(), request.headers())
         .map_err(|why| Problem::new(Code::InvalidHeader, format!("Host {why}")))?;
-    let strange = host.filter(|host| {
-        api.settings().loopback_only
-            && api.gate().trusts_this_machine()
-            && !headers::is_loopback(host)
-    });
-    match strange {
-        None => Ok(()),
-        Some(host) => Err(Problem::new(
-            Code::MisdirectedHost,
-            format!(
-                "this server is open to its own machine only, and does not answer as {host}; use \
-                 localhost, or see server.listen and auth for others"
-            ),
-        )),
+    if pages::are_kept_out(api.settings(), api.gate()) {
+        pages::check(&api.settings().cors_origins, host, request.method(), request.headers())?;
     }
+    Ok(())
 }
 
 /// Writes the problem, if it is one: ours, or the router's own refusal.

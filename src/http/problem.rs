@@ -65,6 +65,7 @@ codes! {
     BadRequest => 400 "bad-request" "The request is not valid",
     Unauthenticated => 401 "unauthenticated" "The caller is not known",
     InsufficientScope => 403 "insufficient-scope" "This is not allowed to you",
+    CrossSite => 403 "cross-site" "This web page may not change anything here",
     NoSuchJob => 404 "no-such-job" "There is no such job",
     NoSuchQueue => 404 "no-such-queue" "There is no such queue",
     NoSuchWorker => 404 "no-such-worker" "There is no such worker",

@@ -1,14 +1,16 @@
 //! The listener: from connections to requests, with a limit on how many and how slow.
 //!
-//! HTTP/1.1 with keep-alive. A connection that is over the limit waits in the system's backlog; a
-//! client that is slow with its headers is cut off, so is one that stops reading its answer, and one
-//! that is idle is let be for a while.
+//! HTTP/1.1 with keep-alive. A connection over the limit takes the place of the one that has been
+//! idle for longest; if none is, it waits, the others behind it in the system's backlog. A client
+//! that is slow with its headers is cut off, so is one that stops reading its answer, and one that
+//! is idle is let be for a while, as long as nobody needs its place.
 //!
 //! Ending takes two steps, because a balancer needs a moment to look elsewhere. First the engine
 //! drains while the listener goes on answering: [`InFlight::wait_for_zero`] tells when nobody
 //! waits for anything any more. Then `shutdown` completes, and [`serve`] stops accepting, lets
 //! answers reach their clients and closes every connection. Idle ones hold nothing up.
 
+mod places;
 mod watched;
 
 use std::convert::Infallible;
@@ -27,10 +29,11 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::forwarded::Peer;
+use places::{Place, Places};
 use watched::{Head, HeadClock, Watched};
 
 /// How long a connection may be idle between requests: longer than any worker's heartbeat or
@@ -118,30 +121,27 @@ pub async fn serve(
     in_flight: InFlight,
     shutdown: impl Future<Output = ()>,
 ) {
-    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let places = Places::new(options.max_connections);
     let (stop, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    // Accepted, and without a place yet.
+    let mut newcomer = None;
     loop {
-        let accept = async {
-            // Asked first: whoever finds no place waits in the backlog.
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (permit, accepted) = accept => match accepted {
-                Ok((stream, peer)) => {
-                    let (service, stop) = (TowerToHyperService::new(router.clone()), stop.subscribe());
-                    let in_flight = in_flight.clone();
-                    connections.spawn(async move {
-                        connection(stream, Peer(peer), service, options, in_flight, stop).await;
-                        drop(permit);
-                    });
-                }
+            accepted = listener.accept(), if newcomer.is_none() => match accepted {
+                Ok(accepted) => newcomer = Some(accepted),
                 Err(error) => refused(&error).await,
             },
+            place = places.next(), if newcomer.is_some() => {
+                if let Some((stream, peer)) = newcomer.take() {
+                    let (service, stop) = (TowerToHyperService::new(router.clone()), stop.subscribe());
+                    let (peer, in_flight) = (Peer(peer), in_flight.clone());
+                    connections.spawn(connection(stream, peer, service, options, in_flight, stop, place));
+                }
+            }
         }
     }
     drop(listener);
@@ -177,12 +177,13 @@ async fn connection(
     options: Options,
     in_flight: InFlight,
     mut stop: watch::Receiver<bool>,
+    place: Place,
 ) {
     // Answers are written whole: waiting for more would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let head = Arc::new(Head::new());
+    let head = Arc::clone(place.head());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&head), options.write_timeout));
     let service = Counted { router, peer, in_flight, head: Arc::clone(&head) };
     let mut conn = pin!(
@@ -213,6 +214,11 @@ async fn connection(
             changed = stop.changed(), if !ending => {
                 // A sender that is gone wants the same.
                 drop(changed);
+                ending = true;
+                conn.as_mut().graceful_shutdown();
+            }
+            () = place.is_wanted(), if !ending => {
+                // A request that has arrived by now is still answered.
                 ending = true;
                 conn.as_mut().graceful_shutdown();
             }
@@ -437,15 +443,49 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_over_the_limit_wait() {
+    async fn connections_over_the_limit_wait_for_those_who_are_answered() {
         let server = start(Options { max_connections: 1, ..Options::default() }).await;
+        let mut first = send(&server, SLOW).await;
+        timeout(LONG, async {
+            while server.in_flight.count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        let mut second = send(&server, GET).await;
+        let mut buf = [0; 8];
+        let early = timeout(Duration::from_millis(300), second.read(&mut buf)).await;
+        assert!(early.is_err(), "answered over the limit");
+        server.release.notify_one();
+        until(&mut first, "slow").await;
+        // From now on it is idle, and gives way.
+        until(&mut second, "hello").await;
+        is_closed(&mut first).await;
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_gives_way() {
+        let server = start(Options { max_connections: 3, ..Options::default() }).await;
+        let _silent = send(&server, "").await;
         let mut first = send(&server, GET).await;
         until(&mut first, "hello").await;
         let mut second = send(&server, GET).await;
-        let mut buf = [0; 8];
-        let early = timeout(Duration::from_millis(100), second.read(&mut buf)).await;
-        assert!(early.is_err(), "answered over the limit");
-        drop(first);
         until(&mut second, "hello").await;
+        // The one that never said anything goes first.
+        let mut third = send(&server, GET).await;
+        until(&mut third, "hello").await;
+        for stream in [&mut first, &mut second, &mut third] {
+            stream.write_all(GET.as_bytes()).await.unwrap();
+            until(stream, "hello").await;
+        }
+        // Then the one whose last answer is the oldest.
+        let mut fourth = send(&server, GET).await;
+        until(&mut fourth, "hello").await;
+        is_closed(&mut first).await;
+        for stream in [&mut second, &mut third, &mut fourth] {
+            stream.write_all(GET.as_bytes()).await.unwrap();
+            until(stream, "hello").await;
+        }
     }
 }

@@ -103,7 +103,7 @@ async fn one(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let bytes = body::read(&api, &parts.headers, body).await?;
+    let bytes = body::read_work(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
     let order = object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
@@ -207,7 +207,7 @@ pub(super) async fn settlements(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let bytes = body::read(&api, &parts.headers, body).await?;
+    let bytes = body::read_work(&api, &parts.headers, body).await?;
     let (settings, now) = (api.settings(), api.engine().now());
     let mut errors = Errors::default();
     let read = object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
@@ -238,7 +238,9 @@ pub(super) async fn settlements(
     }
     let orders: Vec<SettleOrder> =
         items.iter().filter_map(|(_, order)| order.as_ref().ok().cloned()).collect();
-    let (settled, grant) = api.engine().settle(&caller, orders, claim).await?;
+    // What is settled by then stays settled: a repetition, with another token, gets the verdicts.
+    let settling = api.engine().settle(&caller, orders, claim);
+    let (settled, grant) = caller.while_known(&api, settling).await??;
     let results: Vec<wire::SettlementResult> = merge(items, settled)
         .map(|(job_id, outcome)| match outcome {
             Ok(status) => wire::SettlementResult {

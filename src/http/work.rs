@@ -8,32 +8,43 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::Api;
-use super::auth::Asker;
+use super::auth::{Asker, Ended};
 use super::fields::{At, Errors, Fields, Wrong, object};
 use super::jobs::Id;
 use super::problem::{Code, Problem};
 use super::show;
 use super::{body, headers, limits, respond, strict, values};
 use crate::domain::access::Lists;
+use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
 use crate::domain::job::Progress;
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
-use crate::engine::{BeatOrder, Beaten, ClaimOrder, Failure, MAX_CLAIM, MAX_WAIT};
+use crate::engine::{BeatOrder, Beaten, ClaimOrder, Failure, Grant, MAX_CLAIM, MAX_WAIT};
 use crate::wire::{self, ProblemItem};
 
 /// `POST /v1/claims`.
 pub(super) async fn claim(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let bytes = body::read(&api, &parts.headers, body).await?;
+    let bytes = body::read_work(&api, &parts.headers, body).await?;
     let mut errors = Errors::default();
     let order = object(strict::check(&bytes)?, At::Root, &mut errors, claim_order);
     errors.check()?;
     let mut order = order.flatten().ok_or_else(unreadable)?;
     order.trace = headers::traceparent(&parts.headers);
     confine(&api, &caller, &mut order)?;
-    let grant = api.engine().claim(&caller, order).await?;
+    let grant = match caller.while_unchanged(&api, api.engine().claim(&caller, order)).await {
+        Ok(grant) => grant?,
+        Err(Ended::Refused(problem)) => return Err(problem),
+        // The next claim is of what the token is for now.
+        Err(Ended::Changed) => Grant {
+            jobs: Vec::new(),
+            cancel: Vec::new(),
+            directive: Directive::default(),
+            now: api.engine().now(),
+        },
+    };
     Ok(respond::json_sized(StatusCode::OK, &show::claimed(&grant), show::size_of(&grant)))
 }
 
@@ -123,7 +134,7 @@ pub(super) async fn heartbeat(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let bytes = body::read(&api, &parts.headers, body).await?;
+    let bytes = body::read_work(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
     let beat = object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
@@ -204,7 +215,7 @@ pub(super) async fn heartbeats(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let bytes = body::read(&api, &parts.headers, body).await?;
+    let bytes = body::read_work(&api, &parts.headers, body).await?;
     let now = api.engine().now();
     let mut errors = Errors::default();
     let read = object(strict::check(&bytes)?, At::Root, &mut errors, |f| {

@@ -4,6 +4,11 @@
 //! with it, and a metric says so until one is accepted. What needs a restart is named and left as
 //! it was. Everything that can change is put in force by [`Reloader::apply`], after nothing can
 //! fail any more.
+//!
+//! No reload opens a server that asks for tokens, for a file without any may be half a file: that
+//! takes a restart, or the operator's word in the file.
+
+mod names;
 
 use std::net::SocketAddr;
 
@@ -52,6 +57,11 @@ pub(super) enum Refused {
          auth.mode = \"off\""
     )]
     Open,
+    #[error(
+        "the server asks for tokens, and this configuration has none: everybody on this machine \
+         would be let in; restart it to mean that, or write auth.mode = \"off\""
+    )]
+    NoTokens,
     #[error("the queues' settings could not be stored: {0}; send SIGHUP again")]
     Engine(#[from] Failure),
 }
@@ -64,12 +74,13 @@ impl Reloader {
 
     /// Puts what can change in force, or nothing of it. Checks come first, for there is no way
     /// back from the first change.
-    async fn apply(&self, config: &Config) -> Result<(), Refused> {
+    async fn apply(&self, config: &Config) -> Result<names::Changes, Refused> {
         let keys = keys(config);
-        check(&keys, &self.addrs)?;
+        check(&keys, &self.addrs, self.gate.asks_for_tokens())?;
         self.engine.reconfigure(super::queue_defaults(config)).await?;
+        let before = self.gate.permits();
         self.gate.replace(keys);
-        Ok(())
+        Ok(names::Changes::between(&before, &self.gate.permits()))
     }
 
     async fn reread(&self, source: &Source) {
@@ -77,16 +88,24 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(move || from.read()).await;
         let applied = match read {
             Ok(Ok(config)) => match self.apply(&config).await {
-                Ok(()) => Ok(config),
+                Ok(changes) => Ok((config, changes)),
                 Err(refused) => Err(refused.to_string()),
             },
             Ok(Err(errors)) => Err(errors.to_string()),
             Err(panic) => Err(format!("reading it failed: {panic}")),
         };
         match applied {
-            Ok(config) => {
+            Ok((config, changes)) => {
                 self.events.config_reloaded(true);
                 tracing::info!(tokens = config.auth.tokens.len(), "configuration read again");
+                if !changes.are_none() {
+                    tracing::info!(
+                        added = changes.added,
+                        removed = changes.removed,
+                        changed = changes.changed,
+                        "tokens changed"
+                    );
+                }
                 let keys = config.needs_restart(&source.config).join(", ");
                 if !keys.is_empty() {
                     tracing::warn!(keys, "these are in force after a restart only");
@@ -103,9 +122,13 @@ impl Reloader {
 }
 
 /// The file's addresses may be others by now than those in use.
-fn check(keys: &Keys, addrs: &[SocketAddr]) -> Result<(), Refused> {
-    if matches!(keys, Keys::ThisMachine) && !addrs.iter().copied().all(is_loopback) {
+fn check(keys: &Keys, addrs: &[SocketAddr], asks_for_tokens: bool) -> Result<(), Refused> {
+    if !matches!(keys, Keys::ThisMachine) {
+        Ok(())
+    } else if !addrs.iter().copied().all(is_loopback) {
         Err(Refused::Open)
+    } else if asks_for_tokens {
+        Err(Refused::NoTokens)
     } else {
         Ok(())
     }
@@ -144,7 +167,7 @@ mod tests {
         let checked = |text: &str, addr: &str| {
             let keys = keys(&Config::from_toml(text).unwrap());
             // Another listener that is for this machine changes nothing.
-            check(&keys, &["127.0.0.1:1".parse().unwrap(), addr.parse().unwrap()])
+            check(&keys, &["127.0.0.1:1".parse().unwrap(), addr.parse().unwrap()], false)
         };
         for addr in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
             // The file says loopback, which is not what is in use.
@@ -155,5 +178,14 @@ mod tests {
         for addr in ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
             assert_eq!(checked("", addr), Ok(()), "{addr}");
         }
+    }
+
+    #[test]
+    fn no_reload_opens_a_server_that_asks_for_tokens() {
+        let addrs = ["127.0.0.1:1".parse().unwrap()];
+        assert_eq!(check(&Keys::ThisMachine, &addrs, true), Err(Refused::NoTokens));
+        assert_eq!(check(&Keys::ThisMachine, &addrs, false), Ok(()));
+        assert_eq!(check(&Keys::Everybody, &addrs, true), Ok(()), "it is written there");
+        assert_eq!(check(&Keys::Tokens(Vec::new()), &addrs, true), Ok(()));
     }
 }

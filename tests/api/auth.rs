@@ -35,25 +35,25 @@ fn one_for_each() -> String {
 }
 
 /// As whoever has the token of this name.
-struct As<'a>(&'a Client, &'a str);
+pub struct As<'a>(pub &'a Client, pub &'a str);
 
 impl As<'_> {
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let request = self.0.request(method, path);
         let request = body.map_or(request.try_clone().expect("no body"), |body| request.json(body));
         let bearer = format!("Bearer {}", secret(self.1));
         self.0.send(with(request, &[("Authorization", &bearer)])).await
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub async fn get(&self, path: &str) -> Reply {
         self.call(Method::GET, path, None).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    async fn submit(&self, body: &Value) -> String {
+    pub async fn submit(&self, body: &Value) -> String {
         self.post("/v1/jobs", body).await.is(202).id()
     }
 
@@ -379,9 +379,13 @@ async fn a_token_has_a_rate() {
     let (start, wait) = left.rsplit_once('=').expect("t");
     assert_eq!(start, "\"requests\";r=0;t");
     assert!(second.retry_after() >= wait.parse().expect("seconds"), "{left}");
-    // Without the right, nothing is taken from the rate; nor without a need.
-    let reply = As(&server, "slow").post("/v1/claims", &json!({})).await.is(403);
-    assert!(reply.header("ratelimit").is_none());
+    // Without the right it counts all the same; without a need nothing does.
+    let wrong = As(&server, "slow").post("/v1/claims", &json!({})).await;
+    wrong.problem(429, "rate-limited");
+    let wrong = As(&server, "quick").post("/v1/claims", &json!({})).await;
+    let wrong = wrong.problem(403, "insufficient-scope");
+    assert_eq!(wrong.header("ratelimit-policy"), Some("\"requests\";q=100;w=1"));
+    assert!(wrong.header("ratelimit").is_some_and(|v| v.starts_with("\"requests\";r=99")));
     server.get("/livez").await.is(200);
 
     let reply = As(&server, "quick").get("/v1/jobs").await.is(200);
@@ -392,11 +396,11 @@ async fn a_token_has_a_rate() {
     let metrics = Metrics::of(reply);
     let count = |metric, label| metrics.sum(metric, &[label]) as u64;
     assert_eq!(count("punctual_job_submissions_total", "outcome=\"rate_limited\""), 1);
-    assert_eq!(count("punctual_auth_refusals_total", "reason=\"rate\""), 1);
+    assert_eq!(count("punctual_auth_refusals_total", "reason=\"rate\""), 2);
     assert_eq!(count("punctual_job_submissions_total", "outcome=\"accepted\""), 1);
 }
 
-fn write(server: &Server, toml: &str) {
+pub fn write(server: &Server, toml: &str) {
     // As a whole: the server may read it at any moment.
     let file = server.dir.path().join("punctual.toml");
     let new = file.with_extension("new");
@@ -404,7 +408,7 @@ fn write(server: &Server, toml: &str) {
     std::fs::rename(new, file).expect("put in place");
 }
 
-async fn heard(server: &Server, words: &str, times: usize) {
+pub async fn heard(server: &Server, words: &str, times: usize) {
     until(words, || async { (server.process.log().matches(words).count() >= times).then_some(()) })
         .await;
 }
@@ -429,16 +433,22 @@ async fn tokens_change_under_way() {
     write(&server, &format!("{always}{old}{new}"));
     server.process.signal("HUP");
     heard(&server, "configuration read again", 1).await;
+    heard(&server, "added=\"new\" removed=\"\" changed=\"\"", 1).await;
     by_old.get("/v1/meta").await.is(200);
     by_new.get("/v1/meta").await.is(200);
     write(&server, &format!("{always}{new}\n[server]\nheader_timeout = \"31s\"\n"));
     server.process.signal("HUP");
     heard(&server, "configuration read again", 2).await;
+    heard(&server, "removed=\"old\"", 1).await;
     by_old.get("/v1/meta").await.problem(401, "unauthenticated");
     heard(&server, "server.header_timeout", 1).await;
-    // Who was in is answered.
+    // Who waited with it gets nothing more, and at once.
+    parked.await.expect("one").problem(401, "unauthenticated");
     let id = by_new.submit(&json!({"kind": "a"})).await;
-    assert_eq!(parked.await.expect("one").is(200).json["jobs"][0]["job_id"], id);
+    let claim = json!({"worker_id": "v", "queues": ["default"]});
+    let claimed = by_new.post("/v1/claims", &claim).await.is(200).json;
+    assert_eq!(claimed["jobs"][0]["job_id"], id);
+    assert_eq!(claimed["jobs"][0]["attempt"], 1);
     let in_force =
         async || ops.metrics().await.sum("punctual_config_last_reload_successful", &[]) as u64;
     assert_eq!(in_force().await, 1);
@@ -477,10 +487,13 @@ async fn other_machines_are_served_with_tokens_only() {
     let strange = [("Host", "jobs.example.com"), ("Authorization", bearer.as_str())];
     let request = with(server.request(Method::GET, "/v1/jobs"), &strange);
     server.send_anywhere(request).await.is(200);
-    // Without tokens everybody on this machine may do everything, and is asked for his name.
+    // Without tokens everybody on this machine could do everything: half a file does not do that.
     std::fs::write(&file, "").expect("the configuration");
     server.process.signal("HUP");
-    heard(&server, "configuration read again", 1).await;
+    heard(&server, "the server asks for tokens", 1).await;
+    server.get("/v1/jobs").await.problem(401, "unauthenticated");
+    // A restart does, and then everybody is asked for his name.
+    let server = server.restart_after_kill();
     server.get("/v1/jobs").await.is(200);
     let request = with(server.request(Method::GET, "/v1/jobs"), &strange);
     server.send_anywhere(request).await.problem(421, "misdirected-host");

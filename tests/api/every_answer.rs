@@ -32,6 +32,10 @@ async fn what_is_refused_before_it_is_understood() {
         let ask = |headers: &[(&str, &str)]| with(server.request(method.clone(), &path), headers);
         server.send(ask(&[("Host", "elsewhere.example")])).await.problem(421, "misdirected-host");
         server.send(ask(&[("Host", "no host")])).await.problem(400, "invalid-header");
+        if method != Method::GET {
+            let page = ask(&[("Sec-Fetch-Site", "cross-site")]);
+            server.send(page).await.problem(403, "cross-site");
+        }
         if body {
             let json = ask(&[("Content-Type", "application/json")]).body("{");
             server.send(json).await.problem(400, "malformed-json");

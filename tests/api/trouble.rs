@@ -438,8 +438,9 @@ async fn settings_that_will_not_do() {
         assert!(lines.iter().any(|l| l.contains(word)), "{lines:#?}");
     }
 
-    // Said so, any host is answered.
-    let server = Server::with(&[("AUTH__MODE", "off")]);
+    // Said so, and with a proxy that keeps watch, any host is answered.
+    let url = ("SERVER__PUBLIC_URL", "https://jobs.example.com");
+    let server = Server::with(&[("AUTH__MODE", "off"), url]);
     let other = "GET /v1/meta HTTP/1.1\r\nHost: jobs.internal\r\n\r\n";
     assert_eq!(crate::wire::ask(server.port(), other).status, 200);
 }

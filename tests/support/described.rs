@@ -25,8 +25,14 @@ const TRANSPORT: [&str; 8] = [
     "access-control-expose-headers",
 ];
 /// What may come before it is known what was asked for.
-const EVERYWHERE: [&str; 5] =
-    ["no-such-route", "method-not-allowed", "invalid-header", "misdirected-host", "internal-error"];
+const EVERYWHERE: [&str; 6] = [
+    "no-such-route",
+    "method-not-allowed",
+    "invalid-header",
+    "misdirected-host",
+    "cross-site",
+    "internal-error",
+];
 
 pub fn description() -> &'static Value {
     static DESCRIPTION: OnceLock<Value> = OnceLock::new();

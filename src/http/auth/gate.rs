@@ -1,18 +1,19 @@
 //! The tokens that are in force, and whose a token is.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use subtle::ConditionallySelectable as _;
+use tokio::sync::watch;
 
 use super::quota::Rate;
 use crate::domain::access::{Permit, Reach, Scope, SecretHash};
 use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
-use crate::engine::Caller;
+use crate::engine::{Caller, Engine};
 
 /// A longer one is nobody's, and not worth a hash.
 const LONGEST_TOKEN: usize = 512;
@@ -30,7 +31,7 @@ pub enum Keys {
 
 /// Lets callers in. Clones are the same gate; what is in force is replaced as a whole.
 #[derive(Clone)]
-pub struct Gate(Arc<RwLock<Arc<Doors>>>);
+pub struct Gate(Arc<watch::Sender<Arc<Doors>>>);
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,9 +46,45 @@ struct Doors {
     tokens: Vec<(SecretHash, Arc<Holder>)>,
 }
 
+impl Doors {
+    /// What `holder`, who was let in once, is to these.
+    fn standing(&self, holder: &Holder, now: Timestamp) -> Standing {
+        let Some(hash) = &holder.hash else {
+            let gone = Standing::Gone(Stranger::NoToken);
+            return if self.everyone.is_some() { Standing::Same } else { gone };
+        };
+        if self.everyone.is_some() {
+            return Standing::Changed;
+        }
+        match self.tokens.iter().find(|(known, _)| bool::from(known.matches(hash))) {
+            None => Standing::Gone(Stranger::Unknown),
+            Some((_, now_is)) if now_is.permit.is_expired(now) => Standing::Gone(Stranger::Expired),
+            Some((_, now_is)) if now_is.may_the_same(holder) => Standing::Same,
+            Some(_) => Standing::Changed,
+        }
+    }
+
+    fn end_of(&self, holder: &Holder) -> Option<Timestamp> {
+        let hash = holder.hash.as_ref()?;
+        let (_, holder) = self.tokens.iter().find(|(known, _)| bool::from(known.matches(hash)))?;
+        holder.permit.expires_at
+    }
+}
+
+/// What has become of a token since it was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Same,
+    /// It is for other things now.
+    Changed,
+    Gone(Stranger),
+}
+
 /// A token that is in force.
 #[derive(Debug)]
 pub(super) struct Holder {
+    /// `None`: whoever needs none.
+    hash: Option<SecretHash>,
     pub(super) permit: Permit,
     pub(super) rate: Option<Rate>,
     /// Whose jobs it sees.
@@ -57,7 +94,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    fn new(permit: Permit, rate: Option<Rate>) -> Self {
+    fn new(hash: Option<SecretHash>, permit: Permit, rate: Option<Rate>) -> Self {
         let operator = permit.scopes.has(Scope::Operate);
         let (namespace, all) = match &permit.reach {
             Reach::One(namespace) => (namespace.clone(), false),
@@ -66,18 +103,29 @@ impl Holder {
         let lists = permit.lists.clone();
         let worker = Caller { namespace, all_namespaces: all, operator, lists };
         let caller = Caller { all_namespaces: all || operator, ..worker.clone() };
-        Self { permit, rate, caller: Arc::new(caller), worker: Arc::new(worker) }
+        Self { hash, permit, rate, caller: Arc::new(caller), worker: Arc::new(worker) }
+    }
+
+    /// Whatever it is called, and however fast.
+    fn may_the_same(&self, other: &Self) -> bool {
+        let right = |permit: &Permit| Permit {
+            name: other.permit.name.clone(),
+            rate_per_second: None,
+            ..permit.clone()
+        };
+        right(&self.permit) == right(&other.permit)
     }
 
     #[cfg(test)]
     pub(super) fn test(name: &str) -> Arc<Self> {
         let permit = Permit { name: Name::trusted(name), ..Permit::everything() };
-        Arc::new(Self::new(permit, None))
+        Arc::new(Self::new(None, permit, None))
     }
 
     fn everyone() -> Self {
         let caller = Arc::new(Caller::everyone());
-        Self { permit: Permit::everything(), rate: None, worker: Arc::clone(&caller), caller }
+        let permit = Permit::everything();
+        Self { hash: None, permit, rate: None, worker: Arc::clone(&caller), caller }
     }
 }
 
@@ -102,14 +150,14 @@ impl Default for Gate {
 
 impl Gate {
     pub fn new(keys: Keys) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(doors(keys, &[], Duration::ZERO)))))
+        Self(Arc::new(watch::Sender::new(Arc::new(doors(keys, &[], Duration::ZERO)))))
     }
 
-    /// From now on these are let in and nobody else; requests that are in go on. A token that
-    /// stays has no more requests left for it. `at` is on the clock of the requests.
+    /// From now on these are let in and nobody else; of the requests that are in, those that wait
+    /// are told (see [`Gate::until`]). A token that stays has no more requests left for it. `at` is
+    /// on the clock of the requests.
     pub(super) fn replace_at(&self, keys: Keys, at: Duration) {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(doors(keys, &current.tokens, at));
+        self.0.send_modify(|current| *current = Arc::new(doors(keys, &current.tokens, at)));
     }
 
     /// The same, now.
@@ -118,7 +166,49 @@ impl Gate {
     }
 
     fn doors(&self) -> Arc<Doors> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Waits until something `is_so` of the token of somebody who was let in: a reload has changed
+    /// it, or it has come to its end.
+    pub(super) async fn until(
+        &self,
+        holder: &Holder,
+        engine: &Engine,
+        is_so: impl Fn(Standing) -> bool,
+    ) -> Standing {
+        let mut doors = self.0.subscribe();
+        loop {
+            let current = Arc::clone(&doors.borrow_and_update());
+            let now = engine.now();
+            let standing = current.standing(holder, now);
+            if is_so(standing) {
+                return standing;
+            }
+            let end = current.end_of(holder).map(|at| at.since(now));
+            drop(current);
+            tokio::select! {
+                // The sender lives as long as the gate.
+                changed = doors.changed() => drop(changed),
+                () = tokio::time::sleep(end.unwrap_or_default()), if end.is_some() => {}
+            }
+        }
+    }
+
+    /// Whether everybody who can connect is let in, because the operator said so.
+    pub fn is_open(&self) -> bool {
+        let doors = self.doors();
+        doors.everyone.is_some() && !doors.this_machine
+    }
+
+    /// Whether whoever comes must bring a token.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.doors().everyone.is_none()
+    }
+
+    /// The tokens in force.
+    pub fn permits(&self) -> Vec<(SecretHash, Permit)> {
+        self.doors().tokens.iter().map(|(hash, of)| (*hash, of.permit.clone())).collect()
     }
 
     /// Whether whoever is on this machine is let in without a token.
@@ -165,7 +255,7 @@ fn doors(keys: Keys, before: &[(SecretHash, Arc<Holder>)], at: Duration) -> Door
             let rate = known(&permit.name).and_then(|(_, holder)| holder.rate.clone());
             rate.filter(|rate| rate.is(per_second)).unwrap_or_else(|| Rate::new(per_second, at))
         });
-        (hash, Arc::new(Holder::new(permit, rate)))
+        (hash, Arc::new(Holder::new(Some(hash), permit, rate)))
     });
     Doors { this_machine, everyone: None, tokens: tokens.collect() }
 }
@@ -202,7 +292,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::domain::access::Scopes;
+    use crate::domain::access::{Lists, Scopes};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000);
 
@@ -304,14 +394,40 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_a_token_is_known() {
+        let gate = gate(&[("t", permit("a"))]);
+        let holder = gate.holder(&send(&["Bearer t"]), NOW).unwrap();
+        let after = |tokens: &[(&str, Permit)]| {
+            gate.replace_at(keys(tokens), Duration::ZERO);
+            gate.doors().standing(&holder, NOW)
+        };
+        let quicker = Permit { rate_per_second: Some(9.0), ..permit("renamed") };
+        assert_eq!(after(&[("u", permit("b")), ("t", quicker)]), Standing::Same);
+        let lists = Lists { queues: Some(vec![Name::trusted("q")]), kinds: None };
+        let fewer = Permit { lists, ..permit("a") };
+        assert_eq!(after(&[("t", fewer)]), Standing::Changed);
+        let ended = Permit { expires_at: Some(NOW), ..permit("a") };
+        assert_eq!(after(&[("t", ended)]), Standing::Gone(Stranger::Expired));
+        // Another token of the same name is another.
+        assert_eq!(after(&[("u", permit("a"))]), Standing::Gone(Stranger::Unknown));
+        gate.replace_at(Keys::Everybody, Duration::ZERO);
+        assert_eq!(gate.doors().standing(&holder, NOW), Standing::Changed);
+        let nobody = gate.holder(&send(&[]), NOW).unwrap();
+        assert_eq!(gate.doors().standing(&nobody, NOW), Standing::Same);
+        gate.replace_at(keys(&[("t", permit("a"))]), Duration::ZERO);
+        assert_eq!(gate.doors().standing(&nobody, NOW), Standing::Gone(Stranger::NoToken));
+        assert_eq!(gate.doors().standing(&holder, NOW), Standing::Same);
+    }
+
+    #[test]
     fn operators_see_all_and_work_for_one() {
         let scopes = Scopes::of(&[Scope::Operate, Scope::Work]);
-        let holder = Holder::new(Permit { scopes, ..permit("a") }, None);
+        let holder = Holder::new(None, Permit { scopes, ..permit("a") }, None);
         assert!(holder.caller.all_namespaces && holder.caller.operator);
         assert!(!holder.worker.all_namespaces);
         let all = Permit { reach: Reach::All, ..permit("a") };
-        assert!(Holder::new(all, None).worker.all_namespaces);
-        let one = Holder::new(permit("a"), None);
+        assert!(Holder::new(None, all, None).worker.all_namespaces);
+        let one = Holder::new(None, permit("a"), None);
         assert!(!one.caller.all_namespaces && !one.caller.operator);
         assert!(!format!("{:?}", gate(&[("t", permit("a"))])).contains("Secret"));
     }

@@ -21,7 +21,7 @@ const ABOUT: &str = "Punctual runs jobs. A 202 is a promise that is on disk, wit
     are RFC 3339, durations are seconds.\n\n\
     `HEAD` works wherever `GET` does, with the same headers and no body. Any other method is 405 \
     `method-not-allowed` with `Allow`, any other address 404 `no-such-route`. A request line and \
-    headers over 64 KiB are 431. Every error is an RFC 9457 document with a stable `code`.\n\n\
+    headers over 64 KiB, or more than 100 headers, are a bare 431. Every other error is an RFC 9457 document with a stable `code`.\n\n\
     For web pages of the origins that the operator names, `OPTIONS` is answered, and every answer has \
     `Vary: Origin` and what CORS asks for.\n\n\
     A server without tokens serves its own machine only, and asks nobody who he is.";

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::super::limits;
@@ -37,6 +38,9 @@ pub(super) fn problems(described: &Described) -> Vec<Code> {
     codes.extend(EVERYWHERE);
     if described.path.starts_with("/v1/") {
         codes.push(Code::InvalidQuery);
+    }
+    if described.method != Method::GET {
+        codes.push(Code::CrossSite);
     }
     if let Some(scopes) = described.needs {
         codes.extend([Code::Unauthenticated, Code::RateLimited]);

@@ -50,6 +50,11 @@ impl Code {
                 "the token is not for this: another scope, or another queue or kind",
                 "Take another token; `detail` says what this one lacks. Trying again cannot help.",
             ),
+            Self::CrossSite => (
+                "a web page of another origin would change something on a server that is open to \
+                 its own machine",
+                "Name the page's origin in `server.cors_origins`, or give the server tokens.",
+            ),
             Self::NoSuchJob => (
                 "the id was never issued here, or is not written plainly",
                 "Check the id and the server. If `detail` says that the job was lost, submit it \
@@ -157,7 +162,8 @@ impl Code {
                 ("only from `/readyz`", "See `/v1/tasks` and the log; restart the server.")
             }
             Self::Overloaded => (
-                "large request bodies (over 64 KiB, 256 MiB together) left no room for this one",
+                "large request bodies (over 64 KiB, 128 MiB together of clients and as much of workers) \
+                 left no room for this one",
                 "Try again after `Retry-After`; nothing was accepted.",
             ),
             Self::StorageFull => (

@@ -12,19 +12,54 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Whether a connection is in the middle of receiving headers. Hyper's own time-out does not
-/// tell a slow client from an idle one. Only the connection's own task touches it.
+/// Whether a connection is in the middle of receiving headers, or idle. Hyper's own time-out does
+/// not tell a slow client from an idle one. Only the connection's own task changes it.
+#[derive(Debug)]
 pub(super) struct Head {
     /// Odd while headers are on their way, and another odd number for each request.
     turn: AtomicU64,
     /// A request is being answered: what arrives now is its body.
     busy: AtomicBool,
+    /// Nothing has come yet.
+    silent: AtomicBool,
+    /// Bytes of an answer wait for the client.
+    writing: AtomicBool,
+    /// When something was last done, in µs since `epoch`.
+    moved: AtomicU64,
+    epoch: Instant,
 }
 
 impl Head {
     /// A new connection owes its first headers.
-    pub(super) fn new() -> Self {
-        Self { turn: AtomicU64::new(1), busy: AtomicBool::new(false) }
+    pub(super) fn new(epoch: Instant) -> Self {
+        let head = Self {
+            turn: AtomicU64::new(1),
+            busy: AtomicBool::new(false),
+            silent: AtomicBool::new(true),
+            writing: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
+            epoch,
+        };
+        head.moves();
+        head
+    }
+
+    fn moves(&self) {
+        self.moved.store(self.epoch.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn writes(&self, waits: bool) {
+        self.writing.store(waits, Ordering::Relaxed);
+        self.moves();
+    }
+
+    /// Since when nobody waits for anything on this connection; `None` while somebody does. One
+    /// that has not said anything yet is idle, one that has begun to is not.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let between = !Self::is_awaited(self.turn()) || is(&self.silent);
+        (between && !is(&self.busy) && !is(&self.writing))
+            .then(|| self.moved.load(Ordering::Relaxed))
     }
 
     fn turn(&self) -> u64 {
@@ -36,6 +71,8 @@ impl Head {
     }
 
     fn bytes_arrived(&self) {
+        self.moves();
+        self.silent.store(false, Ordering::Relaxed);
         let turn = self.turn();
         if !Self::is_awaited(turn) && !self.busy.load(Ordering::Relaxed) {
             self.turn.store(turn + 1, Ordering::Relaxed);
@@ -51,6 +88,7 @@ impl Head {
     }
 
     pub(super) fn answered(&self) {
+        self.moves();
         self.busy.store(false, Ordering::Relaxed);
     }
 }
@@ -101,6 +139,7 @@ impl Watched {
         bytes: &[u8],
         wrote: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        self.head.writes(wrote.is_pending());
         if wrote.is_ready() {
             self.stalled = None;
             return wrote;
