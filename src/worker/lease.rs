@@ -131,9 +131,7 @@ mod tests {
             lease_expires_at: "2027-01-01T00:00:30Z".into(),
             ..crate::wire::LeasedJob::default()
         };
-        let clock = |timeout_at| {
-            LeaseClock::new(s(30), t, Limit::new(&job(timeout_at), s(30), t))
-        };
+        let clock = |timeout_at| LeaseClock::new(s(30), t, Limit::new(&job(timeout_at), s(30), t));
         let mut minute = clock("2027-01-01T00:01:00Z");
         assert_eq!((minute.stop_at(), minute.end_at()), (t + s(27), t + s(30)));
         assert_eq!(minute.why(), Stop::LeaseEnding(t + s(30)));

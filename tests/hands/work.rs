@@ -35,15 +35,15 @@ async fn the_exit_code_decides() {
 async fn a_command_knows_its_job() {
     let place = Place::new();
     let script = "printf '{\"id\":\"%s\",\"root\":\"%s\",\"kind\":\"%s\",\"queue\":\"%s\",\"attempt\":%s,\
-                  \"trace\":\"%s\",\"payload\":%s}' \"$PUNCTUAL_JOB_ID\" \"$PUNCTUAL_ROOT_JOB_ID\" \
-                  \"$PUNCTUAL_KIND\" \"$PUNCTUAL_QUEUE\" \"$PUNCTUAL_ATTEMPT\" \"${TRACEPARENT-none}\" \
+                  \"fence\":%s,\"trace\":\"%s\",\"payload\":%s}' \"$PUNCTUAL_JOB_ID\" \"$PUNCTUAL_ROOT_JOB_ID\" \
+                  \"$PUNCTUAL_KIND\" \"$PUNCTUAL_QUEUE\" \"$PUNCTUAL_ATTEMPT\" \"$PUNCTUAL_FENCE\" \"${TRACEPARENT-none}\" \
                   \"$(cat)\"\n";
     let _worker = place.worker(&["--queue", "mail"], script);
     let line = ["send", "--queue", "mail", "--payload", "[1, 2]", "--wait"];
     let id = place.submit(&line).await;
     assert_eq!(
         place.job(&id).await["result"],
-        json!({"id": id, "root": id, "kind": "send", "queue": "mail", "attempt": 1,
+        json!({"id": id, "root": id, "kind": "send", "queue": "mail", "attempt": 1, "fence": 1,
                "trace": "none", "payload": [1, 2]})
     );
 
@@ -93,7 +93,10 @@ async fn a_worker_that_cannot_work_does_not_start() {
         let said = place.run(&line).await.ended(USAGE);
         assert!(said.err.contains(part), "{}", said.err);
     }
-    place.run(&queue).await.ended(USAGE);
+    let said = place.run(&queue).await.ended(USAGE).err;
+    assert!(said.contains("--exec") && said.contains("--forward"), "{said}");
+    let both = ["--forward", "http://127.0.0.1:1/", "--exec", "cat"];
+    place.run(&[&queue[..], &both[..]].concat()).await.ended(USAGE);
     let said = place.run(&["work", "--queue", "Bad Queue", "--exec", "cat"]).await.ended(NO);
     let last = said.err.lines().last().expect("a line");
     assert!(last.starts_with("punctual: ") && last.contains("/queues/0: must be"), "{last}");
