@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import email.message
 import email.utils
 import http.client
 import json
@@ -43,6 +42,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from email.message import Message
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple, Union
 
 log = logging.getLogger("punctual")
@@ -50,8 +50,6 @@ log = logging.getLogger("punctual")
 PATIENCE = 30.0  # seconds for one exchange, beyond what the server is asked to hold it
 HOLD = 20  # seconds that the server is asked to hold a look or a claim: proxies cut at 60
 MAX_DELAY = 5.0
-
-Message = email.message.Message  # an answer's headers
 
 
 # -- what can go wrong ---------------------------------------------------------------------------
@@ -182,7 +180,7 @@ class Client:
         self.url, self.retry_for = url.rstrip("/"), retry_for
         self._token = token or os.environ.get("PUNCTUAL_TOKEN")
         if self._token and not _printable(self._token):
-            raise Invalid("the token (PUNCTUAL_TOKEN) is one line of printable ASCII, and this is not")
+            raise Invalid("a token (PUNCTUAL_TOKEN) is one line of ASCII, and this one is not")
         local = host in ("localhost", "::1") or host.startswith("127.")
         proxies = [urllib.request.ProxyHandler({})] if local else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
@@ -275,7 +273,7 @@ class Client:
     def _look_again(self, job: Job, end: float) -> Job:
         left = end - time.monotonic()
         # Rounded up, and cut at the end: what happens until then is seen.
-        hold = min(HOLD, max(0, math.ceil(left)) if left < HOLD else HOLD)
+        hold = max(0, math.ceil(min(HOLD, left)))
         headers = {"Prefer": f"wait={hold}"} if hold else {}
         if job.etag:
             headers["If-None-Match"] = job.etag
@@ -354,7 +352,7 @@ def _exchange(
             answer = error
         with answer:
             return answer.status, answer.headers, answer.read()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         why = getattr(error, "reason", None) or error
         raise Unreachable(f"no answer from {whom}: {why}") from error
 
@@ -363,9 +361,9 @@ def _elsewhere(location: str) -> Tuple[Message, bytes]:
     """A result that is not with the server: for everybody who knows the address, so no token."""
     try:
         whom = f"{_host(location)}, which has the result"
-        request = urllib.request.Request(location, headers={"User-Agent": "punctual-python"})
-    except ValueError as error:
-        raise Unreadable(f"the result is at an address that cannot be read: {error}") from error
+    except Invalid as error:
+        raise Unreadable(f"the result is at {location!r}, where this client cannot go") from error
+    request = urllib.request.Request(location, headers={"User-Agent": "punctual-python"})
     opener = urllib.request.build_opener()
     status, headers, body = _exchange(opener, request, PATIENCE, whom)
     if status >= 300:
@@ -377,9 +375,9 @@ def _host(url: str) -> str:
     """The host in an address that requests can go to."""
     try:
         parts = urllib.parse.urlsplit(url)
-        parts.port  # raises ValueError when it is none
         fits = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-    except ValueError:
+        _ = parts.port
+    except ValueError:  # of urlsplit, or of the port
         fits = False
     if not fits or not _printable(url) or " " in url:
         raise Invalid(f"{url!r} is not an address; write it like http://127.0.0.1:8080")
@@ -408,15 +406,18 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        start = body[:40].decode(errors="replace")
-        raise Unreadable(f"the answer is not JSON: {start!r}…" if body else "no answer in the answer") from error
+        raise Unreadable(f"the answer is not JSON: {_start(body)}") from error
 
 
 def _object(body: bytes, *members: str) -> dict:
     value = _parsed(body)
     if not isinstance(value, dict) or not all(name in value for name in members):
-        raise Unreadable(f"the answer is not a Punctual server's: {body[:40]!r}…")
+        raise Unreadable(f"the answer is not a Punctual server's: {_start(body)}")
     return value
+
+
+def _start(body: bytes) -> str:
+    return repr(_cut(body[:60].decode(errors="replace"), 60)) if body else "it is empty"
 
 
 def _read(headers: Mapping[str, str], body: bytes) -> Job:
@@ -512,7 +513,7 @@ class Context:
         if percent is not None:
             report["percent"] = max(0.0, min(100.0, _number("percent", percent)))
         if message is not None:
-            report["message"] = _cut(str(message), 256)
+            report["message"] = _cut(message, 256)
         with self._lock:
             self._progress = report
 
@@ -866,13 +867,13 @@ class Worker:
             log.warning("no goodbye (%s): what is in hand comes back when its lease ends", error)
 
 
-def _failed(type: str, message: str, retryable: bool) -> dict:
+def _failed(type: Any, message: str, retryable: Any) -> dict:
     error = {"type": _cut(type, 128), "message": _cut(message, 6144)}
-    return {"outcome": "failed", "error": error, "retryable": retryable}
+    return {"outcome": "failed", "error": error, "retryable": bool(retryable)}
 
 
-def _cut(text: str, size: int) -> str:
-    return text.encode(errors="replace")[:size].decode(errors="ignore")
+def _cut(text: Any, size: int) -> str:
+    return str(text).encode(errors="replace")[:size].decode(errors="ignore")
 
 
 # -- both at work --------------------------------------------------------------------------------

@@ -21,15 +21,15 @@ use crate::worker::{self, Exec, Forward, MAX_CONCURRENCY, WorkerConfig};
                   PUNCTUAL_FENCE and TRACEPARENT in its environment. What it writes to stdout is the result: JSON \
                   if it parses, else a text. Exit 0 completes the job, 65 fails it for good, \
                   anything else fails the attempt; the end of stderr is the error's message. \
-                  When the job is cancelled or its lease is lost the command gets SIGTERM, and \
-                  SIGKILL 10 s later.\n\n\
+                  When the job is cancelled, its time-out comes or its lease is lost the command \
+                  gets SIGTERM, and SIGKILL 10 s later or when its time is up.\n\n\
                   --forward: the payload is posted as JSON, with the headers Punctual-Job-Id, \
                   -Root-Job-Id, -Kind, -Queue, -Attempt and -Fence, Idempotency-Key (the root \
                   job's id: the same in every attempt) and traceparent. 2xx completes the job \
                   with the body as its result. 4xx fails it for good, except 408, 425 and 429; \
                   these, 3xx, 5xx and no answer fail the attempt, and Retry-After is obeyed. \
-                  Redirects are not followed. When the job is cancelled or its lease is lost the \
-                  connection is closed.\n\n\
+                  Redirects are not followed. When the job is cancelled, its time-out comes or its \
+                  lease is lost the connection is closed.\n\n\
                   SIGTERM or Ctrl-C drains the worker: it takes no new jobs and ends when its \
                   jobs are done, or after --grace. A second one stops the jobs and gives them \
                   back.",

@@ -64,6 +64,20 @@ async fn a_command_knows_its_job() {
 }
 
 #[tokio::test]
+async fn a_command_is_stopped_before_its_time_out_comes() {
+    let place = Place::new();
+    let script = "trap 'echo told >told; exit 1' TERM\nwhile [ -e here ]; do sleep 0.05; done\n";
+    let worker = place.worker(&["--queue", "default", "--lease", "3s"], script);
+    let id = place.post(&json!({"kind": "a", "timeout_seconds": 2, "max_attempts": 1})).await;
+    assert_eq!(place.until_file("told").await, "told\n");
+    let job = place.until_status(&id, "failed").await;
+    assert_eq!(job["error"]["type"], "attempt-timeout", "{job}");
+    let message = job["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("the worker stopped"), "it, and not the server: {message}");
+    worker.until_says("its timeout_seconds are over").await;
+}
+
+#[tokio::test]
 async fn a_command_does_not_get_the_workers_token() {
     let place = Place::new();
     let script = "echo \"${PUNCTUAL_TOKEN-none} ${MINE-none} ${OTHER-none}\"\n";
