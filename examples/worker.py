@@ -44,3 +44,5 @@ if __name__ == "__main__":
         punctual.Worker(punctual.Client(), arguments.queue, render, lease=arguments.lease, grace=0).run()
     except punctual.Refused as error:
         sys.exit(f"worker.py: the server refused this worker: {error}")
+    except punctual.PunctualError as error:
+        sys.exit(f"worker.py: {error}")

@@ -36,6 +36,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, ClientError};
+use crate::domain::names::{NAME_RULE, Name};
 
 /// The command line's root. `Cli::parse()` and then [`run`].
 #[derive(Debug, Parser)]
@@ -270,6 +271,11 @@ fn block_on(command: impl Future<Output = Done>) -> Done {
             Failure::no(format!("cannot start the runtime: {e}; raise the open-file limit"))
         })?
         .block_on(command)
+}
+
+/// A value parser for the names of queues, kinds, namespaces and tokens.
+fn name(text: &str) -> Result<String, String> {
+    Name::parse(text).map(|name| name.to_string()).ok_or_else(|| format!("use {NAME_RULE}"))
 }
 
 /// A value parser for humantime durations: `5s`, `1h 30m`.

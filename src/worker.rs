@@ -10,6 +10,8 @@
 //! Invariants:
 //! - work never outlives its lease: it is told to stop before the lease would end, measured from
 //!   *before* the request that granted or extended it was sent, and dropped at the end;
+//! - work never outlives its attempt's time-out either, which no heartbeat extends; work that was
+//!   stopped for it has failed with `attempt-timeout`;
 //! - a lost lease's work is stopped and its outcome thrown away;
 //! - an outcome is sent until the server has answered yes or no, and its lease is kept alive
 //!   meanwhile. The server, not a local clock, says that a lease is gone, because it extends
@@ -68,6 +70,7 @@ mod forward;
 mod handler;
 mod held;
 mod lease;
+mod limit;
 mod outcome;
 mod runtime;
 mod signals;

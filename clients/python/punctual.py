@@ -24,10 +24,12 @@ The address and the token come from PUNCTUAL_URL and PUNCTUAL_TOKEN when they ar
 from __future__ import annotations
 
 import argparse
+import datetime
 import email.utils
 import http.client
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -40,6 +42,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from email.message import Message
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple, Union
 
 log = logging.getLogger("punctual")
@@ -71,6 +74,17 @@ class Unreachable(PunctualError):
         return True
 
 
+class Unreadable(PunctualError):
+    """An answer that no Punctual server gives: is the address right, is something in between?
+
+    As with `Unreachable`, the request may or may not have been carried out.
+    """
+
+
+class Invalid(PunctualError, ValueError):
+    """What the program gave cannot be used or sent; nothing was."""
+
+
 class Refused(PunctualError):
     """The server said no; `code` says why (see docs/API.md)."""
 
@@ -78,8 +92,14 @@ class Refused(PunctualError):
         self.status, self.problem, self.retry_after = status, problem, retry_after
         self.code: str = str(problem.get("code", ""))
         parts = [str(problem.get("detail") or problem.get("title") or "the server refused")]
-        parts += [f"{e.get('pointer')}: {e.get('detail')}" for e in problem.get("errors", [])]
-        super().__init__(f"{'; '.join(parts)} ({status} {self.code})")
+        errors = problem.get("errors")
+        for error in errors if isinstance(errors, list) else []:
+            if isinstance(error, dict) and "detail" in error:
+                parts.append(f"{error.get('pointer')}: {error['detail']}")
+        labels = f"{status} {self.code}".rstrip()
+        if retry_after is not None:
+            labels += f", Retry-After: {retry_after:g} s"
+        super().__init__(f"{'; '.join(parts)} ({labels})")
 
     @property
     def transient(self) -> bool:
@@ -106,7 +126,8 @@ class Fail(Exception):
         retry_after: Optional[float] = None,
     ):
         super().__init__(message)
-        self.type, self.retryable, self.retry_after = type, retryable, retry_after
+        self.type, self.retryable = type, retryable
+        self.retry_after = None if retry_after is None else _number("retry_after", retry_after)
 
 
 class _Leave(BaseException):
@@ -153,11 +174,13 @@ class Client:
         token: Optional[str] = None,
         retry_for: float = 30.0,
     ):
-        """`retry_for`: seconds that `submit` and `wait` go on trying without a useful answer."""
+        """`retry_for`: seconds that calls are tried again without a useful answer."""
         url = url or os.environ.get("PUNCTUAL_URL") or "http://127.0.0.1:8080"
+        host = _host(url)
         self.url, self.retry_for = url.rstrip("/"), retry_for
         self._token = token or os.environ.get("PUNCTUAL_TOKEN")
-        host = urllib.parse.urlsplit(self.url).hostname or ""
+        if self._token and not _printable(self._token):
+            raise Invalid("a token (PUNCTUAL_TOKEN) is one line of ASCII, and this one is not")
         local = host in ("localhost", "::1") or host.startswith("127.")
         proxies = [urllib.request.ProxyHandler({})] if local else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
@@ -181,7 +204,7 @@ class Client:
         """
         body = {"kind": kind, "queue": queue, "payload": payload, **members}
         body = {name: value for name, value in body.items() if value is not None}
-        headers = {"Idempotency-Key": _quoted(key or str(uuid.uuid4()))}
+        headers = {"Idempotency-Key": _quoted(str(uuid.uuid4()) if key is None else key)}
         headers["Prefer"] = f"wait={wait}" if wait else "respond-async"
 
         def once() -> Job:
@@ -191,7 +214,7 @@ class Client:
 
     def look(self, job: Union[Job, str]) -> Job:
         """The job as it is now."""
-        return self._job("GET", f"/v1/jobs/{_id(job)}")
+        return self._patiently(lambda: self._job("GET", f"/v1/jobs/{_id(job)}"))
 
     def wait(
         self,
@@ -203,16 +226,22 @@ class Client:
 
         It looks when the server's Retry-After says so, and then lets the server hold the look.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        job = job if isinstance(job, Job) else self._patiently(lambda: self.look(job))
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        if not isinstance(job, Job):
+            path = f"/v1/jobs/{_id(job)}"
+            job = self._patiently(lambda: self._job("GET", path, timeout=_until(end)), end)
         while not job.done:
-            left = float("inf") if end is None else end - time.monotonic()
+            left = end - time.monotonic()
             if left <= 0:
                 break
             # Advice that reaches beyond the end leaves time for a last look.
-            time.sleep(max(0.1, min(job.retry_after or 1.0, left - 1)))
-            hold = int(max(0, min(HOLD, left - 1)))
-            seen = self._patiently(lambda: self._look_again(job, hold))
+            time.sleep(min(left, max(0.1, min(job.retry_after or 1.0, left - 1))))
+            try:
+                seen = self._patiently(lambda: self._look_again(job, end), end)
+            except PunctualError as error:
+                if not error.transient or time.monotonic() < end:
+                    raise
+                break
             if seen["version"] != job["version"]:
                 on_change(seen)
             job = seen
@@ -223,50 +252,56 @@ class Client:
 
         `Refused` says what else there is: result-not-ready, job-failed, job-cancelled, or gone.
         """
-        answer = self._patiently(lambda: self._send("GET", f"/v1/jobs/{_id(job)}/result"))
-        status, headers, body = answer
-        if status == 303:  # kept elsewhere, for everybody who knows the address: no token
-            with urllib.request.urlopen(headers["Location"], timeout=PATIENCE) as response:
-                headers, body = response.headers, response.read()
-        is_json = "json" in (headers.get("Content-Type") or "")
-        return json.loads(body) if is_json else body
+        path = f"/v1/jobs/{_id(job)}/result"
+        status, headers, body = self._patiently(lambda: self._send("GET", path, also=303))
+        if status == 303:
+            location = headers.get("Location") or ""
+            headers, body = self._patiently(lambda: _elsewhere(location))
+        kind = headers.get_content_type()
+        is_json = kind == "application/json" or kind.endswith("+json")
+        return _parsed(body) if is_json else body
 
     def cancel(self, job: Union[Job, str], reason: Optional[str] = None) -> Job:
         """Cancels a job; when it is running, its worker is asked to stop."""
         body = {"reason": reason} if reason else {}
         return self._patiently(lambda: self._job("POST", f"/v1/jobs/{_id(job)}/cancel", body))
 
-    def post(self, path: str, body: Any, timeout: float = PATIENCE) -> Any:
-        """One POST and its answer's JSON; what the worker is made of."""
-        return json.loads(self._send("POST", path, body, {}, timeout)[2] or b"{}")
+    def post(self, path: str, body: Any, timeout: float = PATIENCE) -> dict:
+        """One POST and the object that it is answered with; what the worker is made of."""
+        return _object(self._send("POST", path, body, timeout=timeout)[2])
 
-    def _look_again(self, job: Job, hold: int) -> Job:
+    def _look_again(self, job: Job, end: float) -> Job:
+        left = end - time.monotonic()
+        # Rounded up, and cut at the end: what happens until then is seen.
+        hold = max(0, math.ceil(min(HOLD, left)))
         headers = {"Prefer": f"wait={hold}"} if hold else {}
         if job.etag:
             headers["If-None-Match"] = job.etag
-        path = f"/v1/jobs/{job.id}"
-        status, answered, body = self._send("GET", path, None, headers, PATIENCE + hold)
+        path, timeout = f"/v1/jobs/{job.id}", _until(end, PATIENCE + hold)
+        status, answered, body = self._send("GET", path, None, headers, timeout, also=304)
         if status != 304:
             return _read(answered, body)
         job.retry_after = _retry_after(answered)  # what we have is still true
         return job
 
-    def _job(self, *request: Any) -> Job:
-        _, headers, body = self._send(*request)
+    def _job(self, *request: Any, **options: Any) -> Job:
+        _, headers, body = self._send(*request, **options)
         return _read(headers, body)
 
-    def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Repeats a call that is safe to repeat, until it is answered or `retry_for` is over."""
-        end, backoff = time.monotonic() + self.retry_for, _Backoff(MAX_DELAY)
+    def _patiently(self, call: Callable[[], Any], end: float = math.inf) -> Any:
+        """Repeats a call that is safe to repeat, until it is answered or `retry_for` is over, and
+        not beyond `end`."""
+        give_up, backoff = time.monotonic() + self.retry_for, _Backoff(MAX_DELAY)
         while True:
             try:
                 return call()
             except PunctualError as error:
-                pause = backoff.next(error.retry_after)
-                if not error.transient or time.monotonic() + pause > end:
+                now, pause = time.monotonic(), backoff.next(error.retry_after)
+                over = now >= end or (now + pause > give_up and give_up < end)
+                if not error.transient or over:
                     raise
                 log.info("%s; again in %.1f s", error, pause)
-            time.sleep(pause)
+            time.sleep(min(pause, end - now))
 
     def _send(
         self,
@@ -275,42 +310,118 @@ class Client:
         body: Any = None,
         headers: Mapping[str, str] = {},
         timeout: float = PATIENCE,
-    ) -> Tuple[int, Mapping[str, str], bytes]:
-        data = None if body is None else _json(body)
+        also: int = 200,
+    ) -> Tuple[int, Message, bytes]:
+        """One exchange with the server. 2xx and the status `also` come back; others are raised."""
+        try:
+            data = None if body is None else _json(body)
+        except (TypeError, ValueError) as error:
+            raise Invalid(f"this cannot be sent as JSON: {error}") from error
         request = urllib.request.Request(self.url + path, data, dict(headers), method=method)
         request.add_header("User-Agent", "punctual-python")
         if data is not None:
             request.add_header("Content-Type", "application/json")
         if self._token:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        status, answered, content = _exchange(self._opener, request, timeout, self.url)
+        if status < 300 or status == also:
+            return status, answered, content
+        if status < 400:
+            where = f" and points to {answered['Location']}" if answered["Location"] else ""
+            raise Unreadable(f"{self.url} answers {status}{where}; give the server's own address")
         try:
-            with self._opener.open(request, timeout=timeout) as response:
-                return response.status, response.headers, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return self._answered(error)
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", None) or error
-            raise Unreachable(f"no answer from {self.url}: {why}") from error
-
-    def _answered(self, error: urllib.error.HTTPError) -> Tuple[int, Mapping[str, str], bytes]:
-        try:
-            body = error.read()
-        except (OSError, http.client.HTTPException) as broken:
-            raise Unreachable(f"half an answer from {self.url}: {broken}") from broken
-        if error.code < 400:
-            return error.code, error.headers, body
-        try:
-            problem = json.loads(body)
+            problem = json.loads(content)
         except ValueError:  # a page of something in between
             problem = None
         if not isinstance(problem, dict):
-            problem = {"title": f"the server answered {error.reason}"}
-        raise Refused(error.code, problem, _retry_after(error.headers))
+            problem = {"title": f"the server answered {http.client.responses.get(status, status)}"}
+        raise Refused(status, problem, _retry_after(answered))
+
+
+def _exchange(
+    opener: urllib.request.OpenerDirector,
+    request: urllib.request.Request,
+    timeout: float,
+    whom: str,
+) -> Tuple[int, Message, bytes]:
+    """A request's answer, whatever its status."""
+    try:
+        try:
+            answer = opener.open(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            return answer.status, answer.headers, answer.read()
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        why = getattr(error, "reason", None) or error
+        raise Unreachable(f"no answer from {whom}: {why}") from error
+
+
+def _elsewhere(location: str) -> Tuple[Message, bytes]:
+    """A result that is not with the server: for everybody who knows the address, so no token."""
+    try:
+        whom = f"{_host(location)}, which has the result"
+    except Invalid as error:
+        raise Unreadable(f"the result is at {location!r}, where this client cannot go") from error
+    request = urllib.request.Request(location, headers={"User-Agent": "punctual-python"})
+    opener = urllib.request.build_opener()
+    status, headers, body = _exchange(opener, request, PATIENCE, whom)
+    if status >= 300:
+        raise Refused(status, {"title": f"no result from {whom}"}, _retry_after(headers))
+    return headers, body
+
+
+def _host(url: str) -> str:
+    """The host in an address that requests can go to."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:  # of urlsplit, or of the port
+        fits = False
+    if not fits or not _printable(url) or " " in url:
+        raise Invalid(f"{url!r} is not an address; write it like http://127.0.0.1:8080")
+    return parts.hostname or ""
+
+
+def _printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Invalid(f"{name} is a number, and {value!r} is not")
+    return number
+
+
+def _until(end: float, longest: float = PATIENCE) -> float:
+    return min(longest, max(0.05, end - time.monotonic()))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Unreadable(f"the answer is not JSON: {_start(body)}") from error
+
+
+def _object(body: bytes, *members: str) -> dict:
+    value = _parsed(body)
+    if not isinstance(value, dict) or not all(name in value for name in members):
+        raise Unreadable(f"the answer is not a Punctual server's: {_start(body)}")
+    return value
+
+
+def _start(body: bytes) -> str:
+    return repr(_cut(body[:60].decode(errors="replace"), 60)) if body else "it is empty"
 
 
 def _read(headers: Mapping[str, str], body: bytes) -> Job:
-    job = Job(json.loads(body))
+    job = Job(_object(body, "job_id", "status", "done", "version"))
     job.etag, job.retry_after = headers.get("ETag"), _retry_after(headers)
     job.replayed = headers.get("Idempotent-Replayed") == "true"
     return job
@@ -321,6 +432,8 @@ def _id(job: Union[Job, str]) -> str:
 
 
 def _quoted(text: str) -> str:
+    if not 1 <= len(text) <= 255 or not _printable(text):
+        raise Invalid(f"a key is 1 to 255 characters of printable ASCII, and {text!r} is not")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -340,6 +453,14 @@ def _retry_after(headers: Mapping[str, str]) -> Optional[float]:
         return None
 
 
+def _seconds(moment: Any) -> Optional[float]:
+    """An RFC 3339 moment by whoever wrote it; only good for what lies between two of them."""
+    try:
+        return datetime.datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+    except (AttributeError, ValueError):
+        return None
+
+
 class _Backoff:
     """Growing delays, at random up to half shorter, so that many clients do not return together."""
 
@@ -356,7 +477,8 @@ class _Backoff:
 
 # -- the worker ----------------------------------------------------------------------------------
 
-_REASONS = ("cancelled", "draining", "lease-ending", "lost")  # in order of urgency
+# In order of urgency.
+_REASONS = ("cancelled", "draining", "timed-out", "lease-ending", "lost")
 
 
 class Context:
@@ -365,34 +487,42 @@ class Context:
     def __init__(self) -> None:
         self.stopped = threading.Event()  # the work should stop; `reason` says why
         self.reason: Optional[str] = None
+        self._end = (math.inf, "")  # when it should stop anyhow, and why
         self._progress: Optional[dict] = None
         self._lock = threading.Lock()
 
     def check(self) -> None:
         """Raises `Stopped` when the work should stop. Call it between the steps of your work."""
+        stop_at, why = self._end
+        if time.monotonic() >= stop_at:
+            self._tell(why)
         if self.stopped.is_set():
             raise Stopped(self.reason)
 
     def sleep(self, seconds: float) -> None:
         """Sleeps; raises `Stopped` as soon as the work should stop."""
-        if self.stopped.wait(seconds):
-            raise Stopped(self.reason)
+        end = time.monotonic() + seconds
+        self.check()
+        while (now := time.monotonic()) < end:
+            self.stopped.wait(min(end, self._end[0]) - now)
+            self.check()
 
     def progress(self, percent: Optional[float] = None, message: Optional[str] = None) -> None:
         """Tells the client how far the work is; sent at most once a second, the latest only."""
         report: dict = {}
         if percent is not None:
-            report["percent"] = max(0.0, min(100.0, percent))
+            report["percent"] = max(0.0, min(100.0, _number("percent", percent)))
         if message is not None:
             report["message"] = _cut(message, 256)
         with self._lock:
             self._progress = report
 
     def _tell(self, reason: str) -> None:
-        old = self.reason
-        if old is None or _REASONS.index(reason) > _REASONS.index(old):
-            self.reason = reason
-            self.stopped.set()
+        with self._lock:
+            old = self.reason
+            if old is None or _REASONS.index(reason) > _REASONS.index(old):
+                self.reason = reason
+                self.stopped.set()
 
     def _take(self) -> Optional[dict]:
         with self._lock:
@@ -408,67 +538,109 @@ class _Lease(threading.Thread):
     """Keeps one lease alive until its outcome is settled, and hears when the work should stop.
 
     It counts from the moment *before* the request that granted or extended the lease was sent:
-    the server began later, so it ends later too.
+    the server began later, so it ends later too. So it does with the attempt's own time-out,
+    `timeout_at`, which nothing extends; this machine's time of day does not matter.
     """
 
     def __init__(self, worker: Worker, job: dict, sent: float):
         super().__init__(name=f"lease of {job['job_id']}", daemon=True)
         self.worker, self.job, self.context = worker, job, Context()
         self.length = max(1.0, float(job["lease_seconds"]))
-        self.margin = min(max(self.length / 10, 0.25), 5.0, self.length / 4)
         self.over = threading.Event()
-        self._extended(sent)
+        self.span = self._left(job.get("lease_expires_at"))  # what the attempt has in all
+        self.limit = -math.inf  # when that is over, at the earliest
+        self._extended(sent, self.span)
         self._tried = 0.0
         self._backoff = _Backoff(2.0)
 
-    def _extended(self, sent: float) -> None:
-        self.due, self.stop_at = sent + self.length / 3, sent + self.length - self.margin
+    def _left(self, lease_expires_at: Any) -> float:
+        """What was left of the attempt's time when the server granted or extended the lease."""
+        timeout_at, expires_at = _seconds(self.job.get("timeout_at")), _seconds(lease_expires_at)
+        if timeout_at is None or expires_at is None:
+            return math.inf
+        return max(0.0, timeout_at - (expires_at - self.length))
+
+    def _extended(self, sent: float, left: float) -> None:
+        self.due = sent + self.length / 3
+        self.confirm_by = sent + self.length - _margin(self.length)
+        self.limit = max(self.limit, sent + left)
+        last_call = self.limit - _margin(min(self.length, self.span))
+        self.context._end = min((last_call, "timed-out"), (self.confirm_by, "lease-ending"))
         self._backoff = _Backoff(2.0)
 
+    def confirm(self, sent: float) -> bool:
+        """Whether the work may start. A claim may have been parked for so long that the lease is
+        somebody else's by now, or that it is not known how much of the attempt's time is left.
+        Then the server is asked, until there is an answer or the lease has ended for us.
+        """
+        blurred = time.monotonic() > sent + max(0.25, self.span / 10)
+        if time.monotonic() > self.due or blurred:
+            while not self.beat():
+                pause = max(0.05, self.due - time.monotonic())
+                late = time.monotonic() + pause >= self.confirm_by
+                if late or self.worker._leave_at is not None or self.over.wait(pause):
+                    return False
+        return not self.over.is_set() and time.monotonic() < self.context._end[0]
+
     def run(self) -> None:
-        while not self.over.wait(max(0.05, min(1.0, self.due - time.monotonic()))):
+        while not self.over.wait(self._pause()):
             now = time.monotonic()
-            if now >= self.stop_at:
-                self.context._tell("lease-ending")
+            stop_at, why = self.context._end
+            if now >= stop_at:
+                self.context._tell(why)
             if self.worker._out_of_grace(now):
                 self.context._tell("draining")
             news = self.context._progress is not None and now >= self._tried + 1
             if now >= self.due or news:
                 self.beat()
 
-    def beat(self) -> None:
-        """One heartbeat: extends the lease, carries progress, hears of a cancel."""
+    def _pause(self) -> float:
+        stop_at = self.context._end[0]
+        wake = self.due if self.context.stopped.is_set() else min(self.due, stop_at)
+        return max(0.05, min(1.0, wake - time.monotonic()))
+
+    def beat(self) -> bool:
+        """One heartbeat: extends the lease, carries progress, hears of a cancel. Whether it did."""
         sent = self._tried = time.monotonic()
-        left = self.stop_at - sent
+        left = self.context._end[0] - sent
         patience = min(self.length / 3, left) if left > 0.1 else self.length / 3
         report = self.context._take()
         body = {"lease_token": self.job["lease_token"], **({"progress": report} if report else {})}
+        path = f"/v1/jobs/{self.job['job_id']}/heartbeat"
         try:
-            answer = self.worker.client.post(
-                f"/v1/jobs/{self.job['job_id']}/heartbeat", body, patience
-            )
-        except PunctualError as error:
+            answer = self.worker.client.post(path, body, patience)
+            expires_at = answer.get("lease_expires_at")
+            if _seconds(expires_at) is None:
+                raise Unreadable("the answer to a heartbeat does not say that the lease goes on")
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
             if isinstance(error, Refused) and error.status in (404, 409, 410):
                 # Perhaps somebody else has the job: nobody wants our outcome.
                 log.warning("%s: lease lost: %s", self.job["job_id"], error)
                 self.context._tell("lost")
                 self.over.set()
-                return
+                return False
             log.warning("%s: heartbeat: %s", self.job["job_id"], error)
             self.context._give_back(report)
-            self.due = time.monotonic() + self._backoff.next(error.retry_after)
-            return
-        self._extended(sent)
+            asked = error.retry_after if isinstance(error, PunctualError) else None
+            self.due = time.monotonic() + self._backoff.next(asked)
+            return False
+        self._extended(sent, self._left(expires_at))
         if answer.get("cancel_requested"):
             self.context._tell("cancelled")
         self.worker._obey(answer)
+        return True
+
+
+def _margin(span: float) -> float:
+    """What work is given to stop in: a tenth, at least 0.25 s, at most 5 s or a quarter."""
+    return min(max(span / 10, 0.25), 5.0, span / 4)
 
 
 Handler = Callable[[dict, Context], Any]
 
 
 class Worker:
-    """Claims jobs and runs a handler for each, one at a time: start more processes for more.
+    """Claims jobs and runs a handler for each, one at a time. For concurrency start several.
 
     A handler gets the job (`payload`, `kind`, `attempt`, `root_job_id`, `fence`, …) and a
     `Context`; what it returns is the result. An attempt may be repeated, so its effects must be
@@ -488,10 +660,16 @@ class Worker:
         """`handler`: one for all kinds, or one for each kind that is to be taken.
 
         `lease`: seconds until the server gives the job of a silent worker to another (default:
-        the queue's). `grace`: seconds that a job may go on after the worker was asked to leave;
-        with 0 a signal interrupts the handler.
+        the queue's). `grace`: seconds after which a job is told to stop when the worker was asked
+        to leave. A handler hears that in `check` and `sleep`, and nothing interrupts one that
+        calls neither, save a second signal; with a grace of 0 the first.
         """
-        self.client, self.queues, self.grace, self._lease = client, list(queues), grace, lease
+        if isinstance(queues, str) or not (queues := list(queues)):
+            raise Invalid('queues is a list of names, like ["reports"]')
+        if isinstance(handler, Mapping) and not handler:
+            raise Invalid("no handler, no kind to claim; one function instead takes every kind")
+        lease = None if lease is None else _number("lease", lease)
+        self.client, self.queues, self.grace, self._lease = client, queues, grace, lease
         self._handlers = dict(handler) if isinstance(handler, Mapping) else None
         self._handler = handler
         name = socket.gethostname()
@@ -541,13 +719,12 @@ class Worker:
             if job is None:
                 job, sent = self._claim()
                 continue
-            lease = _Lease(self, job, sent)
-            if time.monotonic() > lease.due:  # parked for long: is it still ours?
-                lease.beat()
-            job = None
+            lease, job = _Lease(self, job, sent), None
+            if not lease.confirm(sent):
+                continue  # the next claim does not list it, and so gives it back
             lease.start()
             try:
-                outcome = None if lease.over.is_set() else self._perform(lease)
+                outcome = self._perform(lease)
                 if outcome is not None:
                     job, sent = self._settle(lease, outcome)
             finally:
@@ -577,6 +754,8 @@ class Worker:
                     return None, sent
                 request = self._request([], self._hold)
                 answer = self.client.post("/v1/claims", request, PATIENCE + self._hold)
+                if not isinstance(answer.get("jobs"), list):
+                    raise Unreadable("the answer to a claim has no list of jobs")
                 self._obey(answer)
                 if not answer["jobs"] and time.monotonic() < sent + 0.5:
                     time.sleep(0.5)  # it should have been parked: the server shuts down
@@ -600,6 +779,9 @@ class Worker:
         except (Stopped, _Leave):
             if context.reason == "lost":
                 return None
+            if context.reason == "timed-out":  # given back, it would begin anew for ever
+                why = "the worker stopped the attempt at the end of its timeout_seconds"
+                return _failed("attempt-timeout", why, True)
             # Who leaves gives the job back, and the attempt does not count.
             return {"outcome": "cancelled" if context.reason == "cancelled" else "released"}
         except Fail as error:
@@ -640,7 +822,8 @@ class Worker:
                 self._obey(answer)
                 if answer.get("jobs"):
                     following, granted, alone = answer["jobs"][0], sent, True
-                result = next((r for r in answer["results"] if r["job_id"] == job_id), {})
+                results = answer.get("results") or []
+                result = next((r for r in results if r.get("job_id") == job_id), {})
                 if result.get("ok"):
                     log.info("%s: %s", job_id, outcome["outcome"])
                     return following, granted
@@ -678,19 +861,19 @@ class Worker:
     def _goodbye(self) -> None:
         try:
             worker = urllib.parse.quote(self.worker_id, safe="")
-            self.client.post(f"/v1/workers/{worker}/goodbye", {}, 5.0)
+            self.client._send("POST", f"/v1/workers/{worker}/goodbye", {}, timeout=5.0)
             log.info("goodbye")
         except PunctualError as error:
             log.warning("no goodbye (%s): what is in hand comes back when its lease ends", error)
 
 
-def _failed(type: str, message: str, retryable: bool) -> dict:
+def _failed(type: Any, message: str, retryable: Any) -> dict:
     error = {"type": _cut(type, 128), "message": _cut(message, 6144)}
-    return {"outcome": "failed", "error": error, "retryable": retryable}
+    return {"outcome": "failed", "error": error, "retryable": bool(retryable)}
 
 
-def _cut(text: str, size: int) -> str:
-    return text.encode(errors="replace")[:size].decode(errors="ignore")
+def _cut(text: Any, size: int) -> str:
+    return str(text).encode(errors="replace")[:size].decode(errors="ignore")
 
 
 # -- both at work --------------------------------------------------------------------------------
@@ -734,7 +917,11 @@ def _main() -> int:
         log.info("job %s%s", job.id, " (known already)" if job.replayed else "")
         job = client.wait(job, args.timeout, lambda seen: log.info("%s", seen["status"]))
         if job.completed:
-            print(json.dumps(client.result(job)))
+            result = client.result(job)
+            if isinstance(result, bytes):
+                sys.stdout.buffer.write(result)
+            else:
+                print(json.dumps(result))
             return 0
         log.error("%s %s", job["status"], job.get("error") or job.get("pending_reason") or "")
         return 1

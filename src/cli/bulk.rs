@@ -23,7 +23,7 @@ use crate::wire;
 
 use sweep::{End, Sweep};
 
-const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
+pub(super) const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
 
 /// Apart from the options of one job.
 const MANY: &str = "Many jobs at once (all filters must match)";

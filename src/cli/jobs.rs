@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use super::bulk::{self, Action, Which};
+use super::bulk::{self, Action, STATUSES, Which};
 use super::output::{self, Facts, Now, Table};
 use super::{Connect, Done, Format, submit, watch};
 use crate::client::{Client, ListQuery};
+use crate::domain::job::PendingReason;
 use crate::wire;
 
 #[derive(Debug, Args)]
@@ -127,8 +129,8 @@ struct RetryArgs {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// pending, running, completed, failed or cancelled
-    #[arg(long)]
+    /// The state it is in
+    #[arg(long, value_parser = PossibleValuesParser::new(STATUSES))]
     status: Option<String>,
     /// Its kind
     #[arg(long)]
@@ -139,11 +141,9 @@ struct ListArgs {
     /// One of its tags
     #[arg(long)]
     tag: Option<String>,
-    #[arg(
-        long,
-        value_name = "REASON",
-        help = "Why it waits: queued, scheduled, retry_backoff, queue_paused, no_workers, concurrency_limited or rate_limited"
-    )]
+    /// Why it waits
+    #[arg(long, value_name = "REASON",
+          value_parser = PossibleValuesParser::new(PendingReason::ALL.map(PendingReason::as_str)))]
     pending_reason: Option<String>,
     /// The type of its error: exit-1, lease-expired …
     #[arg(long, value_name = "TYPE")]

@@ -36,6 +36,7 @@ enum QueuesCommand {
     /// Show one queue
     Show {
         /// The queue's name
+        #[arg(value_parser = super::name)]
         queue: String,
         #[command(flatten)]
         format: Format,
@@ -43,6 +44,7 @@ enum QueuesCommand {
     /// Stop handing out a queue's jobs; submits are still taken, and what runs goes on
     Pause {
         /// The queue's name
+        #[arg(value_parser = super::name)]
         queue: String,
         /// Why, for whoever looks at the queue later
         #[arg(long)]
@@ -61,6 +63,7 @@ enum QueuesCommand {
     /// Hand out a paused queue's jobs again
     Resume {
         /// The queue's name
+        #[arg(value_parser = super::name)]
         queue: String,
         #[command(flatten)]
         format: Format,

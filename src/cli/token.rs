@@ -7,9 +7,8 @@ use rand::RngExt as _;
 use serde::Serialize;
 
 use super::output;
-use super::{Done, Failure, Format};
+use super::{Done, Failure, Format, name};
 use crate::domain::access::{DEFAULT_NAMESPACE, Scope, SecretHash, TOKEN_PREFIX};
-use crate::domain::names::{NAME_RULE, Name};
 
 /// The reach of a token for all namespaces.
 const ALL: &str = "*";
@@ -43,10 +42,6 @@ pub(super) struct TokenArgs {
     kind: Vec<String>,
     #[command(flatten)]
     format: Format,
-}
-
-fn name(text: &str) -> Result<String, String> {
-    Name::parse(text).map(|name| name.to_string()).ok_or_else(|| format!("use {NAME_RULE}"))
 }
 
 fn scope(text: &str) -> Result<&'static str, String> {
@@ -93,8 +88,16 @@ fn make(args: &TokenArgs, random: &[u8; 32]) -> Made {
     let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let sha256 = SecretHash::of(token.as_bytes()).to_hex();
     let name = args.name.clone().unwrap_or_else(|| format!("token-{}", &sha256[..8]));
-    // Names need no escaping.
-    let list = |items: &[&str]| format!("[\"{}\"]", items.join("\", \""));
+    // Names need no escaping, and one that was given twice counts once.
+    let list = |items: &[&str]| {
+        let mut once: Vec<&str> = Vec::new();
+        for item in items {
+            if !once.contains(item) {
+                once.push(item);
+            }
+        }
+        format!("[\"{}\"]", once.join("\", \""))
+    };
     let mut toml = format!(
         "[[auth.tokens]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nscopes = {}\nnamespace = \"{}\"\n",
         list(&args.scope),
@@ -151,6 +154,16 @@ mod tests {
         assert!(Config::from_toml(&made.toml).is_ok(), "{}", made.toml);
         let random = || make(&parse(&[]).unwrap(), &random()).token;
         assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn what_is_given_twice_counts_once() {
+        let line = ["--scope", "work", "--scope", "read", "--scope", "work"];
+        let names = ["--queue", "b", "--queue", "a", "--queue", "b", "--kind", "k", "--kind", "k"];
+        let made = make(&parse(&[&line[..], &names[..]].concat()).unwrap(), &[7; 32]);
+        let lists = "scopes = [\"work\", \"read\"]\nnamespace = \"default\"\nqueues = [\"b\", \"a\"]\n\
+                     kinds = [\"k\"]\n";
+        assert!(made.toml.ends_with(lists), "{}", made.toml);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tracing_subscriber::EnvFilter;
 
 use super::{Connect, DEFAULT_TOKEN_ENV, Done, Failure};
@@ -17,19 +17,19 @@ use crate::worker::{self, Exec, Forward, MAX_CONCURRENCY, WorkerConfig};
     about = "Run a worker that executes a command for each job, or posts it to a service",
     long_about = "Run a worker that executes a command for each job, or posts it to a service.\n\n\
                   --exec: the command gets the payload as JSON on stdin and PUNCTUAL_JOB_ID, \
-                  PUNCTUAL_ROOT_JOB_ID, PUNCTUAL_KIND, PUNCTUAL_QUEUE, PUNCTUAL_ATTEMPT and \
-                  TRACEPARENT in its environment. What it writes to stdout is the result: JSON \
+                  PUNCTUAL_ROOT_JOB_ID, PUNCTUAL_KIND, PUNCTUAL_QUEUE, PUNCTUAL_ATTEMPT, \
+                  PUNCTUAL_FENCE and TRACEPARENT in its environment. What it writes to stdout is the result: JSON \
                   if it parses, else a text. Exit 0 completes the job, 65 fails it for good, \
                   anything else fails the attempt; the end of stderr is the error's message. \
-                  When the job is cancelled or its lease is lost the command gets SIGTERM, and \
-                  SIGKILL 10 s later.\n\n\
+                  When the job is cancelled, its time-out comes or its lease is lost the command \
+                  gets SIGTERM, and SIGKILL 10 s later or when its time is up.\n\n\
                   --forward: the payload is posted as JSON, with the headers Punctual-Job-Id, \
                   -Root-Job-Id, -Kind, -Queue, -Attempt and -Fence, Idempotency-Key (the root \
                   job's id: the same in every attempt) and traceparent. 2xx completes the job \
                   with the body as its result. 4xx fails it for good, except 408, 425 and 429; \
                   these, 3xx, 5xx and no answer fail the attempt, and Retry-After is obeyed. \
-                  Redirects are not followed. When the job is cancelled or its lease is lost the \
-                  connection is closed.\n\n\
+                  Redirects are not followed. When the job is cancelled, its time-out comes or its \
+                  lease is lost the connection is closed.\n\n\
                   SIGTERM or Ctrl-C drains the worker: it takes no new jobs and ends when its \
                   jobs are done, or after --grace. A second one stops the jobs and gives them \
                   back.",
@@ -37,7 +37,8 @@ use crate::worker::{self, Exec, Forward, MAX_CONCURRENCY, WorkerConfig};
                        punctual work --queue reports --exec ./render.py --quality high\n  \
                        punctual work --queue urgent --queue default --concurrency 8 --exec ./run\n  \
                        punctual work --queue default --kind resize --exec 'jq -r .path | xargs file'\n  \
-                       punctual work --queue mail --concurrency 4 --forward http://127.0.0.1:3000/jobs"
+                       punctual work --queue mail --concurrency 4 --forward http://127.0.0.1:3000/jobs",
+    group = ArgGroup::new("hands").args(["forward", "exec"]).required(true)
 )]
 pub(super) struct WorkArgs {
     /// A queue to take jobs from; repeat it, the first is served first
@@ -59,11 +60,10 @@ pub(super) struct WorkArgs {
     #[command(flatten)]
     connect: Connect,
     /// The address of a service to post each job to, instead of running a command
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "exec")]
+    #[arg(long, value_name = "ADDRESS")]
     pub(super) forward: Option<String>,
     /// The command: everything that follows. One word with blanks in it is run by `sh -c`
-    #[arg(long, required_unless_present = "forward", value_name = "CMD", num_args = 1..,
-          allow_hyphen_values = true)]
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     pub(super) exec: Vec<String>,
 }
 

@@ -22,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Queue {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let text = Path::<String>::from_request_parts(parts, state).await.ok();
-        text.and_then(|Path(text)| Name::parse(&text)).map(Self).ok_or_else(Problem::no_such_queue)
+        text.and_then(|Path(text)| Name::parse(&text)).map(Self).ok_or_else(Problem::not_a_queue)
     }
 }
 

@@ -17,7 +17,7 @@ use super::respond;
 use super::show;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
-use crate::domain::names::Name;
+use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::state::Rejected;
 use crate::domain::trace::TraceId;
 use crate::engine::{Failure, Gone, MAX_NAMES, StoreError, View};
@@ -268,6 +268,12 @@ impl Problem {
 
     pub(super) fn no_such_queue() -> Self {
         Self::new(Code::NoSuchQueue, "no job was ever sent to a queue of this name; check the name")
+    }
+
+    /// Nothing can be called so.
+    pub(super) fn not_a_queue() -> Self {
+        let detail = format!("no queue can have this name; a name is {NAME_RULE}");
+        Self::new(Code::NoSuchQueue, detail)
     }
 
     /// `by` is where the key goes.

@@ -88,7 +88,8 @@ impl Exec {
             .env("PUNCTUAL_ROOT_JOB_ID", &job.root_job_id)
             .env("PUNCTUAL_KIND", &job.kind)
             .env("PUNCTUAL_QUEUE", &job.queue)
-            .env("PUNCTUAL_ATTEMPT", job.attempt.to_string());
+            .env("PUNCTUAL_ATTEMPT", job.attempt.to_string())
+            .env("PUNCTUAL_FENCE", job.fence.to_string());
         // The worker's own trace, if it was started within one, is not the job's.
         for (name, value) in [("TRACEPARENT", &job.traceparent), ("TRACESTATE", &job.tracestate)] {
             match value {
@@ -166,7 +167,7 @@ impl Handler for Exec {
 fn kill_time(now: Instant, told: Stop) -> Instant {
     let patient = now + TERM_TO_KILL;
     match told {
-        Stop::LeaseEnding(end) => patient.min(end),
+        Stop::LeaseEnding(end) | Stop::TimedOut(end) => patient.min(end),
         Stop::Cancelled | Stop::Draining | Stop::LeaseLost => patient,
     }
 }
@@ -350,6 +351,7 @@ mod tests {
             job_id: "j1".into(),
             kind: "k".into(),
             attempt: 2,
+            fence: 7,
             payload: Some(RawJson::trusted(payload)),
             traceparent: Some("00-t".into()),
             ..LeasedJob::default()
@@ -360,8 +362,8 @@ mod tests {
 
     #[tokio::test]
     async fn runs_a_line() {
-        let line = "cat; echo $PUNCTUAL_JOB_ID$PUNCTUAL_ATTEMPT$TRACEPARENT";
-        let text = RawJson::trusted("\"[1]j1200-t\"");
+        let line = "cat; echo $PUNCTUAL_JOB_ID$PUNCTUAL_ATTEMPT$PUNCTUAL_FENCE$TRACEPARENT";
+        let text = RawJson::trusted("\"[1]j12700-t\"");
         assert_eq!(run(line, "[1]", None).await, Outcome::Completed(Some(text)));
         // Neither a payload that nobody reads nor a child that is left behind is in the way.
         let big = format!("\"{}\"", "x".repeat(1 << 20));

@@ -89,7 +89,10 @@ impl Handler for Forward {
             outcome = self.post(job) => outcome,
             told = context.stopped() => match told {
                 Stop::Draining => Outcome::Released,
-                Stop::Cancelled | Stop::LeaseEnding(_) | Stop::LeaseLost => Outcome::Cancelled,
+                Stop::Cancelled
+                | Stop::LeaseEnding(_)
+                | Stop::TimedOut(_)
+                | Stop::LeaseLost => Outcome::Cancelled,
             },
         }
     }

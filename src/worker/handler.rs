@@ -82,6 +82,8 @@ pub enum Stop {
     Draining,
     /// The lease could not be extended and ends at this moment.
     LeaseEnding(Instant),
+    /// The attempt has used up its `timeout_seconds` and ends at this moment: nothing extends it.
+    TimedOut(Instant),
     /// Another worker may be running the job by now.
     LeaseLost,
 }

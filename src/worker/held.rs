@@ -103,13 +103,13 @@ impl Held {
     }
 
     pub(super) fn told_of_its_end(&self) -> bool {
-        matches!(self.told(), Some(Stop::LeaseEnding(_)))
+        matches!(self.told(), Some(Stop::LeaseEnding(_) | Stop::TimedOut(_)))
     }
 
     /// The next moment at which time alone changes something.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Unconfirmed(_) => Some(self.clock.stop_at()),
+            Stage::Unconfirmed(_) => Some(self.clock.confirm_by()),
             Stage::Running(work) | Stage::Lost(work) if work.dropped => None,
             Stage::Running(work) if !self.told_of_its_end() => {
                 let stop_at = self.clock.stop_at();
@@ -125,8 +125,9 @@ fn urgency(stop: Stop) -> u8 {
     match stop {
         Stop::Cancelled => 0,
         Stop::Draining => 1,
-        Stop::LeaseEnding(_) => 2,
-        Stop::LeaseLost => 3,
+        Stop::TimedOut(_) => 2,
+        Stop::LeaseEnding(_) => 3,
+        Stop::LeaseLost => 4,
     }
 }
 

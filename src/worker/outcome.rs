@@ -44,12 +44,17 @@ pub(super) fn settlement(
 }
 
 /// "Cancelled" is only what a requested cancel may end in. Work that stopped because its worker
-/// leaves or its lease ended is given back; work that stopped unasked has failed.
+/// leaves or its lease ended is given back; work that stopped unasked has failed. So has work that
+/// used up its time: given back, it would begin anew for ever.
 fn normal(outcome: Outcome, told: Option<Stop>) -> Outcome {
     match (outcome, told) {
         (Outcome::Cancelled, Some(Stop::Draining | Stop::LeaseEnding(_) | Stop::LeaseLost)) => {
             Outcome::Released
         }
+        (Outcome::Cancelled | Outcome::Released, Some(Stop::TimedOut(_))) => Outcome::failed(
+            "attempt-timeout",
+            "the worker stopped the attempt at the end of its timeout_seconds",
+        ),
         (Outcome::Cancelled, None) => Outcome::failed(
             "stopped-unasked",
             "the handler said that it was cancelled, but nobody had asked for that",
@@ -164,6 +169,10 @@ mod tests {
         let ending = Stop::LeaseEnding(Instant::now());
         assert_eq!(settled(Outcome::Cancelled, Some(ending)), "released");
         assert_eq!(settled(Outcome::Cancelled, None), "failed");
+        let out_of_time = Some(Stop::TimedOut(Instant::now()));
+        assert_eq!(settled(Outcome::Cancelled, out_of_time), "failed");
+        assert_eq!(settled(Outcome::Released, out_of_time), "failed", "it would run for ever");
+        assert_eq!(settled(Outcome::Completed(None), out_of_time), "completed");
         assert_eq!(settled(Outcome::Completed(None), Some(Stop::Cancelled)), "completed");
     }
 

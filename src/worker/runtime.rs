@@ -156,7 +156,7 @@ impl<H: Handler> Runtime<H> {
                 Stage::Unconfirmed(_) if self.leaving.is_some() => {
                     self.finish(key, Outcome::Released);
                 }
-                Stage::Unconfirmed(_) if now >= held.clock.stop_at() => {
+                Stage::Unconfirmed(_) if now >= held.clock.confirm_by() => {
                     // Never started; the next claim does not list it, so it is released.
                     self.leases.remove(key);
                 }
@@ -164,10 +164,10 @@ impl<H: Handler> Runtime<H> {
                 Stage::Lost(work) => work.drop_when_due(now),
                 Stage::Running(work) => {
                     work.drop_when_due(now);
-                    let (told, end) = (*held.stop.borrow(), held.clock.end_at());
-                    let ending = matches!(told, Some(Stop::LeaseEnding(_)));
+                    let told = *held.stop.borrow();
+                    let ending = matches!(told, Some(Stop::LeaseEnding(_) | Stop::TimedOut(_)));
                     let (why, drop_at) = if now >= held.clock.stop_at() && !ending {
-                        (Stop::LeaseEnding(end), end)
+                        (held.clock.why(), held.clock.end_at())
                     } else if told_to_leave && work.drop_at.is_none() {
                         (Stop::Draining, now + STOP_GRACE)
                     } else {
@@ -255,6 +255,7 @@ fn words(stop: Stop) -> &'static str {
         Stop::Cancelled => "its cancel was requested",
         Stop::Draining => "this worker leaves",
         Stop::LeaseEnding(_) => "its lease could not be extended and ends",
+        Stop::TimedOut(_) => "its timeout_seconds are over",
         Stop::LeaseLost => "its lease is lost",
     }
 }

@@ -313,6 +313,36 @@ async fn work_stops_before_a_lease_that_cannot_be_extended_ends() {
     rig.leaves(Phase::Stop).await;
 }
 
+/// A job whose lease can be extended as often as one likes and whose time cannot.
+fn timed(id: &str) -> wire::LeasedJob {
+    wire::LeasedJob {
+        lease_expires_at: "2027-01-01T00:00:01Z".into(),
+        timeout_at: "2027-01-01T00:00:02Z".into(),
+        ..job(id, 1.0)
+    }
+}
+
+#[tokio::test]
+async fn work_stops_before_its_time_out_however_well_its_lease_is_kept() {
+    let (handler, mut told) = stubborn();
+    let rig = Rig::new(Script { jobs: [timed("a")].into(), ..Script::default() }, handler, 1).await;
+    let Stop::TimedOut(end) = next(&mut told).await else { panic!("another reason") };
+    assert!(tokio::time::Instant::now() < end + Duration::from_secs(1));
+    rig.server.sees("a failed attempt-timeout").await;
+    assert!(rig.server.count("heartbeat") > 1, "the lease was kept meanwhile");
+    rig.leaves(Phase::Drain).await;
+}
+
+#[tokio::test]
+async fn work_that_does_not_stop_is_dropped_at_its_time_out() {
+    async fn deaf(_: wire::LeasedJob, _: Context) -> Outcome {
+        std::future::pending().await
+    }
+    let rig = Rig::new(Script { jobs: [timed("a")].into(), ..Script::default() }, deaf, 1).await;
+    rig.server.sees("a failed attempt-timeout").await;
+    rig.leaves(Phase::Drain).await;
+}
+
 #[tokio::test]
 async fn an_outcome_is_sent_until_there_is_a_verdict() {
     let script = Script { failing_settlements: 2, ..jobs(["a"]) };

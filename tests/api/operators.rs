@@ -101,7 +101,9 @@ async fn queues_pause_and_go_on() {
     server.post("/v1/queues/q/resume", &json!({"now": 1})).await.wrong(&["/now unknown"]);
     for bad in ["Q", "_internal", "a%20b", "%00", &"q".repeat(129)] {
         let reply = server.post_nothing(&format!("/v1/queues/{bad}/pause")).await;
-        reply.problem(404, "no-such-queue");
+        let reply = reply.problem(404, "no-such-queue");
+        let detail = reply.json["detail"].as_str().expect("a detail");
+        assert!(detail.contains("a name is 1 to 128 characters of a-z"), "{detail}");
     }
 }
 

@@ -82,8 +82,13 @@ async fn lists_are_filtered_and_paged() {
     let rest = place.run(&["jobs", "list", "--limit", "1", "--cursor", cursor]).await.ended(DONE);
     assert!(page.out.contains(&b) && rest.out.contains(&a), "{} {}", page.out, rest.out);
 
-    let wrong = place.run(&["jobs", "list", "--status", "lost"]).await.ended(NO);
-    wrong.complains(&["pending, running, completed, failed or cancelled"]);
+    for (wrong, values) in [
+        (["--status", "nope"], "pending, running, completed, failed, cancelled"),
+        (["--pending-reason", "foo"], "scheduled, retry_backoff, queue_paused, no_workers"),
+    ] {
+        let said = place.run(&[&["jobs", "list"][..], &wrong].concat()).await.ended(USAGE).err;
+        assert!(said.contains(values), "{said}");
+    }
     let stranger = "0199c8f2-7a31-7c44-9d2e-5b1c4f80a3e7";
     let unknown = place.run(&["jobs", "show", stranger]).await.ended(NO);
     unknown.complains(&["no-such-job", "punctual jobs list"]);

@@ -164,6 +164,14 @@ impl Place {
         job["job_id"].as_str().expect("an id").to_owned()
     }
 
+    /// Submits what the command line has no option for, and answers the job's id.
+    pub(crate) async fn post(&self, job: &Value) -> String {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let sent = http.post(format!("{}/v1/jobs", self.url())).json(job).send().await;
+        let job: Value = sent.expect("an answer").json().await.expect("a job");
+        job["job_id"].as_str().expect("an id").to_owned()
+    }
+
     /// The job as the server shows it.
     pub(crate) async fn job(&self, id: &str) -> Value {
         let job = self.client().show(id).await.expect("the job");

@@ -200,6 +200,28 @@ pub(crate) async fn proxy_that_loses_its_first_answer(place: &Place) -> (String,
 }
 
 #[tokio::test]
+async fn work_stops_before_its_time_out_comes() {
+    let place = Place::new();
+    let _worker = worker(&place, &["lease=3"]);
+    let id = place.post(&json!({"kind": "gate", "timeout_seconds": 2, "max_attempts": 1})).await;
+    assert_eq!(place.until_file("stopped").await, "timed-out");
+    let job = place.until_status(&id, "failed").await;
+    assert_eq!(job["error"]["type"], "attempt-timeout", "{job}");
+    let message = job["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("the worker stopped"), "it, and not the server: {message}");
+}
+
+/// Each case of the file, against servers that it scripts itself.
+#[tokio::test]
+async fn wrong_answers_and_wrong_words() {
+    let place = Place::new();
+    let mut command = python(&place, "python_cases.py");
+    command.env_remove("PUNCTUAL_URL");
+    let said = run(command).await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+}
+
+#[tokio::test]
 async fn the_file_shows_itself_at_work() {
     let place = Place::new();
     let file = project("clients/python/punctual.py");

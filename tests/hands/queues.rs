@@ -33,6 +33,12 @@ async fn a_paused_queue_keeps_its_jobs_until_it_is_resumed() {
     let unknown = place.run(&["queues", "show", "male"]).await.ended(NO);
     unknown.complains(&["no-such-queue", "punctual queues list"]);
     place.run(&["queues", "pause", "mail", "--until", "soon"]).await.ended(USAGE);
+    for words in
+        [&["show", "BAD"][..], &["pause", "BAD"], &["resume", "_x"], &["set", "BAD", "max_depth=1"]]
+    {
+        let said = place.run(&[&["queues"], words].concat()).await.ended(USAGE).err;
+        assert!(said.contains("1 to 128 characters of a-z"), "{said}");
+    }
 }
 
 #[tokio::test]

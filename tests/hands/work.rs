@@ -35,15 +35,15 @@ async fn the_exit_code_decides() {
 async fn a_command_knows_its_job() {
     let place = Place::new();
     let script = "printf '{\"id\":\"%s\",\"root\":\"%s\",\"kind\":\"%s\",\"queue\":\"%s\",\"attempt\":%s,\
-                  \"trace\":\"%s\",\"payload\":%s}' \"$PUNCTUAL_JOB_ID\" \"$PUNCTUAL_ROOT_JOB_ID\" \
-                  \"$PUNCTUAL_KIND\" \"$PUNCTUAL_QUEUE\" \"$PUNCTUAL_ATTEMPT\" \"${TRACEPARENT-none}\" \
+                  \"fence\":%s,\"trace\":\"%s\",\"payload\":%s}' \"$PUNCTUAL_JOB_ID\" \"$PUNCTUAL_ROOT_JOB_ID\" \
+                  \"$PUNCTUAL_KIND\" \"$PUNCTUAL_QUEUE\" \"$PUNCTUAL_ATTEMPT\" \"$PUNCTUAL_FENCE\" \"${TRACEPARENT-none}\" \
                   \"$(cat)\"\n";
     let _worker = place.worker(&["--queue", "mail"], script);
     let line = ["send", "--queue", "mail", "--payload", "[1, 2]", "--wait"];
     let id = place.submit(&line).await;
     assert_eq!(
         place.job(&id).await["result"],
-        json!({"id": id, "root": id, "kind": "send", "queue": "mail", "attempt": 1,
+        json!({"id": id, "root": id, "kind": "send", "queue": "mail", "attempt": 1, "fence": 1,
                "trace": "none", "payload": [1, 2]})
     );
 
@@ -61,6 +61,20 @@ async fn a_command_knows_its_job() {
     let result = &place.until_status(id, "completed").await["result"];
     assert!(result["trace"].as_str().is_some_and(|t| t.contains(trace)), "{result}");
     assert_eq!(result["payload"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_command_is_stopped_before_its_time_out_comes() {
+    let place = Place::new();
+    let script = "trap 'echo told >told; exit 1' TERM\nwhile [ -e here ]; do sleep 0.05; done\n";
+    let worker = place.worker(&["--queue", "default", "--lease", "3s"], script);
+    let id = place.post(&json!({"kind": "a", "timeout_seconds": 2, "max_attempts": 1})).await;
+    assert_eq!(place.until_file("told").await, "told\n");
+    let job = place.until_status(&id, "failed").await;
+    assert_eq!(job["error"]["type"], "attempt-timeout", "{job}");
+    let message = job["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("the worker stopped"), "it, and not the server: {message}");
+    worker.until_says("its timeout_seconds are over").await;
 }
 
 #[tokio::test]
@@ -93,7 +107,10 @@ async fn a_worker_that_cannot_work_does_not_start() {
         let said = place.run(&line).await.ended(USAGE);
         assert!(said.err.contains(part), "{}", said.err);
     }
-    place.run(&queue).await.ended(USAGE);
+    let said = place.run(&queue).await.ended(USAGE).err;
+    assert!(said.contains("--exec") && said.contains("--forward"), "{said}");
+    let both = ["--forward", "http://127.0.0.1:1/", "--exec", "cat"];
+    place.run(&[&queue[..], &both[..]].concat()).await.ended(USAGE);
     let said = place.run(&["work", "--queue", "Bad Queue", "--exec", "cat"]).await.ended(NO);
     let last = said.err.lines().last().expect("a line");
     assert!(last.starts_with("punctual: ") && last.contains("/queues/0: must be"), "{last}");

@@ -21,6 +21,7 @@ use crate::domain::overrides::{OFF, QueueKey, Range, Setting};
 )]
 pub(super) struct SetArgs {
     /// The queue's name
+    #[arg(value_parser = super::super::name)]
     queue: String,
     #[arg(
         value_name = "KEY=VALUE",

@@ -61,7 +61,7 @@ impl Code {
                  again with its key.",
             ),
             Self::NoSuchQueue => (
-                "nothing was ever sent to a queue of that name",
+                "nothing was ever sent to a queue of that name, or none can have it",
                 "Check the name; `/v1/queues` lists those that there are.",
             ),
             Self::NoSuchWorker => (

@@ -125,7 +125,7 @@ catalogue! {
         help: "Leases taken back from workers that went silent or ran past the hard timeout. Releases and goodbyes are not counted.",
         labels: &[QUEUE, closed("cause", &labels::TAKE_BACK_CAUSES)],
         scope: Scope::Process,
-        read: "`sum by (queue, cause) (increase(…[10m]))`; `worker_silent` points at dying workers, `hard_timeout` at jobs that are too slow.",
+        read: "`sum by (queue, cause) (increase(…[10m]))`; `worker_silent` points at dying workers, `hard_timeout` at jobs that are too slow and that their workers do not stop.",
         debug: None,
     };
     LATE_REPORTS = Metric {

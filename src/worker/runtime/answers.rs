@@ -16,6 +16,7 @@ use crate::worker::calls::Reply;
 use crate::worker::handler::{Context, Handler, Outcome, Progress, Stop};
 use crate::worker::held::{Held, Key, Stage, Work};
 use crate::worker::lease::LeaseClock;
+use crate::worker::limit::Limit;
 use crate::worker::outcome::{self, Refusal};
 
 /// Jobs, ids of jobs to cancel, and the directive of an answer that may grant leases.
@@ -97,7 +98,8 @@ impl<H: Handler> Runtime<H> {
             .ok()
             .filter(|length| *length >= MIN_LEASE)
             .unwrap_or(MIN_LEASE);
-        let clock = LeaseClock::new(length, sent);
+        let limit = Limit::new(&job, length, sent);
+        let clock = LeaseClock::new(length, sent, limit);
         self.shortest_lease = Some(self.shortest_lease.map_or(length, |l| l.min(length)));
         let key = self.leases.add(Held {
             job_id: job.job_id.clone(),
@@ -122,6 +124,11 @@ impl<H: Handler> Runtime<H> {
         let Stage::Unconfirmed(job) = &mut held.stage else {
             return;
         };
+        if Instant::now() >= held.clock.stop_at() {
+            // No time is left for it; the next claim does not list it, so it is released.
+            self.leases.remove(key);
+            return;
+        }
         let job = std::mem::take(&mut **job);
         tracing::debug!(job_id = %job.job_id, kind = %job.kind, attempt = job.attempt, "started");
         let context = Context { stop: held.stop.subscribe(), progress: held.progress.clone() };
@@ -178,6 +185,7 @@ impl<H: Handler> Runtime<H> {
             };
             if result.ok {
                 held.clock.extend(sent);
+                held.clock.learn(sent, result.lease_expires_at.as_deref().unwrap_or_default());
                 let job_id = held.job_id.clone();
                 if result.cancel_requested == Some(true) {
                     self.cancel(&job_id);
