@@ -12,7 +12,7 @@ use crate::wire;
 /// `GET /v1/kinds`.
 pub(super) async fn kinds(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     api.caller(request.extensions())?;
-    let kinds = api.engine().kinds().iter().map(kind).collect();
+    let kinds = api.engine().kinds(None).await.iter().map(kind).collect();
     Ok(respond::json(StatusCode::OK, &wire::KindList { kinds }))
 }
 
