@@ -21,11 +21,14 @@ use super::lock;
 /// The time over which a rate forgets.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// The same for lines whose jobs run so long that a minute tells too little.
+const LONG_WINDOW: Duration = Duration::from_secs(600);
+
 /// Fewer starts than these say nothing of how fast a line moves.
 const HANDFUL: u64 = 5;
 
-/// As little do fewer than in so many rounds of all slots: the first round starts at once.
-const ROUNDS: u64 = 3;
+/// As little does less time than so many runs take: starts come in rounds, and the first at once.
+const ROUNDS: f64 = 2.0;
 
 /// Kinds remembered; a stranger can invent names. Beyond it those that have not started for
 /// longest make room.
@@ -62,27 +65,32 @@ struct Starts {
     /// Jobs a second.
     rate: f64,
     /// What was measured of its lines, and when last.
-    line: Option<(Pace, Timestamp)>,
+    line: Option<(Paces, Timestamp)>,
     /// Seconds for which a line has stood since, with nobody at work.
     stood: f64,
 }
 
 /// Starts while there was a line, and the seconds that there was one; forgotten alike.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Pace {
     starts: f64,
     seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Paces {
+    short: Pace,
+    long: Pace,
     /// Starts in all, none forgotten.
     counted: u64,
 }
 
 impl Pace {
     /// `elapsed`: since the last time.
-    fn add(&mut self, starts: u64, seconds: f64, elapsed: f64) {
-        let kept = (-elapsed / WINDOW.as_secs_f64()).exp();
+    fn add(&mut self, starts: u64, seconds: f64, elapsed: f64, window: Duration) {
+        let kept = (-elapsed / window.as_secs_f64()).exp();
         self.starts = self.starts * kept + starts as f64;
         self.seconds = self.seconds * kept + seconds;
-        self.counted += starts;
     }
 }
 
@@ -91,16 +99,8 @@ impl Pace {
 pub(super) struct Pull {
     /// Jobs a second; more than 0.
     pub(super) rate: f64,
-    pace: Pace,
-}
-
-impl Pull {
-    /// Whether it is more than the luck of the moment, when so many jobs run at once: starts come
-    /// in rounds, and one that lasts longer than what is remembered tells no rate.
-    pub(super) fn is_sure(&self, slots: u64) -> bool {
-        let counted = self.pace.counted >= HANDFUL.max(slots.saturating_mul(ROUNDS));
-        counted && self.pace.starts >= slots as f64
-    }
+    /// Whether it is more than the luck of the moment.
+    pub(super) is_sure: bool,
 }
 
 impl Flow {
@@ -185,12 +185,19 @@ impl Flow {
         self.lock().queues.get(queue).map_or(0.0, |starts| starts.rate)
     }
 
-    /// Jobs started a second while there is a line; `None`: there was none in the last minute, or
-    /// nothing started.
-    pub(super) fn pull(&self, queue: &Name, now: Timestamp) -> Option<Pull> {
-        let (pace, at) = self.lock().queues.get(queue)?.line?;
-        let known = pace.counted > 0 && now.since(at) <= WINDOW;
-        known.then(|| Pull { rate: pace.starts / pace.seconds, pace })
+    /// Jobs started a second while there is a line, each of which runs for about `run`; `None`:
+    /// there was none in the last minute, or nothing started.
+    pub(super) fn pull(&self, queue: &Name, run: Duration, now: Timestamp) -> Option<Pull> {
+        let (paces, at) = self.lock().queues.get(queue)?.line?;
+        if paces.counted == 0 || now.since(at) > WINDOW {
+            return None;
+        }
+        let tells = |pace: &&Pace| {
+            paces.counted >= HANDFUL && pace.seconds >= ROUNDS * run.as_secs_f64()
+        };
+        let sure = [&paces.short, &paces.long].into_iter().find(tells);
+        let pace = sure.unwrap_or(&paces.short);
+        Some(Pull { rate: pace.starts / pace.seconds, is_sure: sure.is_some() })
     }
 }
 
@@ -202,11 +209,14 @@ impl Starts {
         }
         let stood = std::mem::take(&mut self.stood);
         let recent = self.line.filter(|(_, at)| now.since(*at) <= WINDOW);
-        let (mut pace, elapsed) =
-            recent.map_or_else(Default::default, |(pace, at)| (pace, now.since(at).as_secs_f64()));
-        let stood = if recent.is_some() { stood } else { 0.0 };
-        pace.add(started, passed + stood, elapsed);
-        self.line = Some((pace, now));
+        let (mut paces, elapsed, stood) = recent.map_or_else(
+            || (Paces::default(), 0.0, 0.0),
+            |(paces, at)| (paces, now.since(at).as_secs_f64(), stood),
+        );
+        paces.short.add(started, passed + stood, elapsed, WINDOW);
+        paces.long.add(started, passed + stood, elapsed, LONG_WINDOW);
+        paces.counted += started;
+        self.line = Some((paces, now));
     }
 }
 
@@ -256,12 +266,15 @@ mod tests {
             self.flow.tick(&lined, at(self.now));
         }
 
+        /// Of jobs that take no time.
         fn rate(&self) -> Option<f64> {
-            self.flow.pull(&self.queue, at(self.now)).map(|pull| pull.rate)
+            self.flow.pull(&self.queue, Duration::ZERO, at(self.now)).map(|pull| pull.rate)
         }
 
-        fn is_sure(&self, slots: u64) -> bool {
-            self.flow.pull(&self.queue, at(self.now)).is_some_and(|pull| pull.is_sure(slots))
+        /// When it is sure, of jobs that take so many seconds.
+        fn sure(&self, run: u64) -> Option<f64> {
+            let pull = self.flow.pull(&self.queue, Duration::from_secs(run), at(self.now));
+            pull.filter(|pull| pull.is_sure).map(|pull| pull.rate)
         }
     }
 
@@ -307,22 +320,35 @@ mod tests {
             assert!(round > 1 || rig.rate().is_none(), "nothing started");
             rig.pass(4, Some(true));
             assert!(near(rig.rate(), 0.2, 0.25), "round {round}: {:?}", rig.rate());
-            assert_eq!(rig.is_sure(4), round >= 3, "round {round}");
+            assert_eq!(rig.sure(20).is_some(), round >= 3, "round {round}");
         }
         (0..3).for_each(|_| rig.pass(0, Some(true)));
-        assert!(near(rig.rate(), 0.2, 0.25), "and before the next: {:?}", rig.rate());
+        assert!(near(rig.sure(20), 0.2, 0.25), "and before the next: {:?}", rig.rate());
     }
 
     #[test]
-    fn rounds_that_outlast_the_memory_tell_no_rate() {
-        // Ten workers, ten minutes a job.
+    fn long_rounds_are_remembered_for_longer_and_the_longest_tell_no_rate() {
+        // Ten workers; four minutes a job, and then half an hour.
         let mut rig = Rig::new();
         rig.pass(10, Some(true));
-        for _ in 0..10 {
-            (0..119).for_each(|_| rig.pass(0, Some(true)));
-            assert!(!rig.is_sure(10));
+        for round in 1..10 {
+            (0..47).for_each(|_| rig.pass(0, Some(true)));
             rig.pass(10, Some(true));
+            if round >= 4 {
+                assert!(near(rig.sure(240), 10.0 / 240.0, 0.3), "{round}: {:?}", rig.sure(240));
+            }
+            assert_eq!(rig.sure(1_800), None);
         }
+    }
+
+    #[test]
+    fn a_queue_that_starves_is_slow_however_many_slots_there_are() {
+        let mut rig = Rig::new();
+        for _ in 0..10 {
+            rig.pass(1, Some(true));
+            (0..11).for_each(|_| rig.pass(0, Some(true)));
+        }
+        assert!(near(rig.sure(5), 1.0 / 60.0, 0.5), "{:?}", rig.sure(5));
     }
 
     #[test]

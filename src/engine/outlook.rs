@@ -77,14 +77,13 @@ impl Engine {
         let sampled = self.latest().map_or(0, |latest| latest.slots(queue));
         // Those who came after the sample.
         let slots = if sampled > 0 { sampled } else { self.0.claims.capacity(queue) };
-        let measured = self.0.flow.pull(queue, now);
-        let sure = measured.filter(|pull| pull.is_sure(slots)).map(|pull| pull.rate);
-        let rate = sure
-            .or_else(|| {
-                let run = mean_run(experience, queue, like, now)?.max(Duration::from_millis(1));
-                (slots > 0).then(|| slots as f64 / run.as_secs_f64())
-            })
-            .or_else(|| measured.map(|pull| pull.rate))?;
+        let run = mean_run(experience, queue, like, now);
+        let measured = self.0.flow.pull(queue, run.unwrap_or_default(), now);
+        let sure = measured.filter(|pull| pull.is_sure);
+        let possible = run.filter(|_| slots > 0).map(|run| {
+            slots as f64 / run.max(Duration::from_millis(1)).as_secs_f64()
+        });
+        let rate = sure.map(|pull| pull.rate).or(possible).or(measured.map(|pull| pull.rate))?;
         Some(self.0.rates.limit(queue).map_or(rate, |limit| rate.min(limit)))
     }
 
