@@ -192,9 +192,8 @@ impl Flow {
         if paces.counted == 0 || now.since(at) > WINDOW {
             return None;
         }
-        let tells = |pace: &&Pace| {
-            paces.counted >= HANDFUL && pace.seconds >= ROUNDS * run.as_secs_f64()
-        };
+        let tells =
+            |pace: &&Pace| paces.counted >= HANDFUL && pace.seconds >= ROUNDS * run.as_secs_f64();
         let sure = [&paces.short, &paces.long].into_iter().find(tells);
         let pace = sure.unwrap_or(&paces.short);
         Some(Pull { rate: pace.starts / pace.seconds, is_sure: sure.is_some() })

@@ -80,9 +80,9 @@ impl Engine {
         let run = mean_run(experience, queue, like, now);
         let measured = self.0.flow.pull(queue, run.unwrap_or_default(), now);
         let sure = measured.filter(|pull| pull.is_sure);
-        let possible = run.filter(|_| slots > 0).map(|run| {
-            slots as f64 / run.max(Duration::from_millis(1)).as_secs_f64()
-        });
+        let possible = run
+            .filter(|_| slots > 0)
+            .map(|run| slots as f64 / run.max(Duration::from_millis(1)).as_secs_f64());
         let rate = sure.map(|pull| pull.rate).or(possible).or(measured.map(|pull| pull.rate))?;
         Some(self.0.rates.limit(queue).map_or(rate, |limit| rate.min(limit)))
     }

@@ -195,9 +195,7 @@ impl CarPark {
     /// been told of one.
     pub(super) fn free(&self, queue: &Name, kind: &Name, namespace: Option<&Name>) -> u64 {
         let idle = |p: &&Arc<Parked>| {
-            p.takes(kind)
-                && namespace.is_none_or(|namespace| p.sees(namespace))
-                && p.is_free()
+            p.takes(kind) && namespace.is_none_or(|namespace| p.sees(namespace)) && p.is_free()
         };
         lock(&self.queues)
             .get(queue)

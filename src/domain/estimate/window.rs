@@ -224,7 +224,10 @@ mod tests {
             if minute % 7 == 0 {
                 window.turn(at(minute));
                 let restored = kept(&window, minute);
-                assert_eq!((&restored.slots, &restored.quarters), (&window.slots, &window.quarters));
+                assert_eq!(
+                    (&restored.slots, &restored.quarters),
+                    (&window.slots, &window.quarters)
+                );
                 assert_eq!((&restored.hour, &restored.day), (&window.hour, &window.day));
                 assert_eq!(restored.buckets(), window.buckets());
             }

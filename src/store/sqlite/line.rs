@@ -227,7 +227,10 @@ mod tests {
         go(&line, &[(0, 559, Way::Out)]);
         assert_eq!([before(&line, 0, 0), before(&line, 0, 40), before(&line, 0, 59)], [0, 40, 59]);
         go(&line, &(60..559).map(|n| (0, n, Way::Out)).collect::<Vec<_>>());
-        assert_eq!([before(&line, 0, 40), before(&line, 0, 59), before(&line, 0, 600)], [40, 59, 60]);
+        assert_eq!(
+            [before(&line, 0, 40), before(&line, 0, 59), before(&line, 0, 600)],
+            [40, 59, 60]
+        );
         go(&line, &[(0, 0, Way::Out), (0, 0, Way::Out), (7, 0, Way::Out)]);
         assert_eq!([before(&line, 0, 59), before(&line, 0, 600)], [58, 59], "once");
     }
