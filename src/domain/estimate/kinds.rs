@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(of(&mut known, &[Name::trusted("d")]), None);
         let queues = [a, b, c.clone()];
         assert_eq!(of(&mut known, &queues), known.kind(&kind, None, now), "all of them");
-        assert_eq!(known.known_kinds(Some(&queues[..2])), [kind.clone()]);
+        assert_eq!(known.known_kinds(Some(&queues[..2])), std::slice::from_ref(&kind));
         assert_eq!(known.known_kinds(Some(&[c])), [kind, other]);
         assert_eq!(known.known_kinds(Some(&[])), []);
     }

@@ -137,9 +137,13 @@ impl Window {
         let slots = numbered(slots, slot)?;
         let quarters = numbered(quarters, quarter_of(slot))?;
         let mut hour = Sketch::default();
-        slots.iter().for_each(|(_, sketch)| hour.merge(sketch));
+        for (_, sketch) in &slots {
+            hour.merge(sketch);
+        }
         let mut day = hour.clone();
-        quarters.iter().for_each(|(_, sketch)| day.merge(sketch));
+        for (_, sketch) in &quarters {
+            day.merge(sketch);
+        }
         let mut restored = Self { slots, quarters, hour, day, buckets: 0 };
         restored.buckets = restored.counted();
         Some(restored)

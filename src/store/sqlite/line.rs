@@ -111,8 +111,8 @@ impl Line {
             let levels = queues.entry(of(0)?).or_default();
             levels.entry(Reverse(priority)).or_default().enter(of(2)?);
         }
-        let named = |(id, levels)| Some((names.get(&id)?.clone(), levels));
-        Ok(Self(Mutex::new(queues.into_iter().filter_map(named).collect())))
+        let of_queue = |(id, levels)| Some((names.get(&id)?.clone(), levels));
+        Ok(Self(Mutex::new(queues.into_iter().filter_map(of_queue).collect())))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Levels>> {
