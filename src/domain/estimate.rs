@@ -80,7 +80,8 @@ pub struct Outlook {
     pub jobs_ahead: Option<u64>,
     /// Jobs claimed a second while there is a backlog.
     pub start_rate: Option<f64>,
-    /// Whether a worker waits for a job of this kind.
+    /// Whether a worker waits who would get this job, whoever stands ahead of it: those are not
+    /// for him.
     pub idle_worker: bool,
 }
 
@@ -139,7 +140,7 @@ impl Estimate {
     ) -> Self {
         let mut gate = eligible_at.since(now).as_secs_f64();
         let (mut seconds, mut known) = match (outlook.jobs_ahead, outlook.start_rate) {
-            (None | Some(0), _) if outlook.idle_worker => (0.0, true),
+            _ if outlook.idle_worker => (0.0, true),
             // The first in line waits for the next start, too.
             (Some(ahead), Some(rate)) if rate > 0.0 => (ahead.max(1) as f64 / rate, true),
             (None | Some(_), None | Some(_)) => {

@@ -84,7 +84,8 @@ impl Engine {
         self.advised(view);
         // Whoever ends it notes that first and then looks for the advice: one of the two finds it.
         if let Some(at) = ticket.ended().filter(|_| ticket.id() == view.record.spec.id) {
-            self.advice_ends(ticket.id(), &view.record.spec.kind, at);
+            let spec = &view.record.spec;
+            self.advice_ends(ticket.id(), (&spec.queue, &spec.kind), at);
         }
     }
 
@@ -108,14 +109,19 @@ impl Engine {
     }
 
     /// The job ended: the advice is compared with that, once.
-    pub(super) fn advice_ends(&self, id: JobId, kind: &Name, ended_at: Timestamp) {
+    pub(super) fn advice_ends(
+        &self,
+        id: JobId,
+        (queue, kind): (&Name, &Name),
+        ended_at: Timestamp,
+    ) {
         if let Some(moment) = self.0.advice.take(id) {
             let (direction, missed, offset) = if ended_at < moment {
                 (Direction::Early, Missed::Early, moment.since(ended_at))
             } else {
                 (Direction::Late, Missed::Late, ended_at.since(moment))
             };
-            self.experience().observe_offset(kind, missed, offset, ended_at);
+            self.experience().observe_offset(queue, kind, missed, offset, ended_at);
             self.0.events.retry_after_offset(direction, offset);
         }
     }

@@ -57,8 +57,10 @@ impl Engine {
             let took = finished.since(t.job.created_at);
             events.job_finished(&t.queue, t.job.status(), took, recorded);
             match t.job.status() {
-                Status::Completed => self.experience().observe_end(&t.kind, true, finished),
-                Status::Failed => self.experience().observe_end(&t.kind, false, finished),
+                ended @ (Status::Completed | Status::Failed) => {
+                    let completed = ended == Status::Completed;
+                    self.experience().observe_end(&t.queue, &t.kind, completed, finished);
+                }
                 Status::Cancelled | Status::Pending | Status::Running => {}
             }
             tell_end(t);
@@ -74,7 +76,7 @@ impl Engine {
         match t.job.finished_at {
             Some(finished) if t.change != Change::Deleted => {
                 self.0.jobs.ended(t.id, finished);
-                self.advice_ends(t.id, &t.kind, finished);
+                self.advice_ends(t.id, (&t.queue, &t.kind), finished);
             }
             Some(_) | None => self.0.jobs.changed(t.id),
         }

@@ -4,8 +4,6 @@
 //! that is killed loses what came since. None of it matters to any job: whatever goes wrong here
 //! costs clients some questions that come too early or too late.
 
-use std::collections::BTreeSet;
-
 use crate::domain::estimate::{KindRecord, REMEMBERED};
 use crate::domain::names::Name;
 use crate::store::StoreError;
@@ -14,21 +12,30 @@ use super::Engine;
 use super::tasks::StepResult;
 
 /// Keys in one commit, and under one turn at the lock: about a millisecond of each.
-const STEP: usize = 100;
+const STEP: usize = 25;
 
 /// Keys read back under one turn at the lock.
-const READ_STEP: usize = 500;
+const READ_STEP: usize = 100;
+
+/// Kinds shown under one turn at the lock.
+const SHOW_STEP: usize = 20;
 
 impl Engine {
-    /// What was learnt of each kind, by name.
-    pub fn kinds(&self) -> Vec<KindRecord> {
+    /// What was learnt of each kind, by name: of jobs of these queues (`None`: of any). A few under
+    /// each turn at the lock, for which every estimate waits.
+    pub async fn kinds(&self, queues: Option<&[Name]>) -> Vec<KindRecord> {
+        let mut kinds = self.experience().known_kinds(queues);
+        kinds.sort();
         let now = self.now();
-        self.experience().kinds(now)
-    }
-
-    /// Kinds of which jobs of these queues have taught something.
-    pub fn kinds_in(&self, queues: &[Name]) -> BTreeSet<Name> {
-        self.experience().kinds_in(queues)
+        let mut known = Vec::with_capacity(kinds.len());
+        for step in kinds.chunks(SHOW_STEP) {
+            {
+                let mut experience = self.experience();
+                known.extend(step.iter().filter_map(|kind| experience.kind(kind, queues, now)));
+            }
+            tokio::task::yield_now().await;
+        }
+        known
     }
 
     /// Brings back what was learnt before; to be called once, before anything is estimated.

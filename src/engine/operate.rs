@@ -9,6 +9,7 @@ use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{Presence, QueueSample, Sample};
 
+use super::flow::drain;
 use super::presence::Crew;
 use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
@@ -68,7 +69,7 @@ impl Engine {
             slots: crew.slots_present(),
             stuck,
             start_rate: self.0.flow.rate(name),
-            drain_estimate: self.0.flow.drain(name, depth(&q)),
+            drain_estimate: drain(depth(&q), self.line_rate(name)),
             stuck_after: self.stuck_after(name),
             start_rate_limit: self.0.rates.limit(name),
             jobs: self.defaults(name.as_str()),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::estimate::{Estimate, Experience, MEDIAN, Outlook, Standstill};
-use crate::domain::job::{Phase, Record};
+use crate::domain::estimate::{Basis, Estimate, Experience, MEDIAN, Outlook, Standstill};
+use crate::domain::job::{Phase, Record, Spec};
 use crate::domain::names::Name;
 use crate::domain::time::Timestamp;
 
@@ -37,8 +37,8 @@ impl Engine {
             }
         };
         let mut experience = self.experience();
-        if outlook.jobs_ahead.is_some_and(|jobs| jobs > 0 || !outlook.idle_worker) {
-            outlook.start_rate = self.start_rate(&mut experience, &spec.queue, now);
+        if outlook.jobs_ahead.is_some() && !outlook.idle_worker {
+            outlook.start_rate = self.start_rate(&mut experience, &spec.queue, Some(spec), now);
         }
         let (run, wait) = experience.laws(&spec.queue, &spec.kind, spec.expected_duration, now);
         Estimate::of(&record.job, &outlook, &run, &wait, q, now)
@@ -65,29 +65,47 @@ impl Engine {
     }
 
     /// How many jobs of the queue start a second when they wait for nothing but a worker: as
-    /// measured while there was a line, or else as its workers can.
-    fn start_rate(&self, experience: &mut Experience, queue: &Name, now: Timestamp) -> Option<f64> {
-        let rate = self.0.flow.pull(queue, now).or_else(|| {
-            let sampled = self.latest().map_or(0, |latest| latest.slots(queue));
-            // Those who came after the sample.
-            let slots = if sampled > 0 { sampled } else { self.0.claims.capacity(queue) };
-            let run = experience.mean_run(queue, now)?.max(Duration::from_millis(1));
-            (slots > 0).then(|| slots as f64 / run.as_secs_f64())
-        })?;
+    /// measured while there was a line, or else as its workers can. Of a queue of which no run is
+    /// known yet, `like` tells how long one takes.
+    fn start_rate(
+        &self,
+        experience: &mut Experience,
+        queue: &Name,
+        like: Option<&Spec>,
+        now: Timestamp,
+    ) -> Option<f64> {
+        let sampled = self.latest().map_or(0, |latest| latest.slots(queue));
+        // Those who came after the sample.
+        let slots = if sampled > 0 { sampled } else { self.0.claims.capacity(queue) };
+        let run = mean_run(experience, queue, like, now);
+        let measured = self.0.flow.pull(queue, run.unwrap_or_default(), now);
+        let sure = measured.filter(|pull| pull.is_sure);
+        let possible = run
+            .filter(|_| slots > 0)
+            .map(|run| slots as f64 / run.max(Duration::from_millis(1)).as_secs_f64());
+        let rate = sure.map(|pull| pull.rate).or(possible).or(measured.map(|pull| pull.rate))?;
         Some(self.0.rates.limit(queue).map_or(rate, |limit| rate.min(limit)))
     }
 
-    /// The same for whoever finds the queue full. Without a line of its own to go by, what has
-    /// started lately.
+    /// The same for whoever looks at the queue: at its depth, or at it being full. Without a line
+    /// of its own to go by, what has started lately.
     pub(super) fn line_rate(&self, queue: &Name) -> f64 {
-        let rate = self.start_rate(&mut self.experience(), queue, self.now());
+        let rate = self.start_rate(&mut self.experience(), queue, None, self.now());
         rate.unwrap_or_else(|| self.0.flow.rate(queue))
     }
 
-    /// Whether somebody waits for such a job who would get it.
+    /// Whether somebody waits for such a job who would get this one. A claim that has waited while
+    /// others stood in line takes none of those: they are ahead of this job in vain.
     fn is_waited_for(&self, record: &Record) -> bool {
-        let spec = &record.spec;
-        !record.standing.rate_limited && self.0.claims.is_waited_for(&spec.queue, spec.into())
+        let (spec, standing) = (&record.spec, record.standing);
+        let claims = &self.0.claims;
+        if standing.rate_limited {
+            false
+        } else if standing.jobs_ahead.is_none_or(|jobs| jobs == 0) {
+            claims.is_waited_for(&spec.queue, spec.into())
+        } else {
+            !standing.at_limit && claims.is_free_for(&spec.queue, spec.into())
+        }
     }
 
     /// Whether holding back the answer to a fresh submission promises its result.
@@ -98,4 +116,19 @@ impl Engine {
         let idle = self.is_waited_for(record);
         self.estimate(record, MEDIAN).is_some_and(|e| e.worth_holding(window, samples, idle))
     }
+}
+
+/// What is known of the queue's runs, or else of runs like this one.
+fn mean_run(
+    experience: &mut Experience,
+    queue: &Name,
+    like: Option<&Spec>,
+    now: Timestamp,
+) -> Option<Duration> {
+    if let Some(mean) = experience.mean_run(queue, now) {
+        return Some(mean);
+    }
+    let like = like?;
+    let law = experience.run(queue, &like.kind, like.expected_duration, now);
+    (law.basis() != Basis::Guess).then(|| law.mean())
 }

@@ -82,6 +82,11 @@ impl Parked {
         (self.order.namespace.as_ref(), &self.order.kinds)
     }
 
+    /// Whether it waits and has not been told of a job.
+    fn is_free(&self) -> bool {
+        !self.woken.load(Ordering::SeqCst) && matches!(*lock(&self.desk), Desk::Waiting)
+    }
+
     /// Wakes it unless somebody has already.
     fn wake(&self) -> bool {
         let first = !self.woken.swap(true, Ordering::SeqCst);
@@ -190,10 +195,7 @@ impl CarPark {
     /// been told of one.
     pub(super) fn free(&self, queue: &Name, kind: &Name, namespace: Option<&Name>) -> u64 {
         let idle = |p: &&Arc<Parked>| {
-            p.takes(kind)
-                && namespace.is_none_or(|namespace| p.sees(namespace))
-                && !p.woken.load(Ordering::SeqCst)
-                && matches!(*lock(&p.desk), Desk::Waiting)
+            p.takes(kind) && namespace.is_none_or(|namespace| p.sees(namespace)) && p.is_free()
         };
         lock(&self.queues)
             .get(queue)
@@ -214,6 +216,14 @@ impl CarPark {
             && lock(&self.queues)
                 .get(queue)
                 .is_some_and(|parked| parked.values().any(|p| p.accepts(job)))
+    }
+
+    /// The same of somebody who has looked, found nothing and not been told of a job since.
+    pub(super) fn is_free_for(&self, queue: &Name, job: Sort<'_>) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+            && lock(&self.queues)
+                .get(queue)
+                .is_some_and(|parked| parked.values().any(|p| p.accepts(job) && p.is_free()))
     }
 }
 
@@ -458,7 +468,7 @@ mod tests {
         let of_b = Sort { kind: &kind, namespace: &space_b };
         assert_eq!(park.free(&queue, &kind, Some(&space_b)), 2);
         assert_eq!(park.free(&queue, &kind, None), 3);
-        assert!(park.is_waited_for(&queue, of_b));
+        assert!(park.is_waited_for(&queue, of_b) && park.is_free_for(&queue, of_b));
         park.wake_worker(&WorkerId::parse("w").unwrap(), &space_b);
         assert!(!is_woken(&a) && is_woken(&b) && is_woken(&all), "of one worker's id");
         for ticket in [&b, &all] {
@@ -470,6 +480,7 @@ mod tests {
         let first = park.enlist(&queue, of_b).unwrap();
         assert!(first.order().namespace.is_none(), "b looks for itself");
         assert!(park.enlist(&queue, of_b).is_none(), "never a's claim");
+        assert!(park.is_waited_for(&queue, of_b) && !park.is_free_for(&queue, of_b));
         // It is not known whose they are: somebody of each.
         park.wake(&queue, None, 1);
         assert!(is_woken(&a));

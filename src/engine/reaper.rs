@@ -42,6 +42,9 @@ impl Engine {
         // Both are asked, always: each forgets when it has told.
         let step = self.0.clock.take_step();
         let stepped = step > STEP_TOLERANCE;
+        if stepped {
+            self.0.flow.clock_stepped();
+        }
         let outage = self.0.health.take_outage();
         let now = self.now();
         let gap = reaper.last_pass().is_none_or(|last| now.since(last) > period + STEP_TOLERANCE);

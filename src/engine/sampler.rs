@@ -1,7 +1,7 @@
 //! The sampler: one look at the store's counts every few seconds, from which the metrics, the
 //! pauses and the start rates are brought up to date.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::store::{OpenEpisode, QueueSample, Sample};
 use crate::telemetry::events::{QueueSnapshot, Snapshot};
 use crate::telemetry::labels::WorkerState;
 
+use super::flow::drain;
 use super::operate::oldest_age;
 use super::presence::{Crew, Leases};
 use super::tasks::StepResult;
@@ -49,7 +50,9 @@ fn at_limit(q: &QueueSample) -> bool {
 }
 
 fn slots(q: &QueueSnapshot) -> u64 {
-    let present = q.slots[WorkerState::Idle as usize] + q.slots[WorkerState::Busy as usize];
+    let told = q.slots[WorkerState::Idle as usize] + q.slots[WorkerState::Busy as usize];
+    // Whoever says nothing of it and claims one by one runs more than that.
+    let present = told.max(q.tallies[Tally::Running.code() as usize]);
     q.max_running.map_or(present, |max| present.min(u64::from(max)))
 }
 
@@ -77,7 +80,8 @@ impl Engine {
         self.0.pauses.sampled(turn, sample.queues.iter().map(|q| &q.state));
         self.settings_sampled(&rules, sample.queues.iter().map(|q| &q.state));
         let lined = sample.queues.iter().filter(|q| depth(q) > 0 && q.state.paused_at.is_none());
-        self.0.flow.tick(&lined.map(|q| &q.state.name).collect::<HashSet<_>>(), now);
+        let lined = lined.map(|q| (&q.state.name, running(q) > 0)).collect();
+        self.0.flow.tick(&lined, now);
         let leases: Arc<Leases> = Arc::new(sample.leases.iter().cloned().collect());
         let snapshot = self.snapshot(&sample, &leases, now);
         let text = format!("{} queues sampled", snapshot.queues.len());
@@ -119,7 +123,7 @@ impl Engine {
                 rate_limited: self.0.rates.is_spent(name),
                 stuck_after: self.stuck_after(name),
                 run_threshold: self.run_threshold(q),
-                drain_estimate: self.0.flow.drain(name, depth(q)),
+                drain_estimate: drain(depth(q), self.line_rate(name)),
                 max_running: q.state.max_running,
                 max_depth: q.state.max_depth,
                 workers,

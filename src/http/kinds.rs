@@ -7,19 +7,14 @@ use axum::response::Response;
 use super::problem::Problem;
 use super::{Api, respond};
 use crate::domain::estimate::{KindRecord, Spread};
-use crate::domain::names::Name;
 use crate::wire;
 
 /// `GET /v1/kinds`.
 pub(super) async fn kinds(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let caller = api.caller(request.extensions())?;
-    let mut kinds = api.engine().kinds();
-    if caller.is_confined() {
-        let lists = caller.lists();
-        let seen = lists.queues.as_ref().map(|queues| api.engine().kinds_in(queues));
-        let seen = |kind: &Name| seen.as_ref().is_none_or(|seen| seen.contains(kind));
-        kinds.retain(|of| lists.allows_kind(&of.kind) && seen(&of.kind));
-    }
+    let lists = caller.lists();
+    let mut kinds = api.engine().kinds(lists.queues.as_deref()).await;
+    kinds.retain(|of| lists.allows_kind(&of.kind));
     let kinds = kinds.iter().map(kind).collect();
     Ok(respond::json(StatusCode::OK, &wire::KindList { kinds }))
 }

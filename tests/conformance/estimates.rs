@@ -1,7 +1,7 @@
 //! What the estimator leaves with the store, and what the store tells of the line.
 
 use punctual::domain::estimate::Saved;
-use punctual::store::Outcome;
+use punctual::store::{ClaimRequest, Outcome};
 
 use crate::stores::{DAY, START, World, at, for_each_store, name, secs};
 
@@ -93,6 +93,25 @@ async fn a_job_knows_its_place_in_line() {
         assert_eq!((rest.len(), waiting(&w, 0)), (9, 0));
         w.complete(&rest[0], at(61).plus(secs(1))).await;
         assert_eq!(waiting(&w, -100), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_is_claimed_out_of_turn_takes_nobody_along() {
+    for_each_store(|mut w| async move {
+        let jobs = w.submit_many(6, START).await;
+        let other = w.job_with(START, |job| job.spec.kind = name("other"));
+        let other = w.submit(other, START).await;
+        let behind = w.submit_many(2, START).await;
+        assert_eq!([ahead(&w, other).await, ahead(&w, behind[0]).await], [Some(6), Some(7)]);
+        let request = ClaimRequest { kinds: vec![name("other")], ..w.ask(&["q"], 1, at(1)) };
+        let taken = w.claim(request, at(1)).await;
+        assert_eq!(taken.jobs[0].spec.id, other);
+        assert_eq!([ahead(&w, jobs[0]).await, ahead(&w, jobs[5]).await], [Some(0), Some(5)]);
+        assert_eq!([ahead(&w, behind[0]).await, ahead(&w, behind[1]).await], [Some(6), Some(7)]);
+        w.crash(at(2));
+        assert_eq!(ahead(&w, behind[1]).await, Some(7));
     })
     .await;
 }

@@ -32,8 +32,8 @@ pub enum Missed {
 }
 
 /// How long jobs ran (completed attempts only: those that fail fast say nothing of success), how
-/// long they waited from eligible to claimed and, by kind, how they ended and how good the advice
-/// was.
+/// long they waited from eligible to claimed and, but for a queue as a whole, how they ended and how
+/// good the advice was.
 ///
 /// Bounded: a fixed number of keys, and of buckets over all of them. (One key of the server's
 /// ordinary kind, a spread of a hundredfold seen all day, has about 300 buckets in each of at most
@@ -80,7 +80,7 @@ impl Generation {
 pub(super) struct Known {
     pub(super) run: Window,
     pub(super) wait: Window,
-    /// Of kinds only.
+    /// Of kinds and pairs only.
     pub(super) record: Option<Box<Record>>,
     /// Counts observations, to tell what was written down from what has come since.
     changes: u64,
@@ -156,25 +156,36 @@ impl Experience {
         }
     }
 
-    /// A job of this kind ended as completed or failed.
-    pub fn observe_end(&mut self, kind: &Name, completed: bool, now: Timestamp) {
-        self.observe(Key::Kind(kind.clone()), |known| {
-            let record = known.record.get_or_insert_default();
+    /// A job of this queue and kind ended as completed or failed.
+    pub fn observe_end(&mut self, queue: &Name, kind: &Name, completed: bool, now: Timestamp) {
+        self.observe_record(queue, kind, |record| {
             let window = if completed { &mut record.completed } else { &mut record.failed };
             window.observe(Duration::ZERO, now);
         });
     }
 
-    /// A job of this kind ended so far from the moment that its client had been told.
-    pub fn observe_offset(&mut self, kind: &Name, missed: Missed, by: Duration, now: Timestamp) {
-        self.observe(Key::Kind(kind.clone()), |known| {
-            let record = known.record.get_or_insert_default();
+    /// A job of this queue and kind ended so far from the moment that its client had been told.
+    pub fn observe_offset(
+        &mut self,
+        queue: &Name,
+        kind: &Name,
+        missed: Missed,
+        by: Duration,
+        now: Timestamp,
+    ) {
+        self.observe_record(queue, kind, |record| {
             let window = match missed {
                 Missed::Early => &mut record.early,
                 Missed::Late => &mut record.late,
             };
             window.observe(by, now);
         });
+    }
+
+    fn observe_record(&mut self, queue: &Name, kind: &Name, change: impl Fn(&mut Record)) {
+        for key in [Key::Pair(queue.clone(), kind.clone()), Key::Kind(kind.clone())] {
+            self.observe(key, |known| change(known.record.get_or_insert_default()));
+        }
     }
 
     /// The laws of runs and of waits, in that order; see [`Self::run`] and [`Self::wait`].
@@ -272,6 +283,14 @@ impl Experience {
         self.get(key).map(|known| (known, known.changes))
     }
 
+    /// What is known of those of the keys of which anything is.
+    pub(super) fn looked_up_all(&mut self, keys: &[Key], now: Timestamp) -> Vec<&Known> {
+        for key in keys {
+            self.turn([key], now);
+        }
+        keys.iter().filter_map(|key| self.get(key)).collect()
+    }
+
     pub(super) fn has_written(&mut self, key: &Key, mark: u64) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(known) = generation.known.get_mut(key) {
@@ -294,7 +313,8 @@ impl Experience {
         self.young.known.iter().chain(&self.old.known)
     }
 
-    pub(super) fn turn_all(&mut self, now: Timestamp) {
+    #[cfg(test)]
+    fn turn_all(&mut self, now: Timestamp) {
         for generation in [&mut self.young, &mut self.old] {
             let known = generation.known.values_mut();
             generation.buckets = known.fold(0, |sum, known| {

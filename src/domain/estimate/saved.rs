@@ -9,7 +9,7 @@ use super::sketch::Sketch;
 use super::window::Window;
 
 /// Of the form that is written, which is read by no other version.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Older things are not worth remembering.
 pub const REMEMBERED: Duration = Duration::from_secs(86_400);
@@ -38,7 +38,7 @@ impl Experience {
                 Key::Kind(kind) => (None, Some(kind.clone())),
                 Key::Queue(queue) => (Some(queue.clone()), None),
             };
-            let saved = Saved { queue, kind, at: now, body: encode(known) };
+            let saved = Saved { queue, kind, at: now, body: encode(known, now) };
             Some((saved, Mark(key.clone(), mark)))
         });
         kept.unzip()
@@ -74,24 +74,28 @@ impl Experience {
     }
 }
 
-fn encode(known: &Known) -> Vec<u8> {
+fn encode(known: &Known, at: Timestamp) -> Vec<u8> {
     let mut out = vec![VERSION];
-    window(&mut out, &known.run);
-    window(&mut out, &known.wait);
+    window(&mut out, &known.run, at);
+    window(&mut out, &known.wait, at);
     if let Some(record) = &known.record {
-        record.windows().into_iter().for_each(|w| window(&mut out, w));
+        record.windows().into_iter().for_each(|w| window(&mut out, w, at));
     }
     out.extend(check(&out));
     out
 }
 
-fn window(out: &mut Vec<u8>, window: &Window) {
-    let (hour, rest) = window.parts();
-    for sketch in [hour, &rest] {
-        number(out, sketch.buckets() as u64);
-        for (step, count) in sketch.steps() {
-            number(out, step);
-            number(out, count);
+/// The slots, and then the quarters: each with its age, so that none is younger after a restart.
+fn window(out: &mut Vec<u8>, window: &Window, at: Timestamp) {
+    for parts in window.parts(at) {
+        number(out, parts.len() as u64);
+        for (ago, sketch) in parts {
+            number(out, ago);
+            number(out, sketch.buckets() as u64);
+            for (step, count) in sketch.steps() {
+                number(out, step);
+                number(out, count);
+            }
         }
     }
 }
@@ -129,8 +133,18 @@ fn decode(body: &[u8], at: Timestamp) -> Option<Known> {
 }
 
 fn read_window(rest: &mut &[u8], at: Timestamp) -> Option<Window> {
-    let hour = read_sketch(rest)?;
-    Some(Window::restored(hour, &read_sketch(rest)?, at))
+    let slots = read_parts(rest)?;
+    Window::restored([slots, read_parts(rest)?], at)
+}
+
+fn read_parts(rest: &mut &[u8]) -> Option<Vec<(u64, Sketch)>> {
+    let count = read_number(rest)?;
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        let ago = read_number(rest)?;
+        parts.push((ago, read_sketch(rest)?));
+    }
+    Some(parts)
 }
 
 fn read_sketch(rest: &mut &[u8]) -> Option<Sketch> {
@@ -175,8 +189,8 @@ mod tests {
             let then = NOW.minus(Duration::from_secs(60 * (runs.len() - at) as u64));
             known.observe_run(&queue, &kind, Duration::from_millis(*ms), then);
             known.observe_wait(&queue, &kind, Duration::from_millis(*ms / 2), then);
-            known.observe_end(&kind, ms % 2 == 0, then);
-            known.observe_offset(&kind, Missed::Early, Duration::from_millis(*ms), then);
+            known.observe_end(&queue, &kind, ms % 2 == 0, then);
+            known.observe_offset(&queue, &kind, Missed::Early, Duration::from_millis(*ms), then);
         }
         known
     }

@@ -60,8 +60,10 @@ fn a_pending_job_waits_then_runs() {
     let idle = Outlook { idle_worker: true, ..nothing };
     assert_eq!(told(&fresh(None), &idle, 10, 5, 0), 10);
     assert_eq!(told(&fresh(None), &Outlook { jobs_ahead: Some(0), ..idle }, 10, 5, 0), 10);
-    let crowd = Outlook { jobs_ahead: Some(40), start_rate: Some(2.0), ..idle };
+    let crowd = Outlook { jobs_ahead: Some(40), start_rate: Some(2.0), ..nothing };
     assert_eq!(told(&fresh(None), &crowd, 10, 5, 0), 30);
+    let not_for_him = Outlook { idle_worker: true, ..crowd };
+    assert_eq!(told(&fresh(None), &not_for_him, 10, 5, 0), 10);
     let no_rate = Outlook { jobs_ahead: Some(40), start_rate: Some(0.0), ..nothing };
     assert_eq!(told(&fresh(None), &no_rate, 10, 5, 0), 15);
 }

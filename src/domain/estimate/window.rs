@@ -51,6 +51,16 @@ fn part(parts: &mut VecDeque<Part>, number: i64) -> &mut Sketch {
     &mut parts[latest].1
 }
 
+/// From how long ago each was, the oldest first.
+fn numbered(kept: Vec<(u64, Sketch)>, now: i64) -> Option<VecDeque<Part>> {
+    let mut parts = VecDeque::new();
+    for (ago, sketch) in kept {
+        let number = now.checked_sub(i64::try_from(ago).ok()?)?;
+        part(&mut parts, number).merge(&sketch);
+    }
+    Some(parts)
+}
+
 fn pop_up_to(parts: &mut VecDeque<Part>, number: i64) -> Option<Part> {
     if parts.front()?.0 <= number { parts.pop_front() } else { None }
 }
@@ -106,31 +116,37 @@ impl Window {
         self.buckets
     }
 
-    /// To be kept: the last hour, and the rest of the day.
-    pub(super) fn parts(&self) -> (&Sketch, Sketch) {
-        let mut rest = self.day.clone();
-        rest.remove(&self.hour);
-        (&self.hour, rest)
+    /// All of the last hour.
+    pub(super) const fn hour(&self) -> &Sketch {
+        &self.hour
     }
 
-    /// What was kept at that moment. All of the hour is taken to be as young as its end.
-    pub(super) fn restored(hour: Sketch, rest: &Sketch, at: Timestamp) -> Self {
+    /// To be kept: the slots and the quarters, each with how many of them ago it was.
+    pub(super) fn parts(&self, at: Timestamp) -> [Vec<(u64, &Sketch)>; 2] {
         let slot = slot_at(at);
+        [(&self.slots, slot), (&self.quarters, quarter_of(slot))].map(|(parts, now)| {
+            let ago = |number: i64| u64::try_from(now.saturating_sub(number)).unwrap_or(0);
+            parts.iter().map(|(number, sketch)| (ago(*number), sketch)).collect()
+        })
+    }
+
+    /// What was kept at that moment, in the same order. `None`: nothing is that old.
+    pub(super) fn restored(kept: [Vec<(u64, Sketch)>; 2], at: Timestamp) -> Option<Self> {
+        let slot = slot_at(at);
+        let [slots, quarters] = kept;
+        let slots = numbered(slots, slot)?;
+        let quarters = numbered(quarters, quarter_of(slot))?;
+        let mut hour = Sketch::default();
+        for (_, sketch) in &slots {
+            hour.merge(sketch);
+        }
         let mut day = hour.clone();
-        day.merge(rest);
-        let parts = |number, sketch: &Sketch| {
-            let some = !sketch.is_empty();
-            some.then(|| (number, sketch.clone())).into_iter().collect()
-        };
-        let mut restored = Self {
-            slots: parts(slot, &hour),
-            quarters: parts(quarter_of(slot), rest),
-            hour,
-            day,
-            buckets: 0,
-        };
+        for (_, sketch) in &quarters {
+            day.merge(sketch);
+        }
+        let mut restored = Self { slots, quarters, hour, day, buckets: 0 };
         restored.buckets = restored.counted();
-        restored
+        Some(restored)
     }
 }
 
@@ -197,18 +213,58 @@ mod tests {
         assert_eq!((window.slots.len(), window.hour.count()), (1, 2));
     }
 
+    fn kept(window: &Window, minute: i64) -> Window {
+        let parts = window.parts(at(minute)).map(|parts| {
+            parts.into_iter().map(|(ago, sketch)| (ago, sketch.clone())).collect::<Vec<_>>()
+        });
+        Window::restored(parts, at(minute)).expect("what was kept")
+    }
+
     #[test]
-    fn what_was_kept_ages_on() {
+    fn what_was_kept_ages_as_if_it_had_not_been() {
         let mut window = Window::default();
-        for minute in 0..240 {
-            window.observe(secs(7), at(minute));
+        for minute in 0..3_000 {
+            window.observe(secs((minute % 97) as u64), at(minute));
+            if minute % 7 == 0 {
+                window.turn(at(minute));
+                let restored = kept(&window, minute);
+                assert_eq!(
+                    (&restored.slots, &restored.quarters),
+                    (&window.slots, &window.quarters)
+                );
+                assert_eq!((&restored.hour, &restored.day), (&window.hour, &window.day));
+                assert_eq!(restored.buckets(), window.buckets());
+            }
         }
-        let (hour, rest) = window.parts();
-        let mut restored = Window::restored(hour.clone(), &rest, at(239));
-        assert_eq!((&restored.hour, &restored.day), (&window.hour, &window.day));
-        restored.turn(at(300));
-        assert_eq!((restored.hour.count(), restored.day.count()), (0, 240));
-        restored.turn(at(48 * 60));
-        assert!(restored.day.is_empty());
+    }
+
+    #[test]
+    fn however_often_it_is_kept_the_hour_and_the_day_end() {
+        let mut window = Window::default();
+        for _ in 0..ENOUGH_SAMPLES {
+            window.observe(secs(10), at(0));
+        }
+        let mut counts = (0, 0);
+        for minute in (0..26 * 60).step_by(4) {
+            window.turn(at(minute));
+            window = kept(&window, minute);
+            counts.0 = if window.hour.is_empty() { counts.0 } else { minute };
+            counts.1 = if window.day.is_empty() { counts.1 } else { minute };
+        }
+        assert_eq!(counts, (56, 24 * 60 - 4));
+    }
+
+    #[test]
+    fn what_was_kept_by_a_clock_that_was_ahead_is_the_latest() {
+        let mut window = Window::default();
+        window.observe(secs(1), at(100));
+        window.observe(secs(1), at(110));
+        let parts = window.parts(at(50)).map(|parts| {
+            parts.into_iter().map(|(ago, sketch)| (ago, sketch.clone())).collect::<Vec<_>>()
+        });
+        let restored = Window::restored(parts, at(50)).expect("some");
+        assert_eq!((restored.slots.len(), restored.hour.count()), (1, 2));
+        let ancient = [vec![(u64::MAX, Sketch::default())], Vec::new()];
+        assert!(Window::restored(ancient, at(50)).is_none());
     }
 }

@@ -114,7 +114,7 @@ fn save(
         tx.count(before.queue, before.kind, Some(from), Some(to));
         let place = |tally, sequence| (tally == Tally::Queued).then_some(sequence);
         let (left, came) = (place(from, before.sequence), place(to, sequence));
-        tx.stands((before.queue, before.priority), left, came, to == Tally::Running);
+        tx.stands((before.queue, before.priority), left, came);
         tx.waits((before.queue, before.kind), waiting_since(&before.job), waiting_since(&job));
     }
     let attempt_ended = before.job.lease().is_some() && job.lease().is_none();

@@ -224,7 +224,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()
     }
     tx.count(queue, kind, None, Some(tally));
     let place = (tally == Tally::Queued).then_some(sequence);
-    tx.stands((queue, spec.priority), None, place, false);
+    tx.stands((queue, spec.priority), None, place);
     tx.waits((queue, kind), None, Some(job.eligible_at));
     Ok(())
 }

@@ -94,20 +94,19 @@ impl Tx<'_> {
     }
 
     /// A job of this queue and priority moved from one place in line to another, or to or from
-    /// none; `claimed` says how it left.
+    /// none.
     pub(super) fn stands(
         &mut self,
         (queue, priority): (i64, i32),
         from: Option<i64>,
         to: Option<i64>,
-        claimed: bool,
     ) {
         if from == to {
             return;
         }
         let mut step = |sequence, way| self.steps.push(Step { queue, priority, sequence, way });
         if let Some(sequence) = from {
-            step(sequence, if claimed { Way::Claimed } else { Way::Out });
+            step(sequence, Way::Out);
         }
         if let Some(sequence) = to {
             step(sequence, Way::In);

@@ -75,7 +75,7 @@ catalogue! {
         name: "punctual_queue_drain_estimate_seconds",
         kind: Kind::Gauge,
         unit: Unit::Seconds,
-        help: "How long the eligible jobs will take to start at the present start rate; 0 when there are none or the queue is paused, and at most 86400, which says a day or more, or that nothing starts.",
+        help: "How long the eligible jobs will take to start: as fast as the line has moved in the last minute, or else as the workers can; 0 when there are none or the queue is paused, and at most 86400, which says a day or more, or that nothing starts.",
         labels: &[QUEUE],
         scope: Scope::Store,
         read: "`max by (queue) (…)`; growing while the start rate is steady means too few workers.",
