@@ -21,6 +21,7 @@ mod clock;
 mod drill;
 mod entropy;
 mod explain;
+mod finishes;
 mod flow;
 mod health;
 mod jobs;
@@ -153,6 +154,7 @@ struct Inner {
     roll: Mutex<Roll>,
     pauses: Pauses,
     flow: flow::Flow,
+    finishes: finishes::Finishes,
     rates: rates::Rates,
     latest: Mutex<Option<Arc<sampler::Latest>>>,
     watchdog: watchdog::Watchdog,
@@ -405,6 +407,10 @@ pub struct QueueView {
     pub stuck: u64,
     /// Jobs started a second, over about a minute.
     pub start_rate: f64,
+    /// Jobs completed or failed a second, over the last minute, as this process saw them.
+    pub finish_rate: f64,
+    /// The share that failed of those that ended so in the last five minutes.
+    pub failure_ratio: Option<f64>,
     /// Until what is eligible now has started, at that rate.
     pub drain_estimate: Duration,
     pub stuck_after: Option<Duration>,
@@ -460,6 +466,7 @@ impl Engine {
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
             flow: flow::Flow::default(),
+            finishes: finishes::Finishes::default(),
             rates,
             latest: Mutex::default(),
             watchdog: watchdog::Watchdog::default(),

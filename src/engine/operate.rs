@@ -58,6 +58,7 @@ impl Engine {
         let due = q.due.min(waiting);
         let from_backoff = due.min(count(Tally::Backoff));
         let name = &q.state.name;
+        let ended = self.0.finishes.told(name, now);
         QueueView {
             eligible: depth(&q),
             scheduled: count(Tally::Scheduled) - (due - from_backoff),
@@ -68,6 +69,8 @@ impl Engine {
             slots: crew.slots_present(),
             stuck,
             start_rate: self.0.flow.rate(name),
+            finish_rate: ended.rate,
+            failure_ratio: ended.failure_ratio,
             drain_estimate: self.0.flow.drain(name, depth(&q)),
             stuck_after: self.stuck_after(name),
             start_rate_limit: self.0.rates.limit(name),

@@ -30,6 +30,8 @@ pub(super) const BATCH_ITEMS: usize = 1_000;
 /// Queues or kinds in one claim.
 pub(super) const CLAIM_NAMES: usize = 100;
 pub(super) const CLAIM_BYTES: usize = 16 << 20;
+/// Jobs that a worker says it runs at once.
+pub(super) const CONCURRENCY: RangeInclusive<u32> = 1..=1_000_000;
 pub(super) const LEASE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Worker ids, reasons, host names, versions.

@@ -27,9 +27,18 @@ pub struct Queue {
     pub slots: u64,
     /// Over about a minute.
     pub start_rate_per_second: f64,
+    /// Jobs that completed or failed, over the last minute, as this server's process saw them.
+    pub finish_rate_per_second: f64,
+    /// The share that failed of those that completed or failed in the last 5 minutes, as this
+    /// server's process saw them; absent when none did. Cancelled jobs do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_ratio_5m: Option<f64>,
     /// Until what is eligible now has started, at that rate; at most a day, which means a day or
     /// more.
     pub estimated_wait_seconds: f64,
+    /// That of `limits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u64>,
     pub limits: QueueLimits,
     pub settings: QueueSettings,
     /// What operators have set over the configuration, by member of a patch, such as `max_depth` or
