@@ -30,6 +30,7 @@ mod observed;
 mod operate;
 mod outlive;
 mod outlook;
+mod overtaken;
 mod parked;
 mod pauses;
 mod presence;
@@ -80,9 +81,10 @@ pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
+pub use operate::WORKERS_SHOWN;
 pub use retry::Retry;
 pub use rules::QueueDefaults;
-pub use timeline::TimelineEvent;
+pub use timeline::{TIMELINE_EVENTS, TimelineEvent};
 pub use upkeep::Periods;
 pub use watchdog::WatchSettings;
 
@@ -542,6 +544,13 @@ impl Engine {
         let ours = secret.verify(&id, caller.namespace.as_str())
             || (caller.all_namespaces && in_another());
         if ours { Ok(()) } else { Err(Failure::NoSuchJob) }
+    }
+
+    /// The namespace of a job, also of one that is gone; `None`: this store did not issue the id.
+    pub fn namespace_of(&self, id: JobId) -> Option<Name> {
+        let secret = self.0.mint.secret();
+        let known = self.0.store.namespaces();
+        known.iter().find(|n| secret.verify(&id, n.as_str())).cloned()
     }
 
     /// Whether a worker may speak of this job; for many ids at once. Whoever sees all namespaces

@@ -14,7 +14,7 @@ use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
 
 /// Workers in one answer; of more, those seen last.
-const WORKERS_SHOWN: usize = 10_000;
+pub const WORKERS_SHOWN: usize = 10_000;
 
 impl Engine {
     /// Every queue that was ever used, by name.

@@ -12,7 +12,7 @@ use crate::store::{Episode, EpisodeFilter};
 use super::Engine;
 
 /// The most events that a timeline shows.
-const LIMIT: usize = 200;
+pub const TIMELINE_EVENTS: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEvent {
@@ -41,7 +41,7 @@ impl Engine {
             kind: Some(record.spec.kind.clone()),
             ended_after: Some(record.job.eligible_at),
         };
-        self.0.store.episodes(filter, LIMIT as u32).await.unwrap_or_else(|error| {
+        self.0.store.episodes(filter, TIMELINE_EVENTS as u32).await.unwrap_or_else(|error| {
             let job_id = record.spec.id;
             tracing::warn!(%error, %job_id, "a timeline was told without when its job was stuck");
             Vec::new()
@@ -103,8 +103,8 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
     stuck(&mut story, &latest, episodes, now);
     // Stable: what happened in one millisecond keeps the order in which it was told.
     story.sort_by_key(|e| e.at);
-    if story.len() > LIMIT {
-        story.drain(1..=story.len() - LIMIT);
+    if story.len() > TIMELINE_EVENTS {
+        story.drain(1..=story.len() - TIMELINE_EVENTS);
     }
     for (at, event) in story.iter_mut().enumerate() {
         event.seq = at as u32 + 1;
