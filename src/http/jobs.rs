@@ -183,7 +183,7 @@ fn set_course(response: &mut Response, view: &View) {
 }
 
 /// RFC 8594: when it goes.
-fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
+pub(super) fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
     if let Some(date) = at.and_then(http_date) {
         respond::set(response, SUNSET, date);
     }
