@@ -100,7 +100,8 @@ fn asked(uri: &Uri, key: &CursorKey) -> Result<Asked, Problem> {
     let limit = query.value("limit", "1 to 1000", |text| {
         text.parse().ok().filter(|n| limits::LIST.contains(n))
     })?;
-    let before = query.value("cursor", "the next_cursor of an earlier page", |text| place(key, text))?;
+    let before =
+        query.value("cursor", "the next_cursor of an earlier page", |text| place(key, text))?;
     query.finish()?;
     Ok(Asked {
         filter,

@@ -107,7 +107,8 @@ mod tests {
         assert!(names.len() > 20, "{names:?}");
         for name in names {
             let path = format!("limits::{name}");
-            let mut after = shown.split(path.as_str()).skip(1).filter_map(|rest| rest.chars().next());
+            let mut after =
+                shown.split(path.as_str()).skip(1).filter_map(|rest| rest.chars().next());
             let whole = after.any(|c| !(c.is_ascii_alphanumeric() || c == '_'));
             assert!(whole, "{name} is not in /v1/meta");
         }

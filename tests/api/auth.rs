@@ -291,13 +291,15 @@ async fn a_token_is_for_its_queues_and_kinds() {
     refused(one.post("/v1/queues/c/pause", &json!({})).await, "queue c");
     one.post("/v1/queues/a/resume", &json!({})).await.is(200);
 
-    let claim = |queue: &str, kinds: Value| json!({"worker_id": "w", "queues": [queue], "kinds": kinds, "max_jobs": 9});
-    refused(some.post("/v1/claims", &claim("c", json!([]))).await, "queue c");
-    refused(some.post("/v1/claims", &claim("a", json!(["l"]))).await, "kind l");
-    let settle = json!({"worker_id": "w", "settlements": [], "claim": claim("c", json!([]))});
+    let claim = |queue: &str| json!({"worker_id": "w", "queues": [queue], "max_jobs": 9});
+    let mut of_kind = claim("a");
+    of_kind["kinds"] = json!(["l"]);
+    refused(some.post("/v1/claims", &claim("c")).await, "queue c");
+    refused(some.post("/v1/claims", &of_kind).await, "kind l");
+    let settle = json!({"worker_id": "w", "settlements": [], "claim": claim("c")});
     refused(some.post("/v1/settlements", &settle).await, "queue c");
     // Every kind is every kind that it is for.
-    let claimed = some.post("/v1/claims", &claim("a", json!([]))).await.is(200).json;
+    let claimed = some.post("/v1/claims", &claim("a")).await.is(200).json;
     let jobs = claimed["jobs"].as_array().expect("jobs");
     assert_eq!(jobs.len(), 1, "{claimed}");
     let lease = Lease::of(&jobs[0]);

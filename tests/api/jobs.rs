@@ -388,7 +388,10 @@ fn a_lie_is_noticed() {
         ("updated_at", json!(moment(0))),
         ("metadata", json!(null)),
         ("surprise", json!(1)),
-        ("links", json!({"self": url, "cancel": format!("{url}/cancel"), "timeline": format!("{url}/timeline")})),
+        (
+            "links",
+            json!({"self": url, "cancel": format!("{url}/cancel"), "timeline": format!("{url}/timeline")}),
+        ),
         ("status_url", json!("http://elsewhere/v1/jobs/x")),
         ("root_job_id", json!("1")),
     ] {

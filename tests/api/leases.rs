@@ -60,8 +60,7 @@ async fn heartbeats_extend_and_carry() {
     let results = answer["results"].as_array().expect("results");
     let told: Vec<&str> =
         results.iter().map(|r| r["problem"]["code"].as_str().unwrap_or("ok")).collect();
-    let expected =
-        ["ok", "lease-lost", "no-such-job", "lease-lost", "validation-failed", "ok"];
+    let expected = ["ok", "lease-lost", "no-such-job", "lease-lost", "validation-failed", "ok"];
     assert_eq!(told, expected, "{answer}");
     for (item, result) in items.as_array().expect("items").iter().zip(results) {
         assert_eq!(result["job_id"], item["job_id"]);

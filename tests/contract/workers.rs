@@ -150,9 +150,8 @@ pub fn checks(book: &mut Book) {
         at.with("fail", &failed, error).is(200);
         let next = at.take();
         assert_eq!(next.id, failed.id);
-        let leases: Vec<Value> = [&done, &failed, &next]
-            .map(|l| json!({"job_id": l.id, "lease_token": l.token}))
-            .into();
+        let leases: Vec<Value> =
+            [&done, &failed, &next].map(|l| json!({"job_id": l.id, "lease_token": l.token})).into();
         let body = json!({"worker_id": at.queue, "leases": leases});
         let told = at.post("/v1/heartbeats", body, &[]).is(200).json;
         let code = |n: usize| told["results"][n]["problem"]["code"].as_str();
