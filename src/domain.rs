@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod bucket;
+pub mod cursor;
 pub mod defaults;
 pub mod directive;
 pub mod estimate;

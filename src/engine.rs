@@ -21,6 +21,7 @@ mod clock;
 mod drill;
 mod entropy;
 mod explain;
+mod finishes;
 mod flow;
 mod health;
 mod jobs;
@@ -29,6 +30,7 @@ mod observed;
 mod operate;
 mod outlive;
 mod outlook;
+mod overtaken;
 mod parked;
 mod pauses;
 mod presence;
@@ -80,9 +82,10 @@ pub use entropy::Entropy;
 pub use explain::{EPISODES_SHOWN, JobExplanation, KindExplanation, QueueExplanation};
 pub use health::Health;
 pub use observed::Observed;
+pub use operate::WORKERS_SHOWN;
 pub use retry::Retry;
 pub use rules::QueueDefaults;
-pub use timeline::TimelineEvent;
+pub use timeline::{TIMELINE_EVENTS, TimelineEvent};
 pub use upkeep::Periods;
 pub use watchdog::WatchSettings;
 
@@ -154,6 +157,7 @@ struct Inner {
     roll: Mutex<Roll>,
     pauses: Pauses,
     flow: flow::Flow,
+    finishes: finishes::Finishes,
     rates: rates::Rates,
     latest: Mutex<Option<Arc<sampler::Latest>>>,
     watchdog: watchdog::Watchdog,
@@ -415,6 +419,10 @@ pub struct QueueView {
     pub stuck: u64,
     /// Jobs started a second, over about a minute.
     pub start_rate: f64,
+    /// Jobs completed or failed a second, over the last minute, as this process saw them.
+    pub finish_rate: f64,
+    /// The share that failed of those that ended so in the last five minutes.
+    pub failure_ratio: Option<f64>,
     /// Until what is eligible now has started, at that rate.
     pub drain_estimate: Duration,
     pub stuck_after: Option<Duration>,
@@ -470,6 +478,7 @@ impl Engine {
             roll: Mutex::new(Roll::default()),
             pauses: Pauses::default(),
             flow: flow::Flow::default(),
+            finishes: finishes::Finishes::default(),
             rates,
             latest: Mutex::default(),
             watchdog: watchdog::Watchdog::default(),
@@ -545,6 +554,13 @@ impl Engine {
         let ours = secret.verify(&id, caller.namespace.as_str())
             || (caller.all_namespaces && in_another());
         if ours { Ok(()) } else { Err(Failure::NoSuchJob) }
+    }
+
+    /// The namespace of a job, also of one that is gone; `None`: this store did not issue the id.
+    pub fn namespace_of(&self, id: JobId) -> Option<Name> {
+        let secret = self.0.mint.secret();
+        let known = self.0.store.namespaces();
+        known.iter().find(|n| secret.verify(&id, n.as_str())).cloned()
     }
 
     /// Whether a worker may speak of this job; for many ids at once. Whoever sees all namespaces

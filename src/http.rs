@@ -29,6 +29,7 @@ mod kinds;
 mod limits;
 mod links;
 mod listing;
+mod meta;
 mod observe;
 mod openapi;
 mod operators;
@@ -97,6 +98,8 @@ pub struct Settings {
     pub idempotency_ttl: Duration,
     /// What a 202 promises; only shown: `full` or `normal`.
     pub durability: &'static str,
+    /// From the first byte of a request to the end of its headers; only shown. Default 10 s.
+    pub header_timeout: Duration,
     /// From headers to the end of the body. Default 30 s.
     pub body_timeout: Duration,
 }
@@ -116,6 +119,7 @@ impl Default for Settings {
             result_hosts: Vec::new(),
             idempotency_ttl: Duration::from_secs(86_400),
             durability: "full",
+            header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
         }
     }
@@ -203,7 +207,7 @@ fn routes_without_metrics() -> Routes {
         .get("/", ops::root, about::operations::root)
         .get("/livez", ops::livez, about::operations::livez)
         .get("/readyz", ops::readyz, about::operations::readyz)
-        .get("/v1/meta", ops::meta, about::operations::meta)
+        .get("/v1/meta", meta::meta, about::operations::meta)
         .post("/v1/jobs", jobs::submit, about::clients::submit)
         .get("/v1/jobs", listing::list, about::clients::list)
         .post("/v1/jobs/batch", jobs::submit_batch, about::clients::submit_batch)

@@ -377,6 +377,7 @@ fn http_settings(config: &Config, gate: http::auth::Gate, addr: SocketAddr) -> h
             crate::config::Durability::Full => "full",
             crate::config::Durability::Normal => "normal",
         },
+        header_timeout: config.server.header_timeout,
         body_timeout: config.server.body_timeout,
         max_payload_bytes: config.jobs.max_payload_bytes,
         inline_result_bytes: config.jobs.inline_result_bytes,

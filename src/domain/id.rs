@@ -83,6 +83,16 @@ impl IdSecret {
         [full[0], full[1], full[2], full[3]]
     }
 
+    /// A key for another purpose, from which this one cannot be found.
+    pub(super) fn subkey(&self, purpose: &str) -> [u8; 32] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        // No id begins so: the byte of its version has another first half.
+        mac.update(b"subkey \0\0");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
     /// Whether this store issued `id` in `namespace`.
     pub fn verify(&self, id: &JobId, namespace: &str) -> bool {
         let mut head = [0u8; 12];

@@ -498,7 +498,8 @@ pub struct Spec {
 /// What is kept of a result, beside its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultInfo {
-    pub content_type: String,
+    /// `None`: it lies elsewhere, and its worker did not say.
+    pub content_type: Option<String>,
     pub size: u64,
     /// An address elsewhere where the result lies, instead of bytes here.
     pub location: Option<String>,

@@ -56,6 +56,7 @@ impl Engine {
         if let (Some(finished), false) = (t.job.finished_at, t.change == Change::Deleted) {
             let took = finished.since(t.job.created_at);
             events.job_finished(&t.queue, t.job.status(), took, recorded);
+            self.0.finishes.ended(&t.queue, t.job.status(), finished);
             match t.job.status() {
                 ended @ (Status::Completed | Status::Failed) => {
                     let completed = ended == Status::Completed;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::cursor::CursorKey;
 use crate::domain::id::JobId;
 use crate::domain::job::{Job, Record, Requester, Status};
 use crate::store::{Absence, Found, ListFilter, ResultBody, Ruling, Stuck};
@@ -144,6 +145,11 @@ impl Engine {
             Found::Absent(absence) => Err(self.absent(id, absence)),
             Found::Here(body) => Ok(body),
         }
+    }
+
+    /// Seals the places from which lists go on.
+    pub fn cursor_key(&self) -> CursorKey {
+        CursorKey::new(self.0.mint.secret())
     }
 
     /// `stuck`: only jobs that are.

@@ -15,7 +15,7 @@ use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
 
 /// Workers in one answer; of more, those seen last.
-const WORKERS_SHOWN: usize = 10_000;
+pub const WORKERS_SHOWN: usize = 10_000;
 
 impl Engine {
     /// Every queue that was ever used, by name.
@@ -59,6 +59,7 @@ impl Engine {
         let due = q.due.min(waiting);
         let from_backoff = due.min(count(Tally::Backoff));
         let name = &q.state.name;
+        let ended = self.0.finishes.told(name, now);
         QueueView {
             eligible: depth(&q),
             scheduled: count(Tally::Scheduled) - (due - from_backoff),
@@ -69,6 +70,8 @@ impl Engine {
             slots: crew.slots_present(),
             stuck,
             start_rate: self.0.flow.rate(name),
+            finish_rate: ended.rate,
+            failure_ratio: ended.failure_ratio,
             drain_estimate: drain(depth(&q), self.line_rate(name)),
             stuck_after: self.stuck_after(name),
             start_rate_limit: self.0.rates.limit(name),

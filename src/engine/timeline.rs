@@ -12,11 +12,11 @@ use crate::store::{Episode, EpisodeFilter};
 use super::Engine;
 
 /// The most events that a timeline shows.
-const LIMIT: usize = 200;
+pub const TIMELINE_EVENTS: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEvent {
-    /// From 1, in order.
+    /// From 1, in order, in this telling: what is not remembered has no number.
     pub seq: u32,
     pub at: Timestamp,
     pub kind: &'static str,
@@ -25,6 +25,9 @@ pub struct TimelineEvent {
     pub worker: Option<String>,
     pub reason: Option<String>,
     pub trace_id: Option<String>,
+    /// Of the latest claim: since the job could be claimed.
+    pub wait: Option<Duration>,
+    /// Of the attempt that ended.
     pub run: Option<Duration>,
     /// The other job of a retry: of `submitted` its source, of `retried` what came of it.
     pub job: Option<JobId>,
@@ -38,7 +41,7 @@ impl Engine {
             kind: Some(record.spec.kind.clone()),
             ended_after: Some(record.job.eligible_at),
         };
-        self.0.store.episodes(filter, LIMIT as u32).await.unwrap_or_else(|error| {
+        self.0.store.episodes(filter, TIMELINE_EVENTS as u32).await.unwrap_or_else(|error| {
             let job_id = record.spec.id;
             tracing::warn!(%error, %job_id, "a timeline was told without when its job was stuck");
             Vec::new()
@@ -54,17 +57,20 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
         job: record.spec.retry_of,
         ..event("submitted", job.created_at)
     }];
+    let latest = Wait::latest(job);
     for (at, attempt) in job.history.iter().enumerate() {
+        let last = at + 1 == job.history.len() && job.status().is_done();
         story.push(TimelineEvent {
             trace_id: attempt.trace_id.clone(),
+            wait: latest.before(attempt.started_at).filter(|_| last),
             ..claimed(attempt.attempt, attempt.fence, &attempt.worker, attempt.started_at)
         });
-        let last = at + 1 == job.history.len();
-        ended(&mut story, attempt, last && job.status().is_done());
+        ended(&mut story, attempt, last);
     }
     if let Some(lease) = job.lease() {
         story.push(TimelineEvent {
             trace_id: lease.trace.as_ref().map(|t| t.trace.to_string()),
+            wait: latest.before(lease.claimed_at),
             ..claimed(job.attempt, job.fence, lease.worker.as_str(), lease.claimed_at)
         });
     }
@@ -82,9 +88,11 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
     }
     if let Some(at) = job.finished_at {
         let reason = job.error.as_ref().filter(|_| job.status() == Status::Failed);
+        // The attempt that ended with the job; a job may also end while none runs.
+        let attempt = job.history.last().filter(|attempt| attempt.ended_at == at);
         story.push(TimelineEvent {
             reason: reason.map(|e| e.kind.clone()),
-            ..event(job.status().as_str(), at)
+            ..of_attempt(attempt, event(job.status().as_str(), at))
         });
     }
     if let Some(retry) = record.retried_as {
@@ -92,11 +100,11 @@ pub(super) fn of(record: &Record, episodes: &[Episode], now: Timestamp) -> Vec<T
         let at = job.finished_at.map_or(retry.created_at(), |end| end.max(retry.created_at()));
         story.push(TimelineEvent { job: Some(retry), ..event("retried", at) });
     }
-    stuck(&mut story, &Wait::latest(job), episodes, now);
+    stuck(&mut story, &latest, episodes, now);
     // Stable: what happened in one millisecond keeps the order in which it was told.
     story.sort_by_key(|e| e.at);
-    if story.len() > LIMIT {
-        story.drain(1..=story.len() - LIMIT);
+    if story.len() > TIMELINE_EVENTS {
+        story.drain(1..=story.len() - TIMELINE_EVENTS);
     }
     for (at, event) in story.iter_mut().enumerate() {
         event.seq = at as u32 + 1;
@@ -124,6 +132,11 @@ impl Wait {
             }
         };
         Self { from, until }
+    }
+
+    /// How long it was when a claim ended it, if that one did.
+    fn before(&self, claim: Timestamp) -> Option<Duration> {
+        (self.until == Some(claim)).then(|| claim.since(self.from))
     }
 }
 
@@ -159,6 +172,7 @@ fn event(kind: &'static str, at: Timestamp) -> TimelineEvent {
         worker: None,
         reason: None,
         trace_id: None,
+        wait: None,
         run: None,
         job: None,
     }
@@ -173,6 +187,19 @@ fn claimed(attempt: u32, fence: u64, worker: &str, at: Timestamp) -> TimelineEve
     }
 }
 
+/// The event with the attempt that ended then.
+fn of_attempt(attempt: Option<&Attempt>, event: TimelineEvent) -> TimelineEvent {
+    let Some(attempt) = attempt else { return event };
+    TimelineEvent {
+        attempt: Some(attempt.attempt),
+        fence: Some(attempt.fence),
+        worker: Some(attempt.worker.clone()),
+        trace_id: attempt.trace_id.clone(),
+        run: Some(attempt.ended_at.since(attempt.started_at)),
+        ..event
+    }
+}
+
 fn ended(story: &mut Vec<TimelineEvent>, attempt: &Attempt, final_one: bool) {
     let kind = match attempt.outcome {
         // The job's own end tells these.
@@ -182,13 +209,8 @@ fn ended(story: &mut Vec<TimelineEvent>, attempt: &Attempt, final_one: bool) {
         AttemptOutcome::Released => "released",
     };
     story.push(TimelineEvent {
-        attempt: Some(attempt.attempt),
-        fence: Some(attempt.fence),
-        worker: Some(attempt.worker.clone()),
         reason: attempt.error_type.clone(),
-        trace_id: attempt.trace_id.clone(),
-        run: Some(attempt.ended_at.since(attempt.started_at)),
-        ..event(kind, attempt.ended_at)
+        ..of_attempt(Some(attempt), event(kind, attempt.ended_at))
     });
     if kind == "failed_attempt" && !final_one {
         story.push(TimelineEvent {

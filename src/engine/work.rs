@@ -226,8 +226,14 @@ impl Engine {
         let (engine, scope) = (self.clone(), caller.scope());
         self.outlive(async move {
             let rulings = engine.0.store.heartbeat(beats, engine.now()).await?;
-            let rulings = ids.into_iter().zip(in_place(&known, rulings));
-            Ok(rulings.map(|(id, v)| engine.beaten(scope.as_ref(), id, v)).collect())
+            let mut answers = Vec::with_capacity(ids.len());
+            for (id, ruling) in ids.into_iter().zip(in_place(&known, rulings)) {
+                answers.push(match engine.overtaken(id, &ruling).await {
+                    Some(failure) => Err(failure),
+                    None => engine.beaten(scope.as_ref(), id, ruling),
+                });
+            }
+            Ok(answers)
         })
         .await
     }
@@ -249,10 +255,6 @@ impl Engine {
 
     fn refused(&self, id: JobId, rejected: Option<Rejected>, beat: bool) -> Failure {
         let Some(rejected) = rejected else { return Failure::NoSuchJob };
-        // Sent while the report was on its way, and overtaken by it: nobody was late.
-        if beat && rejected == Rejected::AlreadyReported {
-            return Failure::Rejected { id, rejected, status: None };
-        }
         tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
         let engine = self.clone();
         // A refusal does not name the queue that it counts for. It is looked up aside: whoever

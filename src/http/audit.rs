@@ -1,7 +1,9 @@
-//! Who did what: one line in the log for each action of an operator, however it ended.
+//! Who did what: one line in the log for each action of an operator, however it ended. It begins
+//! before anything is checked, so that what was refused is told, too.
 //!
 //! The target is `punctual::audit`, so that the lines can be kept when others are filtered out.
 
+use super::Api;
 use super::auth::Asker;
 use super::problem::Problem;
 use crate::domain::id::JobId;
@@ -15,10 +17,17 @@ const TARGET: &str = "punctual::audit";
 #[cfg_attr(not(test), allow(dead_code, reason = "not every action has each subject"))]
 pub(super) enum Subject {
     Queue(Name),
-    Job(JobId),
+    /// With its namespace, if the id was issued here.
+    Job(JobId, Option<Name>),
     Worker(WorkerId),
     /// As many jobs as fit a filter, as it was written.
     Jobs(String),
+}
+
+impl Subject {
+    pub(super) fn job(api: &Api, id: JobId) -> Self {
+        Self::Job(id, api.engine().namespace_of(id))
+    }
 }
 
 /// An action that is under way. When it is dropped before it ended, as when the caller leaves,
@@ -33,13 +42,27 @@ pub(super) struct Action {
 }
 
 impl Asker {
-    /// Begins an action: `caller.acts("pause", Subject::Queue(name)).ended(…await)`.
+    /// Begins an action: `caller.acts("pause", Subject::Queue(name)).over(async { … }).await`.
     pub(super) fn acts(&self, what: &'static str, subject: Subject) -> Action {
         Action { asker: self.clone(), what, subject, told: false }
     }
 }
 
 impl Action {
+    /// What it turned out to be.
+    pub(super) fn is(&mut self, what: &'static str) {
+        self.what = what;
+    }
+
+    /// The action itself, with all that is checked for it.
+    pub(super) async fn over<T>(
+        self,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let outcome = work.await;
+        self.ended(outcome)
+    }
+
     /// Writes the line.
     pub(super) fn ended<T, E: Into<Problem>>(
         mut self,
@@ -55,10 +78,14 @@ impl Action {
     }
 
     fn tell(&self, outcome: &str) {
-        let (mut queue, mut job_id, mut worker_id, mut jobs) = (None, None, None, None);
+        let (mut queue, mut namespace, mut job_id) = (None, None, None);
+        let (mut worker_id, mut jobs) = (None, None);
         match &self.subject {
             Subject::Queue(name) => queue = Some(name.as_str()),
-            Subject::Job(id) => job_id = Some(tracing::field::display(id)),
+            Subject::Job(id, of) => {
+                (job_id, namespace) =
+                    (Some(tracing::field::display(id)), of.as_ref().map(Name::as_str));
+            }
             Subject::Worker(id) => worker_id = Some(id.as_str()),
             Subject::Jobs(filter) => jobs = Some(filter.as_str()),
         }
@@ -66,7 +93,7 @@ impl Action {
         let action = self.what;
         tracing::info!(
             target: TARGET,
-            who, action, queue, job_id, worker_id, jobs, outcome, request_id,
+            who, action, queue, namespace, job_id, worker_id, jobs, outcome, request_id,
             "audit"
         );
     }

@@ -35,9 +35,9 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// The unit in which room is shared out.
 const UNIT: usize = 1 << 10;
 /// For all bodies but the small ones. One for the process, as memory is.
-static CLIENTS: Semaphore = Semaphore::const_new(limits::CLIENTS_BODIES_BYTES / UNIT);
+static CLIENTS: Semaphore = Semaphore::const_new(limits::LARGE_BODIES_BYTES / UNIT);
 /// The same for claims, heartbeats and settlements.
-static WORKERS: Semaphore = Semaphore::const_new(limits::WORKERS_BODIES_BYTES / UNIT);
+static WORKERS: Semaphore = Semaphore::const_new(limits::LARGE_BODIES_BYTES / UNIT);
 /// The part of `server.body_timeout` for which one body waits for room, all in all.
 const WAIT_PART: u32 = 3;
 

@@ -184,7 +184,7 @@ fn set_course(response: &mut Response, view: &View) {
 }
 
 /// RFC 8594: when it goes.
-fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
+pub(super) fn set_sunset(response: &mut Response, at: Option<Timestamp>) {
     if let Some(date) = at.and_then(http_date) {
         respond::set(response, SUNSET, date);
     }
@@ -446,25 +446,31 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let mut wish = wire::CancelRequest::default();
-    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
-        let mut errors = Errors::default();
-        object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
-            wish.reason = f.optional("reason", values::line_of(0..=limits::TEXT_BYTES));
-            wish.force = f.optional("force", values::boolean).unwrap_or_default();
-        });
-        errors.check()?;
-    }
-    if wish.force {
-        caller.needs(&api, &[Scope::Operate], "force")?;
-    }
-    within(&api, &caller, id).await?;
-    let cancel = api.engine().cancel(&caller, id, wish.reason, wish.force);
-    let view = if wish.force {
-        let action = caller.acts("force-cancel", Subject::Job(id));
-        action.ended(cancel.await)?
-    } else {
-        cancel.await?
+    // What clients do to their own jobs is no operator's action.
+    let mut action = caller.operator.then(|| caller.acts("cancel", Subject::job(&api, id)));
+    let cancelled = async {
+        let mut wish = wire::CancelRequest::default();
+        if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+            let mut errors = Errors::default();
+            object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
+                wish.reason = f.optional("reason", values::line_of(0..=limits::TEXT_BYTES));
+                wish.force = f.optional("force", values::boolean).unwrap_or_default();
+            });
+            errors.check()?;
+        }
+        if wish.force {
+            if let Some(action) = &mut action {
+                action.is("force-cancel");
+            }
+            caller.needs(&api, &[Scope::Operate], "force")?;
+        }
+        within(&api, &caller, id).await?;
+        Ok(api.engine().cancel(&caller, id, wish.reason, wish.force).await?)
+    };
+    let cancelled: Result<View, Problem> = cancelled.await;
+    let view = match action {
+        Some(action) => action.ended(cancelled)?,
+        None => cancelled?,
     };
     api.engine().advised(&view);
     let status =
@@ -483,9 +489,11 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response, Problem> {
     let caller = api.caller(request.extensions())?;
-    within(&api, &caller, id).await?;
-    let action = caller.acts("delete", Subject::Job(id));
-    action.ended(api.engine().delete(&caller, id).await)?;
+    let delete = async {
+        within(&api, &caller, id).await?;
+        Ok(api.engine().delete(&caller, id).await?)
+    };
+    caller.acts("delete", Subject::job(&api, id)).over(delete).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 

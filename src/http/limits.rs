@@ -4,10 +4,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub(super) const BODY_BYTES: usize = 16 << 20;
-/// Of all bodies of clients' and operators' requests together that are in memory as they were sent.
-pub(super) const CLIENTS_BODIES_BYTES: usize = 128 << 20;
-/// The same of workers'.
-pub(super) const WORKERS_BODIES_BYTES: usize = 128 << 20;
+/// Of all bodies of clients' and operators' requests together that are in memory as they were sent,
+/// and of all of workers'.
+pub(super) const LARGE_BODIES_BYTES: usize = 128 << 20;
 /// A body up to this size does not count among them: it comes with any connection.
 pub(super) const SMALL_BODY_BYTES: usize = 64 << 10;
 /// Of an attempt's error: its texts and its details together.
@@ -32,6 +31,8 @@ pub(super) const BATCH_ITEMS: usize = 1_000;
 /// Queues or kinds in one claim.
 pub(super) const CLAIM_NAMES: usize = 100;
 pub(super) const CLAIM_BYTES: usize = 16 << 20;
+/// Jobs that a worker says it runs at once.
+pub(super) const CONCURRENCY: RangeInclusive<u32> = 1..=1_000_000;
 pub(super) const LEASE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Worker ids, reasons, host names, versions.

@@ -14,11 +14,15 @@ use super::problem::Problem;
 use super::query::{KIND_RULE, MOMENT, Query, client_kind};
 use super::show::{self, With};
 use super::{limits, respond};
+use crate::domain::cursor::CursorKey;
 use crate::domain::job::{PendingReason, Status};
 use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::time::Timestamp;
 use crate::engine::ListFilter;
 use crate::wire;
+
+/// Of cursors; the first had the bare place.
+const VERSION: u8 = 2;
 
 #[derive(Debug)]
 struct Asked {
@@ -31,12 +35,13 @@ struct Asked {
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    let Asked { mut filter, stuck, before, limit } = asked(&parts.uri)?;
+    let key = api.engine().cursor_key();
+    let Asked { mut filter, stuck, before, limit } = asked(&parts.uri, &key)?;
     confine(&api, &caller, &mut filter)?;
     let mut page = api.engine().list(&caller, filter, stuck, before, limit).await?;
     page.jobs.retain(|view| caller.sees(&view.record.spec.queue, &view.record.spec.kind));
     let base = Base::of(api.settings(), &parts);
-    let next_cursor = page.next.map(cursor);
+    let next_cursor = page.next.map(|place| cursor(&key, place));
     let next = next_cursor.as_deref().map(|cursor| next_link(&base, &parts.uri, cursor));
     let jobs: Vec<wire::Job> =
         page.jobs.iter().map(|view| show::job(view, &base, With::Neither)).collect();
@@ -64,7 +69,7 @@ fn confine(api: &Api, caller: &Asker, filter: &mut ListFilter) -> Result<(), Pro
     Ok(())
 }
 
-fn asked(uri: &Uri) -> Result<Asked, Problem> {
+fn asked(uri: &Uri, key: &CursorKey) -> Result<Asked, Problem> {
     let mut query = Query::read(uri)?;
     let name = |text: &str| Name::parse(text);
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -95,7 +100,8 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
     let limit = query.value("limit", "1 to 1000", |text| {
         text.parse().ok().filter(|n| limits::LIST.contains(n))
     })?;
-    let before = query.value("cursor", "the next_cursor of an earlier page", place)?;
+    let before =
+        query.value("cursor", "the next_cursor of an earlier page", |text| place(key, text))?;
     query.finish()?;
     Ok(Asked {
         filter,
@@ -105,18 +111,17 @@ fn asked(uri: &Uri) -> Result<Asked, Problem> {
     })
 }
 
-/// Opaque to clients, so that what is inside may change: a version, then the place.
-fn cursor(place: i64) -> String {
-    let mut bytes = vec![1u8];
-    bytes.extend_from_slice(&place.to_be_bytes());
+/// Opaque to clients, so that what is inside may change: a version, then the place, sealed.
+fn cursor(key: &CursorKey, place: i64) -> String {
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(&key.seal(place));
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn place(cursor: &str) -> Option<i64> {
+fn place(key: &CursorKey, cursor: &str) -> Option<i64> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let (version, place) = bytes.split_first()?;
-    let place = place.try_into().ok().filter(|_| *version == 1)?;
-    Some(i64::from_be_bytes(place))
+    key.open(place).filter(|_| *version == VERSION)
 }
 
 /// The same question, from where this page ends.
@@ -132,11 +137,16 @@ fn next_link(base: &Base, uri: &Uri, cursor: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::IdSecret;
     use crate::http::Settings;
     use proptest::prelude::*;
 
     fn ask(query: &str) -> Result<Asked, Problem> {
-        asked(&format!("/v1/jobs?{query}").parse().unwrap())
+        asked(&format!("/v1/jobs?{query}").parse().unwrap(), &key())
+    }
+
+    fn key() -> CursorKey {
+        CursorKey::new(&IdSecret::new([7; 32]))
     }
 
     #[test]
@@ -164,6 +174,7 @@ mod tests {
             "queue=_q",
             "kind=",
             "cursor=x",
+            "cursor=AQAAAAAAAAAB",
             "created_after=yesterday",
             "pending_reason=lazy",
             "stuck=false",
@@ -193,20 +204,20 @@ mod tests {
     proptest! {
         #[test]
         fn cursors_come_back(place_: i64) {
-            prop_assert_eq!(place(&cursor(place_)), Some(place_));
+            prop_assert_eq!(place(&key(), &cursor(&key(), place_)), Some(place_));
         }
 
         /// Whatever is taken is what was given, so nothing else is.
         #[test]
-        fn other_cursors_are_refused(text in ".{0,20}|[A-Za-z0-9_-]{12}|AQ[A-Za-z0-9_-]{10}") {
-            if let Some(taken) = place(&text) {
-                prop_assert_eq!(cursor(taken), text);
+        fn other_cursors_are_refused(text in ".{0,20}|[A-Za-z0-9_-]{23}|Ag[A-Za-z0-9_-]{21}") {
+            if let Some(taken) = place(&key(), &text) {
+                prop_assert_eq!(cursor(&key(), taken), text);
             }
         }
 
         #[test]
-        fn a_spoilt_cursor_is_a_wrong_query(place: i64, at in 0usize..12, with in "[ -$'-,.:-@]") {
-            let mut text = cursor(place);
+        fn a_spoilt_cursor_is_a_wrong_query(place: i64, at in 0usize..23, with in "[ -$'-,.:-@]") {
+            let mut text = cursor(&key(), place);
             text.replace_range(at..=at, &with);
             let encoded = text.bytes().fold(String::new(), |all, b| all + &format!("%{b:02x}"));
             let problem = ask(&format!("cursor={encoded}")).unwrap_err();

@@ -1,5 +1,6 @@
 //! What operators see and do: queues, workers, maintenance.
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -46,6 +47,14 @@ pub(super) async fn queue(
     Ok(settings::tagged(queue))
 }
 
+/// Reads a body that may be there and has no members.
+async fn nothing(api: &Api, parts: &Parts, body: Body) -> Result<(), Problem> {
+    let Some(bytes) = body::read_if_any(api, &parts.headers, body).await? else { return Ok(()) };
+    let mut errors = Errors::default();
+    object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
+    errors.check()
+}
+
 /// `POST /v1/queues/{q}/pause`.
 pub(super) async fn pause(
     State(api): State<Api>,
@@ -54,22 +63,24 @@ pub(super) async fn pause(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    caller.may_use_queue(&api, &name)?;
-    let (mut reason, mut until) = (None, None);
-    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
-        let now = api.engine().now();
-        let mut errors = Errors::default();
-        object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
-            reason = f.optional("reason", values::line_of(0..=limits::TEXT_BYTES));
-            until = f.optional("until", values::moment);
-            if until.is_some_and(|t| t <= now) {
-                f.wrong("until", "range", "must be in the future");
-            }
-        });
-        errors.check()?;
-    }
-    let action = caller.acts("pause", Subject::Queue(name.clone()));
-    let queue = action.ended(api.engine().pause(&name, reason, until).await)?;
+    let pause = async {
+        caller.may_use_queue(&api, &name)?;
+        let (mut reason, mut until) = (None, None);
+        if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+            let now = api.engine().now();
+            let mut errors = Errors::default();
+            object(strict::check(&bytes)?, At::Root, &mut errors, |f| {
+                reason = f.optional("reason", values::line_of(0..=limits::TEXT_BYTES));
+                until = f.optional("until", values::moment);
+                if until.is_some_and(|t| t <= now) {
+                    f.wrong("until", "range", "must be in the future");
+                }
+            });
+            errors.check()?;
+        }
+        Ok(api.engine().pause(&name, reason, until).await?)
+    };
+    let queue = caller.acts("pause", Subject::Queue(name.clone())).over(pause).await?;
     Ok(settings::tagged(queue))
 }
 
@@ -81,14 +92,12 @@ pub(super) async fn resume(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    caller.may_use_queue(&api, &name)?;
-    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
-        let mut errors = Errors::default();
-        object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
-        errors.check()?;
-    }
-    let action = caller.acts("resume", Subject::Queue(name.clone()));
-    let queue = action.ended(api.engine().resume(&name).await)?;
+    let resume = async {
+        caller.may_use_queue(&api, &name)?;
+        nothing(&api, &parts, body).await?;
+        Ok(api.engine().resume(&name).await?)
+    };
+    let queue = caller.acts("resume", Subject::Queue(name.clone())).over(resume).await?;
     Ok(settings::tagged(queue))
 }
 
@@ -114,17 +123,15 @@ pub(super) async fn drain(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
-        let mut errors = Errors::default();
-        object(strict::check(&bytes)?, At::Root, &mut errors, |_| ());
-        errors.check()?;
-    }
-    if caller.is_confined() {
-        let known = api.engine().worker(&worker).await?;
-        caller.may_send_away(&api, &known.presence)?;
-    }
-    let action = caller.acts("drain", Subject::Worker(worker.clone()));
-    let worker = action.ended(api.engine().drain_worker(&worker).await)?;
+    let drain = async {
+        nothing(&api, &parts, body).await?;
+        if caller.is_confined() {
+            let known = api.engine().worker(&worker).await?;
+            caller.may_send_away(&api, &known.presence)?;
+        }
+        Ok(api.engine().drain_worker(&worker).await?)
+    };
+    let worker = caller.acts("drain", Subject::Worker(worker.clone())).over(drain).await?;
     Ok(respond::json(StatusCode::OK, &show::worker(worker)))
 }
 

@@ -10,13 +10,9 @@ use serde::Serialize;
 use super::Api;
 use super::accept::metrics_format;
 use super::auth::is_verbose;
-use super::limits;
 use super::links::Base;
 use super::problem::{Check, Code, Problem};
 use super::respond;
-use crate::domain::names::{NAME_PATTERN, WorkerId};
-use crate::engine::{MAX_CLAIM, MAX_WAIT};
-use crate::wire;
 
 pub(super) async fn no_such_route(request: Request) -> Problem {
     let detail = format!("there is nothing at {}; see / for the addresses", request.uri().path());
@@ -137,53 +133,4 @@ pub(super) async fn root(State(api): State<Api>, request: Request) -> Response {
     );
     response.headers_mut().insert(LINK, links);
     response
-}
-
-/// `GET /v1/meta`: every promise in numbers.
-pub(super) async fn meta(State(api): State<Api>) -> Response {
-    let settings = api.settings();
-    // No queue is called so: what queues without keys of their own get.
-    let defaults = api.engine().defaults("");
-    let bytes = |n: usize| n as u64;
-    let meta = wire::Meta {
-        name: env!("CARGO_PKG_NAME").to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        store: api.engine().store_backend().to_owned(),
-        durability: settings.durability.to_owned(),
-        sync_window_seconds: defaults.sync_window.as_secs_f64(),
-        idempotency: wire::MetaIdempotency {
-            key_lifetime_seconds: settings.idempotency_ttl.as_secs_f64(),
-        },
-        retention_seconds: wire::MetaRetention {
-            completed: defaults.retention.completed.as_secs_f64(),
-            failed: defaults.retention.failed.as_secs_f64(),
-            cancelled: defaults.retention.cancelled.as_secs_f64(),
-        },
-        limits: wire::MetaLimits {
-            request_body_bytes: bytes(limits::BODY_BYTES),
-            payload_bytes: bytes(settings.max_payload_bytes),
-            inline_result_bytes: bytes(settings.inline_result_bytes),
-            result_bytes: bytes(settings.max_result_bytes),
-            error_bytes: bytes(limits::ERROR_BYTES),
-            checkpoint_bytes: bytes(limits::CHECKPOINT_BYTES),
-            progress_message_bytes: bytes(limits::PROGRESS_MESSAGE_BYTES),
-            metadata_bytes: bytes(limits::METADATA_BYTES),
-            tags: bytes(limits::TAGS),
-            json_depth: bytes(limits::JSON_DEPTH),
-            name_pattern: NAME_PATTERN.to_owned(),
-            priority_min: *limits::PRIORITY.start(),
-            priority_max: *limits::PRIORITY.end(),
-            max_attempts: *limits::MAX_ATTEMPTS.end() as u64,
-            timeout_seconds: limits::WEEK.as_secs_f64(),
-            run_at_ahead_seconds: limits::RUN_AT_AHEAD.as_secs_f64(),
-            batch_items: bytes(limits::BATCH_ITEMS),
-            wait_seconds: MAX_WAIT.as_secs_f64(),
-            claim_jobs: bytes(MAX_CLAIM),
-            claim_bytes: bytes(limits::CLAIM_BYTES),
-            lease_seconds: limits::LEASE.end().as_secs_f64(),
-            worker_id_bytes: bytes(WorkerId::MAX_BYTES),
-            idempotency_key_bytes: bytes(limits::IDEMPOTENCY_KEY_BYTES),
-        },
-    };
-    respond::json(StatusCode::OK, &meta)
 }

@@ -25,6 +25,8 @@ use crate::wire;
 
 /// Of draft-ietf-httpapi-ratelimit-headers.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+const REDUCED_CAPACITY: &str =
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
 macro_rules! codes {
     ($($variant:ident => $status:literal $slug:literal $title:literal,)+) => {
@@ -46,7 +48,11 @@ macro_rules! codes {
 
             /// The type: ours, or one that is registered for all.
             fn kind(self) -> String {
-                if self == Self::RateLimited { QUOTA_EXCEEDED.to_owned() } else { format!("/problems/{}", self.slug()) }
+                match self {
+                    Self::RateLimited => QUOTA_EXCEEDED.to_owned(),
+                    Self::QueueFull => REDUCED_CAPACITY.to_owned(),
+                    other => format!("/problems/{}", other.slug()),
+                }
             }
 
             pub(super) const fn title(self) -> &'static str {
@@ -94,7 +100,7 @@ codes! {
     RateLimited => 429 "rate-limited" "Request cannot be satisfied as assigned quota has been exceeded",
     InternalError => 500 "internal-error" "The server failed",
     ServerDraining => 503 "server-draining" "The server is shutting down",
-    QueueFull => 503 "queue-full" "The queue is full",
+    QueueFull => 503 "queue-full" "Request cannot be satisfied due to temporary server capacity constraints",
     TaskHung => 503 "task-hung" "A maintenance task hangs",
     Overloaded => 503 "overloaded" "Too much is being uploaded at once",
     StorageFull => 503 "storage-full" "The server has no space left",
@@ -531,6 +537,17 @@ mod tests {
                 assert!(reference.contains(&row), "docs/API.md has no row {row:?}");
             }
         }
+    }
+
+    #[test]
+    fn types_are_ours_but_for_those_that_are_registered() {
+        let registered: Vec<_> =
+            Code::ALL.iter().filter(|c| c.kind() != format!("/problems/{}", c.slug())).collect();
+        assert_eq!(registered, [&Code::RateLimited, &Code::QueueFull]);
+        let full = Failure::QueueFull { queue: Name::trusted("q"), max_depth: 2, retry_after: 9 };
+        let full = Problem::from(full).wire(None);
+        assert_eq!((full.status, full.code.as_str()), (503, "queue-full"));
+        assert_eq!(full.kind, REDUCED_CAPACITY);
     }
 
     #[test]

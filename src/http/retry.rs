@@ -26,27 +26,29 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    within(&api, &caller, id).await?;
-    let force = force(&parts.uri)?;
-    let mut changes = Changes::default();
-    if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
-        let mut errors = Errors::default();
-        let now = api.engine().now();
-        let read = object(strict::check(&bytes)?, At::Root, &mut errors, |f| read(f, now));
-        errors.check()?;
-        changes = read.unwrap_or_default();
-    }
-    let wish = Retry {
-        changes,
-        force,
-        trace: Traced::of(&parts.extensions),
-        tracestate: headers::tracestate(&parts.headers),
+    let retry = async {
+        within(&api, &caller, id).await?;
+        let force = force(&parts.uri)?;
+        let mut changes = Changes::default();
+        if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
+            let mut errors = Errors::default();
+            let now = api.engine().now();
+            let read = object(strict::check(&bytes)?, At::Root, &mut errors, |f| read(f, now));
+            errors.check()?;
+            changes = read.unwrap_or_default();
+        }
+        let wish = Retry {
+            changes,
+            force,
+            trace: Traced::of(&parts.extensions),
+            tracestate: headers::tracestate(&parts.headers),
+        };
+        if let Some(queue) = &wish.changes.queue {
+            caller.may_use_queue(&api, queue)?;
+        }
+        Ok(api.engine().retry(&caller, id, wish).await?)
     };
-    if let Some(queue) = &wish.changes.queue {
-        caller.may_use_queue(&api, queue)?;
-    }
-    let action = caller.acts("retry", Subject::Job(id));
-    let accepted = action.ended(api.engine().retry(&caller, id, wish).await)?;
+    let accepted = caller.acts("retry", Subject::job(&api, id)).over(retry).await?;
     let status = if accepted.replayed { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = located(status, &accepted.view, &Base::of(api.settings(), &parts));
     if accepted.replayed {

@@ -40,7 +40,9 @@ use watched::{Head, HeadClock, Watched};
 /// client's poll is apart, so that those find it open.
 const IDLE: Duration = Duration::from_secs(120);
 /// Request line and headers together; more is 431.
-const HEAD_BYTES: usize = 64 << 10;
+pub(super) const HEAD_BYTES: usize = 64 << 10;
+/// Of headers; more is 431. What hyper allows by itself: to set it would cost every request.
+pub(super) const HEAD_LINES: usize = 100;
 /// For answers on their way to their clients once everything else has ended.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Before trying again when no connection can be accepted, such as without file descriptors.

@@ -29,16 +29,18 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.extensions)?;
-    caller.may_use_queue(&api, &name)?;
-    let bytes = body::read_merge_patch(&api, &parts.headers, body).await?;
-    let mut errors = Errors::default();
-    let changes = object(strict::check(&bytes)?, At::Root, &mut errors, changes);
-    errors.check()?;
-    let if_match = headers::if_match(&parts.headers);
-    let changes = changes.unwrap_or_default();
-    let action = caller.acts("set", Subject::Queue(name.clone()));
-    let set = api.engine().override_settings(author(&caller), &name, changes, if_match).await;
-    let queue = action.ended(set)?;
+    let set = async {
+        caller.may_use_queue(&api, &name)?;
+        let bytes = body::read_merge_patch(&api, &parts.headers, body).await?;
+        let mut errors = Errors::default();
+        let changes = object(strict::check(&bytes)?, At::Root, &mut errors, changes);
+        errors.check()?;
+        let if_match = headers::if_match(&parts.headers);
+        let changes = changes.unwrap_or_default();
+        let by = author(&caller);
+        Ok(api.engine().override_settings(by, &name, changes, if_match).await?)
+    };
+    let queue = caller.acts("set", Subject::Queue(name.clone())).over(set).await?;
     Ok(tagged(queue))
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::Api;
 use super::fields::{At, Errors, Fields, Wrong, object};
-use super::jobs::Id;
+use super::jobs::{Id, set_sunset};
 use super::links::Base;
 use super::problem::Problem;
 use super::show::{self, With};
@@ -123,7 +123,9 @@ async fn one(
     settled.pop().ok_or_else(Problem::no_such_job)??;
     let view = api.engine().job(&caller, id, false).await?;
     let base = Base::of(api.settings(), &parts);
-    Ok(respond::json(StatusCode::OK, &show::job(&view, &base, With::Result)))
+    let mut response = respond::json(StatusCode::OK, &show::job(&view, &base, With::Result));
+    set_sunset(&mut response, view.record.job.expires_at);
+    Ok(response)
 }
 
 /// `POST /v1/jobs/{id}/complete`.

@@ -1,5 +1,7 @@
 //! From the engine's terms to the API's bodies.
 
+use std::time::Duration;
+
 use super::links::Base;
 use super::settings;
 use crate::domain::job::{Job, JobError, PendingReason, Phase, RawJson, Record, Status, Wait};
@@ -72,7 +74,7 @@ pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
             (With::Neither, _) => None,
         },
         result_url: completed.then(|| format!("{url}/result")),
-        result_content_type: info.map(|i| i.content_type.clone()),
+        result_content_type: info.and_then(|i| i.content_type.clone()),
         result_size: info.filter(|_| !elsewhere).map(|i| i.size),
         root_job_id: spec.root.to_string(),
         retry_of: spec.retry_of.map(|id| id.to_string()),
@@ -88,7 +90,7 @@ pub(super) fn job(view: &View, base: &Base, with: With) -> wire::Job {
             .map(|submit| wire::JobTrace { submit: submit.trace.to_string() }),
         attempts: attempts(job),
         links: Some(wire::JobLinks {
-            cancel: format!("{url}/cancel"),
+            cancel: (!done).then(|| format!("{url}/cancel")),
             timeline: format!("{url}/timeline"),
             this: url.clone(),
         }),
@@ -145,8 +147,13 @@ pub(super) fn timeline(event: TimelineEvent) -> wire::TimelineEvent {
         trace_id: event.trace_id,
         retry_of: event.job.filter(|_| event.kind == "submitted").map(|id| id.to_string()),
         retried_as: event.job.filter(|_| event.kind == "retried").map(|id| id.to_string()),
-        run_ms: event.run.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        wait_ms: event.wait.map(millis),
+        run_ms: event.run.map(millis),
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn leased(leased: &Leased) -> wire::LeasedJob {
@@ -217,7 +224,10 @@ pub(super) fn queue(view: QueueView) -> wire::Queue {
         workers: view.workers,
         slots: view.slots,
         start_rate_per_second: Rate::per_second(view.start_rate).as_per_second(),
+        finish_rate_per_second: Rate::per_second(view.finish_rate).as_per_second(),
+        failure_ratio_5m: view.failure_ratio,
         estimated_wait_seconds: view.drain_estimate.as_secs_f64(),
+        max_depth: state.max_depth,
         limits: wire::QueueLimits {
             max_running: state.max_running,
             max_depth: state.max_depth,

@@ -76,13 +76,13 @@ pub(super) fn claim_order(f: &mut Fields<'_, '_>) -> Option<ClaimOrder> {
     let worker = f.required("worker_id", values::worker);
     f.demand("queues");
     let queues = f.list("queues", 1..=limits::CLAIM_NAMES, values::name);
-    let kinds = f.list("kinds", 0..=limits::CLAIM_NAMES, values::kind);
+    let kinds = f.list("kinds", 1..=limits::CLAIM_NAMES, values::kind);
     let max_jobs = f.optional("max_jobs", values::count(1..=MAX_CLAIM as u32));
     let lease = f.optional("lease_seconds", values::seconds(limits::LEASE));
     let wait = f.optional("wait_seconds", values::seconds_to(MAX_WAIT));
     let hostname = f.optional("hostname", &short);
     let version = f.optional("version", &short);
-    let concurrency = f.optional("concurrency", values::count(0..=1_000_000));
+    let concurrency = f.optional("concurrency", values::count(limits::CONCURRENCY));
     let held = held(f);
     Some(ClaimOrder {
         worker: worker?,
@@ -341,6 +341,8 @@ mod tests {
         for (members, expected) in [
             (r#""queues":[]"#, "/queues length"),
             (r#""queues":["_x"]"#, "/queues/0 pattern"),
+            (r#""queues":["a"],"kinds":[]"#, "/kinds length"),
+            (r#""queues":["a"],"concurrency":0"#, "/concurrency range"),
             (r#""queues":["a"],"max_jobs":101"#, "/max_jobs range"),
             (r#""queues":["a"],"wait_seconds":51"#, "/wait_seconds range"),
             (r#""queues":["a"],"lease_seconds":0"#, "/lease_seconds range"),

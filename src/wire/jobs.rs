@@ -199,7 +199,9 @@ pub struct JobAttempt {
 pub struct JobLinks {
     #[serde(rename = "self")]
     pub this: String,
-    pub cancel: String,
+    /// While it is not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<String>,
     pub timeline: String,
 }
 
@@ -259,6 +261,10 @@ pub struct TimelineEvent {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// Of `claimed`, for the latest attempt: since the job could be claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// How long the attempt ran that ended then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_ms: Option<u64>,
     /// Of `submitted`: the job whose work this one does again.

@@ -27,9 +27,18 @@ pub struct Queue {
     pub slots: u64,
     /// Over about a minute.
     pub start_rate_per_second: f64,
+    /// Jobs that completed or failed, over the last minute, as this server's process saw them.
+    pub finish_rate_per_second: f64,
+    /// The share that failed of those that completed or failed in the last 5 minutes, as this
+    /// server's process saw them; absent when none did. Cancelled jobs do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_ratio_5m: Option<f64>,
     /// Until what is eligible now has started, at that rate; at most a day, which means a day or
     /// more.
     pub estimated_wait_seconds: f64,
+    /// That of `limits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u64>,
     pub limits: QueueLimits,
     pub settings: QueueSettings,
     /// What operators have set over the configuration, by member of a patch, such as `max_depth` or
@@ -214,27 +223,67 @@ pub struct MetaRetention {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MetaLimits {
+    /// Of the request line and the headers together.
+    pub request_head_bytes: u64,
+    pub request_head_lines: u64,
+    pub request_head_seconds: f64,
     pub request_body_bytes: u64,
+    pub request_body_seconds: f64,
+    /// Of all request bodies at once that are larger than `small_body_bytes`.
+    pub large_bodies_bytes: u64,
+    pub small_body_bytes: u64,
+    /// In which a client must read some of its answer.
+    pub answer_seconds: f64,
+    pub request_id_bytes: u64,
+    /// Wrong members that one answer lists.
+    pub errors_shown: u64,
     pub payload_bytes: u64,
     pub inline_result_bytes: u64,
     pub result_bytes: u64,
+    pub result_location_bytes: u64,
+    pub result_content_type_bytes: u64,
     pub error_bytes: u64,
+    pub error_type_bytes: u64,
     pub checkpoint_bytes: u64,
     pub progress_message_bytes: u64,
     pub metadata_bytes: u64,
     pub tags: u64,
+    pub tag_bytes: u64,
     pub json_depth: u64,
     pub name_pattern: String,
+    /// Names of queues that are known at once, and as many of kinds.
+    pub names: u64,
     pub priority_min: i64,
     pub priority_max: i64,
+    pub max_attempts_default: u64,
     pub max_attempts: u64,
+    pub timeout_seconds_default: f64,
     pub timeout_seconds: f64,
+    /// Of `initial_seconds` and `max_seconds`.
+    pub backoff_seconds: f64,
+    pub backoff_multiplier_min: f64,
+    pub backoff_multiplier_max: f64,
+    pub expected_duration_seconds: f64,
+    /// Also of the delay that a worker gives with a failure or a release.
     pub run_at_ahead_seconds: f64,
+    /// The longest that a submission may ask for.
+    pub retention_seconds: f64,
     pub batch_items: u64,
+    pub list_items: u64,
+    pub list_items_default: u64,
+    pub timeline_events: u64,
+    pub workers_shown: u64,
     pub wait_seconds: f64,
     pub claim_jobs: u64,
     pub claim_bytes: u64,
+    /// Queues in one claim, and as many kinds.
+    pub claim_names: u64,
+    pub concurrency: u64,
+    pub lease_seconds_min: f64,
+    pub lease_seconds_default: f64,
     pub lease_seconds: f64,
     pub worker_id_bytes: u64,
+    /// Also of host names and versions of workers.
+    pub reason_bytes: u64,
     pub idempotency_key_bytes: u64,
 }

@@ -330,13 +330,15 @@ async fn a_token_is_for_its_queues_and_kinds() {
     refused(one.post("/v1/queues/c/pause", &json!({})).await, "queue c");
     one.post("/v1/queues/a/resume", &json!({})).await.is(200);
 
-    let claim = |queue: &str, kinds: Value| json!({"worker_id": "w", "queues": [queue], "kinds": kinds, "max_jobs": 9});
-    refused(some.post("/v1/claims", &claim("c", json!([]))).await, "queue c");
-    refused(some.post("/v1/claims", &claim("a", json!(["l"]))).await, "kind l");
-    let settle = json!({"worker_id": "w", "settlements": [], "claim": claim("c", json!([]))});
+    let claim = |queue: &str| json!({"worker_id": "w", "queues": [queue], "max_jobs": 9});
+    let mut of_kind = claim("a");
+    of_kind["kinds"] = json!(["l"]);
+    refused(some.post("/v1/claims", &claim("c")).await, "queue c");
+    refused(some.post("/v1/claims", &of_kind).await, "kind l");
+    let settle = json!({"worker_id": "w", "settlements": [], "claim": claim("c")});
     refused(some.post("/v1/settlements", &settle).await, "queue c");
     // Every kind is every kind that it is for.
-    let claimed = some.post("/v1/claims", &claim("a", json!([]))).await.is(200).json;
+    let claimed = some.post("/v1/claims", &claim("a")).await.is(200).json;
     let jobs = claimed["jobs"].as_array().expect("jobs");
     assert_eq!(jobs.len(), 1, "{claimed}");
     let lease = Lease::of(&jobs[0]);
@@ -512,6 +514,7 @@ async fn what_operators_do_is_written_down_and_tokens_are_not() {
         token("ops", &["operate"], ""),
         token("shop", &["submit"], ""),
         token("worker", &["work"], ""),
+        token("narrow", &["operate"], "queues = [\"other\"]"),
     ];
     std::fs::write(dir.path().join("punctual.toml"), tokens.concat()).expect("the configuration");
     let mut launch = Launch::new(dir.path().join("jobs.db"));
@@ -528,8 +531,20 @@ async fn what_operators_do_is_written_down_and_tokens_are_not() {
     shop.call(Method::DELETE, &path, None).await.problem(409, "job-not-finished");
     ops.post(&format!("{path}/cancel"), &json!({"force": true})).await.is(200);
     ops.call(Method::DELETE, &path, None).await.is(204);
+    // A client's own cancel is no operator's action; an operator's plain one is, and so is what is
+    // refused by a list.
+    for who in [&shop, &ops] {
+        let id = shop.submit(&json!({"kind": "a", "queue": "q"})).await;
+        who.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await.is(200);
+    }
+    let listed = shop.submit(&json!({"kind": "a", "queue": "q"})).await;
+    let narrow = As(&server, "narrow");
+    for what in ["/v1/queues/q/pause".to_owned(), format!("/v1/jobs/{listed}/cancel")] {
+        narrow.post(&what, &json!({})).await.problem(403, "insufficient-scope");
+    }
+    narrow.post("/v1/workers/nobody/drain", &json!({})).await.problem(404, "no-such-worker");
 
-    heard(&server, "punctual::audit", 5).await;
+    heard(&server, "punctual::audit", 9).await;
     let log = server.process.log();
     let lines: Vec<&str> = log
         .lines()
@@ -543,10 +558,14 @@ async fn what_operators_do_is_written_down_and_tokens_are_not() {
         &["who=\"shop\" action=\"delete\"", &job, "outcome=\"job-not-finished\""],
         &["who=\"ops\" action=\"force-cancel\"", &job, "outcome=\"done\""],
         &["who=\"ops\" action=\"delete\"", &job, "outcome=\"done\" request_id="],
+        &["who=\"ops\" action=\"cancel\" namespace=\"default\"", "outcome=\"done\""],
+        &["who=\"narrow\" action=\"pause\" queue=\"q\" outcome=\"insufficient-scope\""],
+        &["who=\"narrow\" action=\"cancel\"", &listed, "outcome=\"insufficient-scope\""],
+        &["who=\"narrow\" action=\"drain\" worker_id=\"nobody\" outcome=\"no-such-worker\""],
     ]) {
         assert!(about(line, words), "{line}: {words:?}");
     }
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 9, "{lines:#?}");
     // Not even at the finest level.
     assert!(log.contains("DEBUG"));
     assert!(!log.contains("s3cret"), "{log}");

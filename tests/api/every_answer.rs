@@ -149,7 +149,8 @@ async fn whoever_has_no_lease_any_more_is_told_so() {
         } else {
             server.complete(&lease, json!(1)).await;
         }
-        server.with_lease(what, &lease, members).await.problem(409, "already-reported");
+        let settled = if what == "heartbeat" { "job-already-finished" } else { "already-reported" };
+        server.with_lease(what, &lease, members).await.problem(409, settled);
         server.with_lease(what, &guess, members).await.problem(409, "job-already-finished");
         server.delete(&format!("/v1/jobs/{id}")).await.is(204);
         server.with_lease(what, &lease, members).await.problem(404, "no-such-job");

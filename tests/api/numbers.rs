@@ -159,7 +159,10 @@ async fn the_story_of_ten_jobs_in_numbers() {
     let dead = server.job_done(&dying.id).await;
     assert_eq!(dead["status"], "failed");
     // A heartbeat that its own report has overtaken is nobody's loss.
-    server.with_lease("heartbeat", &leases[1], &json!({})).await.problem(409, "already-reported");
+    server
+        .with_lease("heartbeat", &leases[1], &json!({}))
+        .await
+        .problem(409, "job-already-finished");
     // Late reports, and claims that find nothing.
     server.with_lease("heartbeat", &dying, &json!({})).await.problem(409, "job-already-finished");
     server.with_lease("complete", &leases[0], &json!({"result": 0})).await.is(200);

@@ -214,6 +214,12 @@ async fn results_come_back_byte_for_byte() {
     assert_eq!(there.header("preference-applied"), Some("wait=5"));
     assert_eq!(there.header("location"), Some(url));
     assert!(there.header("sunset").is_some());
+    // Its type is what the worker says, or not known.
+    server.submit(&body).await;
+    let lease = server.lease("w", "default").await;
+    let members = json!({"result_location": url});
+    let job = server.with_lease("complete", &lease, &members).await.is(200).json;
+    assert!(job.get("result_content_type").is_none() && job["result_url"].is_string(), "{job}");
 
     // Who failed or was cancelled has none.
     server.submit(&body).await;
@@ -419,9 +425,29 @@ async fn timelines_tell_the_story_in_order() {
     }
     assert!(events.is_sorted_by(|a, b| a["at"].as_str() <= b["at"].as_str()));
     let claimed = events.iter().filter(|e| e["type"] == "claimed");
-    let fences: Vec<u64> = claimed.map(|e| e["fence"].as_u64().expect("one")).collect();
+    let fences: Vec<u64> = claimed.clone().map(|e| e["fence"].as_u64().expect("one")).collect();
     assert_eq!(fences, [1, 2, 3]);
     let failed = events.iter().find(|e| e["type"] == "failed_attempt").expect("one");
     assert_eq!((&failed["worker_id"], &failed["reason"]), (&json!("w2"), &json!("boom")));
     assert!(failed["run_ms"].is_u64() && failed["attempt"] == 1, "{failed}");
+    // Only of the latest wait it is remembered when it began.
+    let waits: Vec<bool> = claimed.map(|e| e["wait_ms"].is_u64()).collect();
+    assert_eq!(waits, [false, false, true], "{}", reply.json);
+    let end = events.last().expect("one");
+    assert_eq!((&end["worker_id"], &end["fence"]), (&json!("w3"), &json!(3)), "{end}");
+    assert!(end["run_ms"].is_u64() && end["attempt"] == 2, "{end}");
+
+    // A cancelled attempt is told likewise, and a job that ends while none runs has none.
+    let id = server.submit(&json!({"kind": "a"})).await;
+    let lease = server.lease("w4", "default").await;
+    server.post_nothing(&format!("/v1/jobs/{id}/cancel")).await.is(202);
+    server.with_lease("cancelled", &lease, &json!({})).await.is(200);
+    let idle = server.submit(&json!({"kind": "a"})).await;
+    server.post_nothing(&format!("/v1/jobs/{idle}/cancel")).await.is(200);
+    for (id, worker) in [(&id, Some("w4")), (&idle, None)] {
+        let told = server.get(&format!("/v1/jobs/{id}/timeline")).await.is(200).json;
+        let end = told["events"].as_array().and_then(|e| e.last()).expect("one").clone();
+        assert_eq!((&end["type"], end["worker_id"].as_str()), (&json!("cancelled"), worker));
+        assert_eq!(end["run_ms"].is_u64(), worker.is_some(), "{end}");
+    }
 }

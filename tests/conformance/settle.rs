@@ -185,7 +185,8 @@ async fn of_many_settlements_at_once_one_counts() {
 #[tokio::test]
 async fn results_small_large_null_and_elsewhere() {
     for_each_store(|w| async move {
-        let leased = running(&w, 6).await;
+        let leased = running(&w, 7).await;
+        let silent = "https://elsewhere.example/result";
         let exact = format!("\"{}\"", "a".repeat(1_022));
         let large = format!("\"{}\"", "b".repeat(1_023));
         let huge = format!("[\n\"{}\\u0000💥\" ]", "c".repeat(3 << 20));
@@ -199,6 +200,7 @@ async fn results_small_large_null_and_elsewhere() {
                 location: "s3://bucket/ключ".to_owned(),
                 content_type: Some("text/csv".to_owned()),
             }),
+            Some(ResultValue::Elsewhere { location: silent.to_owned(), content_type: None }),
         ];
         for (l, result) in leased.iter().zip(values) {
             w.settle(l, Outcome::Completed { result }, at(2)).await;
@@ -208,8 +210,8 @@ async fn results_small_large_null_and_elsewhere() {
             body: text.as_bytes().to_vec(),
             expires_at: Some(at(2).plus(DAY)),
         };
-        let elsewhere = ResultBody::Elsewhere {
-            location: "s3://bucket/ключ".to_owned(),
+        let elsewhere = |location: &str| ResultBody::Elsewhere {
+            location: location.to_owned(),
             expires_at: Some(at(2).plus(DAY)),
         };
         let wanted = [
@@ -218,7 +220,8 @@ async fn results_small_large_null_and_elsewhere() {
             (bytes(&exact), Some(exact.as_str())),
             (bytes(&large), None),
             (bytes(&huge), None),
-            (elsewhere, None),
+            (elsewhere("s3://bucket/ключ"), None),
+            (elsewhere(silent), None),
         ];
         for (l, (body, inline)) in leased.iter().zip(wanted) {
             let id = l.spec.id;
@@ -228,11 +231,13 @@ async fn results_small_large_null_and_elsewhere() {
             match body {
                 ResultBody::Bytes { content_type, body, .. } => {
                     assert_eq!(info.size, u64::try_from(body.len()).unwrap());
-                    assert_eq!((info.content_type, info.location), (content_type, None));
+                    assert_eq!((info.content_type, info.location), (Some(content_type), None));
                 }
                 ResultBody::Elsewhere { location, .. } => {
+                    let untold = location == silent;
                     assert_eq!(info.location, Some(location));
-                    assert_eq!(info.content_type, "text/csv");
+                    let told = Some("text/csv".to_owned()).filter(|_| !untold);
+                    assert_eq!(info.content_type, told);
                 }
                 ResultBody::NotCompleted(_) => panic!("completed"),
             }

@@ -17,6 +17,15 @@ pub fn checks(book: &mut Book) {
         let made = at.post("/v1/jobs", job, &key).is(202);
         assert!(made.header("idempotent-replayed").is_none(), "the key was unused");
     });
+    book.rule("R166", |at| {
+        let job = json!({"kind": "a", "queue": "tight5"});
+        at.submit(job.clone());
+        let full = at.post("/v1/jobs", job, &[]).problem(503, "queue-full");
+        let registered =
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+        assert_eq!(full.json["type"], registered);
+        assert!(at.ask_freely("GET", "/problems/queue-full", &[], b"").is(200).status == 200);
+    });
     book.rule("R78", |at| {
         let job = json!({"kind": "a", "queue": "tight2"});
         let key = [("Idempotency-Key", "r78")];

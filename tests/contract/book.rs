@@ -23,6 +23,10 @@ max_depth = 2
 max_depth = 2
 [queues.tight4]
 max_depth = 1
+[queues.tight5]
+max_depth = 1
+[queues.tight6]
+max_depth = 7
 [queues.narrow]
 max_running = 1
 [queues.paced]

@@ -1,6 +1,8 @@
 //! R84–R100: media types, headers, bodies, problems, limits. Whatever holds for every answer is
 //! also looked at in every answer of the suite: see `tests/api/jobs.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use crate::book::Book;
@@ -11,6 +13,17 @@ fn member(at: &At, name: &str, value: Value) -> Reply {
     let mut body = at.body(json!({}));
     body[name] = value;
     at.post("/v1/jobs", body, &[])
+}
+
+/// The limits that the reference states: by member of `/v1/meta`, as they are written.
+fn stated_limits() -> BTreeMap<String, String> {
+    let reference = include_str!("../../docs/API.md");
+    let (_, limits) = reference.split_once("\n## Limits\n").expect("the section");
+    let limits = limits.split("\n## ").next().unwrap_or_default();
+    let rows = limits.lines().filter_map(|row| row.strip_suffix(" |")?.rsplit_once(" | "));
+    let cells = rows.flat_map(|(_, stated)| stated.split(", `"));
+    let cells = cells.filter_map(|cell| cell.trim_start_matches('`').split_once("` "));
+    cells.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 pub fn checks(book: &mut Book) {
@@ -85,7 +98,7 @@ pub fn checks(book: &mut Book) {
             let new = at.get("/v1/meta", &[("X-Request-Id", bad)]).is(200);
             assert!(new.header("x-request-id").is_some_and(|id| id != bad && !id.is_empty()));
         }
-        let ids: std::collections::BTreeSet<String> = (0..20)
+        let ids: BTreeSet<String> = (0..20)
             .map(|_| at.get("/livez", &[]).header("x-request-id").expect("one").to_owned())
             .collect();
         assert_eq!(ids.len(), 20);
@@ -96,6 +109,21 @@ pub fn checks(book: &mut Book) {
         assert_eq!(caching(&format!("/v1/jobs/{id}")).as_deref(), Some("private, no-cache"));
         for path in ["/v1/meta", "/v1/jobs", "/v1/queues", "/v1/jobs/1", "/v1/nothing"] {
             assert_eq!(caching(path).as_deref(), Some("no-store"), "{path}");
+        }
+        for path in ["/openapi.json", "/docs", "/problems/queue-full"] {
+            let reply = at.ask_freely("GET", path, &[], b"").is(200);
+            assert_eq!(reply.header("cache-control"), Some("public, max-age=300"), "{path}");
+        }
+    });
+    book.rule("R169", |at| {
+        let id = at.put(json!({}));
+        for path in ["/v1/meta".to_owned(), format!("/v1/jobs/{id}"), "/v1/nothing".to_owned()] {
+            let plain = at.get(&path, &[]);
+            for accept in ["text/html", "image/png;q=1, */*;q=0", "nonsense"] {
+                let reply = at.get(&path, &[("Accept", accept)]);
+                assert_eq!(reply.status, plain.status, "{path} {accept}");
+                assert_eq!(reply.header("content-type"), plain.header("content-type"));
+            }
         }
     });
     book.rule("R90", |at| {
@@ -203,28 +231,20 @@ pub fn checks(book: &mut Book) {
         for end in ["completed", "failed", "cancelled"] {
             assert!(meta["retention_seconds"][end].as_f64() > Some(0.0), "{meta}");
         }
-        for limit in [
-            "request_body_bytes",
-            "payload_bytes",
-            "inline_result_bytes",
-            "result_bytes",
-            "error_bytes",
-            "checkpoint_bytes",
-            "progress_message_bytes",
-            "metadata_bytes",
-            "tags",
-            "json_depth",
-            "max_attempts",
-            "timeout_seconds",
-            "batch_items",
-            "wait_seconds",
-            "claim_jobs",
-            "claim_bytes",
-            "lease_seconds",
-            "worker_id_bytes",
-            "idempotency_key_bytes",
-        ] {
-            assert!(meta["limits"][limit].as_f64() > Some(0.0), "{limit}: {meta}");
+        let limits = meta["limits"].as_object().expect("limits");
+        let stated = stated_limits();
+        assert_eq!(
+            stated.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            limits.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            "docs/API.md and /v1/meta tell of the same limits"
+        );
+        for (name, stated) in stated {
+            let limit = &limits[&name];
+            let same = match limit.as_str() {
+                Some(text) => stated == format!("`{text}`"),
+                None => limit.is_number() && stated.parse::<f64>().ok() == limit.as_f64(),
+            };
+            assert!(same, "{name}: {stated} is documented, {limit} is so");
         }
     });
     book.rule("R98", |at| {

@@ -77,6 +77,30 @@ pub fn checks(book: &mut Book) {
         assert_eq!((&queue["queue"], &queue["verdict"]), (&json!(at.queue), &json!("flowing")));
         assert!(queue["kinds"].is_array() && queue["sampled_at"].is_string(), "{queue}");
     });
+    book.rule("R167", |at| {
+        at.put(json!({}));
+        let path = format!("/v1/queues/{}", at.queue);
+        let before = at.get(&path, &[]).is(200).json;
+        assert!(before.get("failure_ratio_5m").is_none(), "nothing has ended: {before}");
+        assert_eq!(before["finish_rate_per_second"], 0.0, "{before}");
+        let cancelled = at.put(json!({}));
+        at.cancel(&cancelled, json!({})).is(200);
+        let lease = at.take();
+        at.complete(&lease, json!(1));
+        let failed = at.taken(json!({}));
+        at.fail(&failed, json!({"retryable": false}));
+        let list = at.get("/v1/queues", &[]).is(200).json;
+        let listed = list["queues"].as_array().expect("queues");
+        let listed = listed.iter().find(|q| q["name"] == at.queue.as_str()).expect("the queue");
+        for queue in [&at.get(&path, &[]).is(200).json, listed] {
+            assert_eq!(queue["failure_ratio_5m"], 0.5, "cancelled jobs do not count: {queue}");
+            assert!(queue["finish_rate_per_second"].as_f64() > Some(0.0), "{queue}");
+            assert!(queue.get("max_depth").is_none(), "{queue}");
+        }
+        at.submit(json!({"kind": "a", "queue": "tight6"}));
+        let tight = at.get("/v1/queues/tight6", &[]).is(200).json;
+        assert_eq!((&tight["max_depth"], &tight["limits"]["max_depth"]), (&json!(7), &json!(7)));
+    });
     book.rule("R126", |at| {
         for name in ["queues", "workers", "tasks", "episodes", "jobs"] {
             let list = at.get(&format!("/v1/{name}"), &[]).is(200).json;

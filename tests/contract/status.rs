@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::book::Book;
-use crate::kit::soon;
+use crate::kit::{Stand, soon};
 
 pub fn checks(book: &mut Book) {
     book.rule("R31", |at| {
@@ -22,6 +22,10 @@ pub fn checks(book: &mut Book) {
         let lease = at.take();
         at.cancel(&lease.id, json!({})).is(202).retry_after();
         at.complete(&lease, json!(1));
+        // Who settles a job does not wait for it.
+        let other = at.taken(json!({}));
+        let released = at.with("release", &other, json!({})).is(200);
+        assert!(released.json["done"] == false && released.header("retry-after").is_none());
         let done = at.get(&path, &[]).is(200);
         assert!(done.header("retry-after").is_none());
         let same = at.get(&path, &[("If-None-Match", &done.tag())]).is(304);
@@ -109,8 +113,9 @@ pub fn checks(book: &mut Book) {
     });
     book.rule("R41", |at| {
         let lease = at.taken(json!({}));
-        at.complete(&lease, json!(1));
+        let told = at.with("complete", &lease, json!({"result": 1})).is(200);
         let done = at.get(&format!("/v1/jobs/{}", lease.id), &[]).is(200);
+        assert_eq!(told.header("sunset"), done.header("sunset"));
         let sunset =
             jiff::fmt::rfc2822::parse(done.header("sunset").expect("Sunset")).expect("a date");
         let expires: jiff::Timestamp =
@@ -132,6 +137,49 @@ pub fn checks(book: &mut Book) {
         assert!(events.is_sorted_by(|a, b| a["seq"].as_u64() < b["seq"].as_u64()));
         assert_eq!(events[2]["reason"], "boom");
         assert_eq!(events[1]["worker_id"], at.queue.as_str());
+    });
+    book.rule("R171", |at| {
+        let lease = at.taken(json!({}));
+        at.fail(&lease, json!({"retry_after_seconds": 0}));
+        let lease = at.take();
+        at.complete(&lease, json!(1));
+        let told = at.get(&format!("/v1/jobs/{}/timeline", lease.id), &[]).is(200).json;
+        let events = told["events"].as_array().expect("events");
+        let end = events.last().expect("one");
+        assert_eq!(end["type"], "completed", "{told}");
+        assert_eq!((&end["attempt"], &end["fence"]), (&json!(2), &json!(2)), "{told}");
+        assert_eq!(end["worker_id"], at.queue.as_str());
+        assert!(end["run_ms"].is_u64() && events[4]["wait_ms"].is_u64(), "{told}");
+        assert_eq!(events[4]["type"], "claimed");
+    });
+    book.rule("R172", |at| {
+        let lease = at.taken(json!({}));
+        let path = format!("/v1/jobs/{}", lease.id);
+        let open = at.get(&path, &[]).is(200);
+        assert_eq!(open.json["links"]["cancel"], format!("{}{path}/cancel", at.base));
+        assert!(open.header("link").expect("Link").contains("/rels/cancel"));
+        at.complete(&lease, json!(1));
+        let done = at.get(&path, &[]).is(200);
+        assert!(done.json["links"].get("cancel").is_none(), "{}", done.json);
+        assert!(!done.header("link").expect("Link").contains("/rels/cancel"));
+    });
+    book.rule("R170", |at| {
+        let stands = [Stand::start(), Stand::start()];
+        let cursors = stands.each_ref().map(|stand| {
+            for _ in 0..3 {
+                stand.submit(json!({"kind": "a"}));
+            }
+            let page = stand.get("/v1/jobs?limit=1", &[]).is(200).json;
+            page["next_cursor"].as_str().expect("one").to_owned()
+        });
+        // The same place in two stores: what is told of it has nothing in common.
+        assert_ne!(cursors[0], cursors[1]);
+        let next = |n: usize, cursor: &str| {
+            stands[n].get(&format!("/v1/jobs?limit=1&cursor={cursor}"), &[])
+        };
+        assert_eq!(next(0, &cursors[0]).is(200).json["jobs"].as_array().map(Vec::len), Some(1));
+        next(0, &cursors[1]).problem(400, "invalid-query");
+        at.get(&format!("/v1/jobs?cursor={}", cursors[0]), &[]).problem(400, "invalid-query");
     });
     book.rule("R43", |at| {
         let mut ids: Vec<String> =

@@ -193,7 +193,11 @@ pub fn checks(book: &mut Book) {
         assert_eq!(at.claim(at.asks(json!({})))["jobs"], json!([]), "nothing was accepted");
     });
     book.rule("R19", |at| {
-        for body in [json!({"kind": "system.canary"}), json!({"kind": "a", "queue": "_internal"})] {
+        for body in [
+            json!({"kind": "system.canary"}),
+            json!({"kind": "system"}),
+            json!({"kind": "a", "queue": "_internal"}),
+        ] {
             at.post("/v1/jobs", body, &[]).problem(422, "validation-failed");
         }
         let queues = at.get("/v1/queues", &[]).is(200).json;

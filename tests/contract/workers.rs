@@ -138,6 +138,36 @@ pub fn checks(book: &mut Book) {
             .problem(409, "job-already-finished");
         assert_eq!(at.job(&last.id)["result"], "the holder's");
     });
+    book.rule("R165", |at| {
+        let error = json!({"error": {"type": "t", "message": "m"}, "retry_after_seconds": 0});
+        let done = at.taken(json!({}));
+        at.complete(&done, json!(1));
+        at.with("heartbeat", &done, json!({})).problem(409, "job-already-finished");
+        let given = at.taken(json!({}));
+        at.with("release", &given, json!({})).is(200);
+        at.with("heartbeat", &given, json!({})).problem(409, "lease-expired");
+        let failed = at.take();
+        at.with("fail", &failed, error).is(200);
+        let next = at.take();
+        assert_eq!(next.id, failed.id);
+        let leases: Vec<Value> =
+            [&done, &failed, &next].map(|l| json!({"job_id": l.id, "lease_token": l.token})).into();
+        let body = json!({"worker_id": at.queue, "leases": leases});
+        let told = at.post("/v1/heartbeats", body, &[]).is(200).json;
+        let code = |n: usize| told["results"][n]["problem"]["code"].as_str();
+        assert_eq!(
+            (code(0), code(1), code(2)),
+            (Some("job-already-finished"), Some("lease-lost"), None)
+        );
+    });
+    book.rule("R168", |at| {
+        for (name, value) in [("kinds", json!([])), ("concurrency", json!(0))] {
+            let reply = at.post("/v1/claims", at.asks(json!({name: value})), &[]);
+            let reply = reply.problem(422, "validation-failed");
+            assert!(reply.errors()[0].starts_with(&format!("/{name}")), "{}", reply.json);
+        }
+        at.post("/v1/claims", at.asks(json!({"concurrency": 1})), &[]).is(200);
+    });
     book.rule("R112", |_| {
         let mut stand = Stand::start();
         stand.submit(json!({"kind": "a"}));

@@ -103,12 +103,13 @@ fn request(schema: &str, member: &str) -> Option<Value> {
             line(0..=limits::TEXT_BYTES)
         }
         ("Claim" | "Heartbeats" | "Settlements", "worker_id") => line(1..=WorkerId::MAX_BYTES),
-        ("Claim", "queues") => list(1..=limits::CLAIM_NAMES, &name()),
-        ("Claim", "kinds") => list(0..=limits::CLAIM_NAMES, &name()),
+        ("Claim", "queues" | "kinds") => list(1..=limits::CLAIM_NAMES, &name()),
         ("Claim", "max_jobs") => integer(&(1..=MAX_CLAIM as i64)),
         ("Claim", "lease_seconds") | ("Heartbeat", "extend_seconds") => seconds(limits::LEASE),
         ("Claim", "wait_seconds") => seconds_to(MAX_WAIT),
-        ("Claim", "concurrency") => integer(&(0..=1_000_000)),
+        ("Claim", "concurrency") => integer(
+            &(i64::from(*limits::CONCURRENCY.start())..=i64::from(*limits::CONCURRENCY.end())),
+        ),
         ("Claim" | "Settlements", "held") => {
             list(0..=limits::BATCH_ITEMS, &json!({"type": "string"}))
         }

@@ -28,6 +28,11 @@ fn settling(id: &'static str, summary: &'static str, text: &'static str) -> Oper
     leased(id, summary, text).problems(JOB)
 }
 
+/// There is no `Retry-After`: who settles a job does not wait for it.
+fn settled() -> Answer {
+    Answer::json::<wire::Job>(200, "The job as it is now.").headers(&["Sunset"])
+}
+
 pub(in crate::http) fn claim() -> Operation {
     operation(
         "claimJobs",
@@ -68,7 +73,7 @@ pub(in crate::http) fn heartbeats() -> Operation {
 pub(in crate::http) fn complete() -> Operation {
     settling("completeJob", "Settle: completed", "`result` or `result_location`, or neither.")
         .body::<wire::Complete>(json!({"lease_token": TOKEN, "result": {"pages": 10}}))
-        .answer(Answer::json::<wire::Job>(200, "The job as it is now."))
+        .answer(settled())
 }
 
 pub(in crate::http) fn fail() -> Operation {
@@ -80,19 +85,19 @@ pub(in crate::http) fn fail() -> Operation {
     .body::<wire::Fail>(
         json!({"lease_token": TOKEN, "error": {"type": "upstream-timeout", "message": "no answer in 10 s"}}),
     )
-    .answer(Answer::json::<wire::Job>(200, "The job as it is now."))
+    .answer(settled())
 }
 
 pub(in crate::http) fn release() -> Operation {
     settling("releaseJob", "Settle: give it back", "The attempt does not count.")
         .body::<wire::Release>(json!({"lease_token": TOKEN, "delay_seconds": 5}))
-        .answer(Answer::json::<wire::Job>(200, "The job as it is now."))
+        .answer(settled())
 }
 
 pub(in crate::http) fn cancelled() -> Operation {
     settling("agreeToCancel", "Settle: cancelled", "Agrees to a cancel that somebody asked for.")
         .body::<wire::AgreeToCancel>(json!({"lease_token": TOKEN}))
-        .answer(Answer::json::<wire::Job>(200, "The job as it is now."))
+        .answer(settled())
         .problems(&[Code::CancelNotRequested])
 }
 

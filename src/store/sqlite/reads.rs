@@ -138,7 +138,7 @@ pub(super) fn result(conn: &Connection, line: &Line, id: JobId) -> Result<Found<
             .unwrap_or_default(),
     };
     let content_type =
-        if info.content_type.is_empty() { default_content_type() } else { info.content_type };
+        info.content_type.filter(|t| !t.is_empty()).unwrap_or_else(default_content_type);
     Ok(Found::Here(ResultBody::Bytes { content_type, body, expires_at }))
 }
 

@@ -267,14 +267,13 @@ pub(super) fn finished_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Finished
     };
     let result = match row.get::<_, Option<i64>>(at + 26)? {
         None => None,
-        Some(size) => Some(ResultInfo {
-            content_type: row
-                .get::<_, Option<String>>(at + 24)?
-                .unwrap_or_else(default_content_type),
-            size: size as u64,
-            location: row.get(at + 25)?,
-            inline: None,
-        }),
+        Some(size) => {
+            let (given, location): (Option<String>, Option<String>) =
+                (row.get(at + 24)?, row.get(at + 25)?);
+            // What is stored here is JSON; what is elsewhere is what its worker said.
+            let content_type = given.or_else(|| location.is_none().then(default_content_type));
+            Some(ResultInfo { content_type, size: size as u64, location, inline: None })
+        }
     };
     Ok(Finished {
         row: row.get(at)?,
