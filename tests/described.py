@@ -19,8 +19,6 @@ REASONS = [
     (r" 503 (overloaded|task-hung)$", "made in tests of the parts"),
     (r"^(post|patch) .* (400 bad-request|408 request-timeout|413 payload-too-large)$",
      "one reader for all bodies: seen for some"),
-    (r"/(complete|fail|release|cancelled) 410 job-(deleted|expired)$",
-     "only if the job goes between its settlement and the answer"),
 ]
 
 

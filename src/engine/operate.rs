@@ -87,7 +87,8 @@ impl Engine {
     ) -> Result<QueueView, Failure> {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
-            let state = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
+            let paused = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
+            let state = engine.changed(&queue, paused)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, reason = state.paused_reason, "queue paused");
             Ok(())
@@ -99,7 +100,8 @@ impl Engine {
     pub async fn resume(&self, name: &Name) -> Result<QueueView, Failure> {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
-            let state = engine.0.store.resume(queue.clone(), engine.now()).await?;
+            let resumed = engine.0.store.resume(queue.clone(), engine.now()).await?;
+            let state = engine.changed(&queue, resumed)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, "queue resumed");
             engine.0.claims.wake(&queue, None, u64::MAX);

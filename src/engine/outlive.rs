@@ -24,10 +24,20 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(PATIENCE, tokio::spawn(work)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panicked)) => Err(StoreError::Other(panicked.to_string()).into()),
+        match tokio::time::timeout(PATIENCE, self.outlive_to_the_end(work)).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(out_of_patience().into()),
+        }
+    }
+
+    /// The same for who must know what became of it, however long that takes.
+    pub(super) async fn outlive_to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match tokio::spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(panicked) => Err(StoreError::Other(panicked.to_string()).into()),
         }
     }
 }

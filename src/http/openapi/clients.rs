@@ -208,6 +208,7 @@ pub(in crate::http) fn retry() -> Operation {
     .problems(&[
         Code::InvalidQuery,
         Code::JobNotFinished,
+        Code::TooManyNames,
         Code::QueueFull,
         Code::ServerDraining,
     ])
