@@ -15,8 +15,8 @@ pub(super) enum Promise {
     None,
     /// By what is known of such jobs.
     Soon,
-    /// Nothing is known of its kind, and a worker waits: of a burst, one job is its.
-    IfHandedOver,
+    /// Nothing is known of its kind, and a worker waits: of a burst, only one job is its.
+    IfItReaches,
 }
 
 impl Engine {
@@ -110,7 +110,7 @@ impl Engine {
         if estimate.worth_holding(window, samples, false) {
             Promise::Soon
         } else if estimate.worth_holding(window, samples, idle) {
-            Promise::IfHandedOver
+            Promise::IfItReaches
         } else {
             Promise::None
         }

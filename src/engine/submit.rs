@@ -56,16 +56,15 @@ impl Engine {
         let mut fresh = record_of(&new);
         self.look_at_standing(&mut fresh, now);
         // Decided while the worker that may get the job is still seen to wait for it.
-        let (window, handed_only) = self.window(&fresh, hold);
-        let (submitted, leased) =
+        let (window, reached_only) = self.window(&fresh, hold);
+        let Committed { submitted, leased, reached } =
             self.commit_one(new, publishing, now, Arc::clone(counted)).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
-                let handed = leased.is_some();
                 if let Some(job) = leased {
                     fresh.job = job;
                 }
-                if window.is_zero() || (handed_only && !handed) {
+                if window.is_zero() || (reached_only && !reached) {
                     return Ok(self.accepted(fresh, &early));
                 }
                 // The first look needs no store: nothing has changed until somebody says so.
@@ -238,7 +237,7 @@ impl Engine {
         publishing: Option<Publishing>,
         now: Timestamp,
         counted: Arc<Counted>,
-    ) -> Result<(Option<Submitted>, Option<Job>), Failure> {
+    ) -> Result<Committed, Failure> {
         if self.is_draining() {
             return Err(Failure::Draining);
         }
@@ -273,16 +272,17 @@ impl Engine {
             if let Some(answer) = &submitted {
                 counted.all(outcome_of(answer));
             }
+            let mut reached = leased.is_some();
             if submitted == Some(Submitted::Created) {
                 if !record.spec.queue.is_reserved() {
                     engine.0.events.payload(size);
                 }
                 engine.published(publishing.as_ref());
                 if leased.is_none() {
-                    engine.announce(&record);
+                    reached = engine.announce(&record);
                 }
             }
-            Ok((submitted, leased))
+            Ok(Committed { submitted, leased, reached })
         })
         .await
     }
@@ -294,7 +294,7 @@ impl Engine {
         Ok(self.0.store.submit(new, now).await?)
     }
 
-    /// How long the answer is held, and whether only if the commit hands the job to a worker.
+    /// How long the answer is held, and whether only if the job has reached a worker that waits.
     fn window(&self, fresh: &Record, hold: Hold) -> (Duration, bool) {
         if put_off(fresh) {
             return (Duration::ZERO, false);
@@ -307,7 +307,7 @@ impl Engine {
                 match self.promise(fresh) {
                     Promise::None => (Duration::ZERO, false),
                     Promise::Soon => (window, false),
-                    Promise::IfHandedOver => (window, true),
+                    Promise::IfItReaches => (window, true),
                 }
             }
             Hold::Never | Hold::Adaptive => (Duration::ZERO, false),
@@ -328,12 +328,13 @@ impl Engine {
         };
     }
 
-    pub(super) fn announce(&self, record: &Record) {
+    /// Answers whether somebody who waited for such a job looks for it now.
+    pub(super) fn announce(&self, record: &Record) -> bool {
         let spec = &record.spec;
-        if record.job.phase == Phase::Pending(Wait::Queued) && self.may_start(&spec.queue) {
-            self.0.claims.wake(&spec.queue, Some(spec.into()), 1);
-        }
         tracing::debug!(job_id = %spec.id, queue = %spec.queue, kind = %spec.kind, "job accepted");
+        record.job.phase == Phase::Pending(Wait::Queued)
+            && self.may_start(&spec.queue)
+            && self.0.claims.wake(&spec.queue, Some(spec.into()), 1) > 0
     }
 
     fn new_job(
@@ -449,6 +450,15 @@ impl Drop for Counted {
             self.events.submission(Some(queue), *outcome);
         }
     }
+}
+
+/// What came of the commit of one submission.
+struct Committed {
+    submitted: Option<Submitted>,
+    /// The job as it is leased, if the same commit did that.
+    leased: Option<Job>,
+    /// Whether a worker that waited has it, or looks for it.
+    reached: bool,
 }
 
 /// What the commit alone made of a submission, before its answer is held.
