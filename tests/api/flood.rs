@@ -145,6 +145,21 @@ async fn a_hundred_thousand_names_are_refused_in_good_time() {
     // The server's own kind may be there by now.
     assert!((998..=999).contains(&alone), "{alone}");
 
+    // Nor does anybody bring in a queue by another way.
+    let done = server.lease_by(&json!({"worker_id": "w", "queues": ["known"]})).await;
+    server.complete(&done, json!(1)).await;
+    let elsewhere = json!({"queue": "elsewhere"});
+    let retried = server.post(&format!("/v1/jobs/{}/retry", done.id), &elsewhere).await;
+    retried.problem(422, "too-many-names");
+    for what in ["pause", "resume"] {
+        let path = format!("/v1/queues/elsewhere/{what}");
+        server.post_nothing(&path).await.problem(422, "too-many-names");
+        server.post_nothing(&format!("/v1/queues/known/{what}")).await.is(200);
+    }
+    let patch = server.request(reqwest::Method::PATCH, "/v1/queues/elsewhere");
+    let patch = patch.header("Content-Type", "application/merge-patch+json");
+    server.send(patch.body(r#"{"max_depth":1}"#)).await.problem(422, "too-many-names");
+
     let metrics = until("a sample of all", || async {
         let metrics = server.metrics().await;
         let known = metrics.sum("punctual_store_names", &["dictionary=\"kinds\""]);
