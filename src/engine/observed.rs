@@ -11,8 +11,8 @@ use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
+    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState,
+    ListFilter, NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
     Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 use crate::telemetry::events::Events;

@@ -48,8 +48,10 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), (usize, Failure)> {
         for (at, submission) in submissions.iter().enumerate() {
-            let wrong: Vec<Untimely> =
-                too_far(submission.run_at, now).into_iter().chain(too_late(submission, now)).collect();
+            let wrong: Vec<Untimely> = too_far(submission.run_at, now)
+                .into_iter()
+                .chain(too_late(submission, now))
+                .collect();
             if wrong.is_empty() {
                 continue;
             }

@@ -70,9 +70,7 @@ pub(super) fn bind(key: String, text: &str) -> IdempotencyKey {
 }
 
 /// What depends on the clock is the engine's to judge: a repetition is not refused for its age.
-fn times(
-    f: &mut Fields<'_, '_>,
-) -> (Option<Timestamp>, Option<Duration>, Option<Timestamp>) {
+fn times(f: &mut Fields<'_, '_>) -> (Option<Timestamp>, Option<Duration>, Option<Timestamp>) {
     let both = f.has("run_at") && f.has("delay_seconds");
     let run_at = f.optional("run_at", values::moment);
     let delay = f.optional("delay_seconds", values::seconds_to(limits::RUN_AT_AHEAD));
@@ -120,11 +118,7 @@ mod tests {
     use super::*;
 
     fn setting() -> Setting {
-        Setting {
-            max_payload_bytes: 64,
-            trace: None,
-            tracestate: None,
-        }
+        Setting { max_payload_bytes: 64, trace: None, tracestate: None }
     }
 
     fn job(text: &str) -> Result<Submission, Vec<String>> {

@@ -49,8 +49,8 @@ use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 
 use super::{
-    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
+    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState,
+    ListFilter, NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
     Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
@@ -152,9 +152,8 @@ impl SqliteStore {
         let share = names::Share::default();
         let limits = writer::Limits { space: Arc::clone(&space), share: share.clone() };
         let told = writer::Told { observer: options.observer, namespaces: namespaces.clone() };
-        let (writing, writer) =
-            writer::start(conn, told, commits, limits, Arc::clone(&line))
-                .map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) = writer::start(conn, told, commits, limits, Arc::clone(&line))
+            .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
                 .map_err(|e| unusable(e.to_string()))?;

@@ -157,7 +157,12 @@ async fn an_item_of_a_job_that_is_gone_says_so() {
     let settlements = json!({"worker_id": "w", "settlements": items});
     let settlements = server.post("/v1/settlements", &settlements).await.is(200);
     for answer in [beats, settlements] {
-        let problems: Vec<&Value> = answer.json["results"].as_array().expect("results").iter().map(|r| &r["problem"]).collect();
+        let problems: Vec<&Value> = answer.json["results"]
+            .as_array()
+            .expect("results")
+            .iter()
+            .map(|r| &r["problem"])
+            .collect();
         for (problem, (status, code, id)) in problems.into_iter().zip([
             (410, "job-deleted", Some(&leases[0].id)),
             (410, "job-expired", Some(&leases[1].id)),

@@ -221,8 +221,7 @@ async fn preferences_are_honoured_and_said() {
     }
     // Nothing is held where nobody could come.
     let later = json!({"kind": "a", "delay_seconds": 3600});
-    for (prefer, applied) in
-        [("wait=50", None), ("respond-async, wait=50", Some("respond-async"))]
+    for (prefer, applied) in [("wait=50", None), ("respond-async, wait=50", Some("respond-async"))]
     {
         let headers = [("Prefer", prefer), ("Idempotency-Key", "later")];
         let reply = client.post_with("/v1/jobs", &later, &headers).await.is(202);

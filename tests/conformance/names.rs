@@ -74,8 +74,14 @@ async fn one_name_too_many_is_refused_and_what_is_known_goes_on() {
         assert_eq!(known(&w, at(1)).await, [MAX_NAMES as u64; 2]);
         for again in 0..2 {
             let new = |queue, kind| named(&w, queue, kind, at(2));
-            assert_eq!(send(&w, new("new", "k"), at(2)).await, Submitted::TooManyNames(NamesFull::Store));
-            assert_eq!(send(&w, new("q", "new"), at(2)).await, Submitted::TooManyNames(NamesFull::Store));
+            assert_eq!(
+                send(&w, new("new", "k"), at(2)).await,
+                Submitted::TooManyNames(NamesFull::Store)
+            );
+            assert_eq!(
+                send(&w, new("q", "new"), at(2)).await,
+                Submitted::TooManyNames(NamesFull::Store)
+            );
             assert_eq!(send(&w, new("q7", "k9"), at(2)).await, Submitted::Created);
             // All or nothing, and the first that is one too many is named.
             let batch = vec![new("q1", "k1"), new("q2", "new"), new("q3", "k3")];

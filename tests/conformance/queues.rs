@@ -18,8 +18,7 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             ..QueueState::new(name("q"))
         };
         assert_eq!(state, expected);
-        let state =
-            w.pause("q", Some("two"), Some(at(99)), at(2)).await;
+        let state = w.pause("q", Some("two"), Some(at(99)), at(2)).await;
         expected.paused_reason = Some("two".to_owned());
         expected.paused_until = Some(at(99));
         expected.revision = 2;

@@ -92,8 +92,14 @@ async fn why_a_job_is_gone_is_known_for_a_while() {
         let gone = w.store().result(jobs[1]).await.unwrap();
         assert_eq!(gone, Found::Absent(Absence::Expired));
         // A delete of what is gone.
-        assert_eq!(w.store().delete(jobs[0], TOMBSTONE, day).await.unwrap(), absent(Absence::Deleted));
-        assert_eq!(w.store().delete(jobs[1], TOMBSTONE, day).await.unwrap(), absent(Absence::Expired));
+        assert_eq!(
+            w.store().delete(jobs[0], TOMBSTONE, day).await.unwrap(),
+            absent(Absence::Deleted)
+        );
+        assert_eq!(
+            w.store().delete(jobs[1], TOMBSTONE, day).await.unwrap(),
+            absent(Absence::Expired)
+        );
 
         // An id older than the tombstones' age leaves none.
         let old = START.plus(TOMBSTONE);

@@ -6,8 +6,8 @@ use punctual::domain::job::{Job, Policy, Record, Standing, Status, Tally};
 use punctual::store::{Absence, Submitted};
 
 use crate::stores::{
-    DAY, START, Settings, World, at, counts, for_each_store, for_each_store_with, ids, json, key, name,
-    secs,
+    DAY, START, Settings, World, at, counts, for_each_store, for_each_store_with, ids, json, key,
+    name, secs,
 };
 
 const TOMBSTONE: Duration = DAY.saturating_mul(30);

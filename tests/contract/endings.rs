@@ -259,7 +259,10 @@ pub fn checks(book: &mut Book) {
         {
             let answer = at.post(path, json!({"worker_id": "w", member: [item]}), &[]).is(200);
             let problem = &answer.json["results"][0]["problem"];
-            assert_eq!((&problem["status"], &problem["code"]), (&json!(410), &json!("job-deleted")));
+            assert_eq!(
+                (&problem["status"], &problem["code"]),
+                (&json!(410), &json!("job-deleted"))
+            );
             assert_eq!(problem["job_id"], lease.id);
         }
     });

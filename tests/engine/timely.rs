@@ -100,7 +100,8 @@ async fn of_a_burst_one_is_held_for_one_worker() {
     w.engine.reconfigure(patient).await.expect("in force");
     let (engine, everyone) = (w.engine.clone(), w.everyone.clone());
     let order = World::order(50 * SECOND);
-    let worker = tokio::spawn(async move { engine.claim(&everyone, order).await.expect("a claim") });
+    let worker =
+        tokio::spawn(async move { engine.claim(&everyone, order).await.expect("a claim") });
     w.until_counted("punctual_store_operation_duration_seconds_count{operation=\"claim\"} 1").await;
     let mut burst: FuturesUnordered<_> = (0..10)
         .map(|_| {

@@ -16,8 +16,8 @@ use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::time::Timestamp;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
 use punctual::store::{
-    Absence, Changed, ClaimRequest, Claimed, Found, IdempotencyKey, Leased, NewJob, Outcome, QueueState, ResultValue,
-    Settle, Store, Submitted,
+    Absence, Changed, ClaimRequest, Claimed, Found, IdempotencyKey, Leased, NewJob, Outcome,
+    QueueState, ResultValue, Settle, Store, Submitted,
 };
 
 /// Every store, by name.

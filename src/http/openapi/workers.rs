@@ -16,11 +16,7 @@ fn operation(id: &'static str, summary: &'static str, text: &'static str) -> Ope
 
 /// Of one job, whose lease is presented.
 fn leased(id: &'static str, summary: &'static str, text: &'static str) -> Operation {
-    operation(id, summary, text)
-        .parameters(&["JobId"])
-        .problems(BODY)
-        .problems(LEASE)
-        .problems(JOB)
+    operation(id, summary, text).parameters(&["JobId"]).problems(BODY).problems(LEASE).problems(JOB)
 }
 
 pub(in crate::http) fn claim() -> Operation {

@@ -184,10 +184,9 @@ fn kinds(tx: &mut Tx<'_>, unused: &[i64]) -> Result<usize> {
             continue;
         }
         // What is left of it are zeros.
-        for sql in [
-            "DELETE FROM job_counts WHERE kind_id = ?1",
-            "DELETE FROM kinds WHERE kind_id = ?1",
-        ] {
+        for sql in
+            ["DELETE FROM job_counts WHERE kind_id = ?1", "DELETE FROM kinds WHERE kind_id = ?1"]
+        {
             run(tx.conn, sql, &[&id])?;
         }
         tx.book.kinds.remove(id);

@@ -51,12 +51,7 @@ impl<'a> Coming<'a> {
     }
 
     /// Why there is no room for `name`, which `namespace` brings; `id` is its number if it has one.
-    fn full(
-        &mut self,
-        name: &'a Name,
-        namespace: &'a Name,
-        id: Option<i64>,
-    ) -> Option<NamesFull> {
+    fn full(&mut self, name: &'a Name, namespace: &'a Name, id: Option<i64>) -> Option<NamesFull> {
         if self.known.id(name).is_some() || !self.new.insert(name) {
             return None;
         }

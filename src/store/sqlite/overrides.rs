@@ -75,11 +75,7 @@ fn written(overrides: &Overrides) -> Result<Option<String>> {
     to_json(&rows).map(Some)
 }
 
-pub(super) fn change(
-    tx: &mut Tx<'_>,
-    change: &Overriding,
-    now: Timestamp,
-) -> Result<Changed> {
+pub(super) fn change(tx: &mut Tx<'_>, change: &Overriding, now: Timestamp) -> Result<Changed> {
     tx.saw(now);
     let name = &change.configured.name;
     let known = tx.book.queues.id(name).and_then(|id| tx.book.state(id)).map(|q| q.revision);
