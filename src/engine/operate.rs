@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Presence, QueueSample, Sample};
 
 use super::presence::Crew;
+use super::rules::after;
 use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
 
@@ -88,7 +89,7 @@ impl Engine {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
             let paused = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
-            let state = engine.changed(&queue, paused)?;
+            let state = after(&queue, paused)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, reason = state.paused_reason, "queue paused");
             Ok(())
@@ -101,7 +102,7 @@ impl Engine {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
             let resumed = engine.0.store.resume(queue.clone(), engine.now()).await?;
-            let state = engine.changed(&queue, resumed)?;
+            let state = after(&queue, resumed)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, "queue resumed");
             engine.0.claims.wake(&queue, None, u64::MAX);

@@ -255,8 +255,8 @@ impl Engine {
                 if_match,
                 configured: in_force.configured_limits(&name),
             };
-            let changed = engine.0.store.override_settings(change, now).await?;
-            let state = engine.changed(&name, changed)?;
+            let outcome = engine.0.store.override_settings(change, now).await?;
+            let state = after(&name, outcome)?;
             engine.put_in_force(|now| Some(now.with(&name, &state.overrides)));
             for (key, value) in changes {
                 let value = value.map_or_else(|| "as configured".to_owned(), |v| v.to_string());
@@ -266,18 +266,6 @@ impl Engine {
         })
         .await?;
         self.queue(queue).await
-    }
-
-    /// The queue as it is after a change of it.
-    pub(super) fn changed(&self, queue: &Name, changed: Changed) -> Result<QueueState, Failure> {
-        match changed {
-            Changed::Done(state) => Ok(state),
-            Changed::OtherRevision => Err(Failure::OtherRevision),
-            Changed::TooManyNames => {
-                tracing::info!(%queue, "a queue was not made: one name too many");
-                Err(Failure::NoRoomForQueue { queue: queue.clone() })
-            }
-        }
     }
 
     fn put_in_force(&self, change: impl FnOnce(&Arc<InForce>) -> Option<InForce>) {
@@ -302,6 +290,18 @@ impl Engine {
             let same = Arc::ptr_eq(now, known);
             same.then(|| InForce::new(now.configured.clone(), sampled))
         });
+    }
+}
+
+/// The queue as it is after a change of it.
+pub(super) fn after(queue: &Name, outcome: Changed) -> Result<QueueState, Failure> {
+    match outcome {
+        Changed::Done(state) => Ok(state),
+        Changed::OtherRevision => Err(Failure::OtherRevision),
+        Changed::TooManyNames => {
+            tracing::info!(%queue, "a queue was not made: one name too many");
+            Err(Failure::NoRoomForQueue { queue: queue.clone() })
+        }
     }
 }
 
