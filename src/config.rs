@@ -32,7 +32,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -47,7 +47,7 @@ use sha2::{Digest, Sha256};
 pub use self::errors::{ConfigError, ConfigErrors, Place};
 use self::read::{Reader, Values};
 
-use crate::domain::access::{Permit, SecretHash};
+use crate::domain::access::{Permit, Reach, SecretHash};
 use crate::domain::names::Name;
 
 /// The file that is read when none is named and it exists, in the working directory.
@@ -208,6 +208,8 @@ pub struct AuthConfig {
     pub mode: AuthMode,
     /// What each permits, by the hash of the token.
     pub tokens: Vec<(SecretHash, Permit)>,
+    /// 1 to 10 000, default 1 000; see [`Config::names_per_namespace`].
+    pub names_per_namespace: usize,
 }
 
 /// How callers are told apart.
@@ -284,6 +286,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How many new names of queues, and of kinds, one namespace may bring in; `None`: there is one
+    /// namespace at most, and it may bring in all that fit.
+    pub fn names_per_namespace(&self) -> Option<usize> {
+        let reaches = self.auth.tokens.iter().map(|(_, permit)| &permit.reach);
+        let namespaces: BTreeSet<&Name> = reaches
+            .filter_map(|reach| match reach {
+                Reach::One(namespace) => Some(namespace),
+                Reach::All => None,
+            })
+            .collect();
+        let shared = self.auth.mode == AuthMode::Tokens && namespaces.len() > 1;
+        shared.then_some(self.auth.names_per_namespace)
+    }
+
     /// Reads the file (`path`, else `punctual.toml` if it exists, else none) and the environment.
     ///
     /// Errors: everything that is wrong, at once; also when `path` names no readable file.

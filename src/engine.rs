@@ -43,6 +43,7 @@ mod sampler;
 mod submit;
 pub mod tasks;
 mod timeline;
+mod timely;
 mod traces;
 mod upkeep;
 mod waiters;
@@ -73,8 +74,8 @@ use crate::telemetry::spans::Spans;
 
 pub use crate::domain::rerun::Changes;
 pub use crate::store::{
-    Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, MAX_NAMES, Presence, QueueState,
-    ResultValue, StoreError,
+    Episode, EpisodeFilter, IdempotencyKey, Leased, ListFilter, MAX_NAMES, NamesFull, Presence,
+    QueueState, ResultValue, StoreError,
 };
 pub use clock::WallClock;
 pub use drill::Drill;
@@ -86,6 +87,7 @@ pub use operate::WORKERS_SHOWN;
 pub use retry::Retry;
 pub use rules::QueueDefaults;
 pub use timeline::{TIMELINE_EVENTS, TimelineEvent};
+pub use timely::{RUN_AT_AHEAD, Untimely};
 pub use upkeep::Periods;
 pub use watchdog::WatchSettings;
 
@@ -267,6 +269,8 @@ pub struct Accepted {
     pub view: View,
     /// An earlier submission with the same key made this job.
     pub replayed: bool,
+    /// Whether the answer could be held back; a job that is put off is never waited for.
+    pub could_wait: bool,
 }
 
 /// Why a job that was surely ours is not there any more.
@@ -302,6 +306,12 @@ pub enum Failure {
     Rejected { id: JobId, rejected: Rejected, status: Option<Status> },
     #[error("the idempotency key was used with another body")]
     KeyReused { id: JobId },
+    /// Another job of the batch, at `first`, has the key too, with another body.
+    #[error("two jobs of the batch have one idempotency key and different bodies")]
+    KeyTwice { first: usize },
+    /// The job cannot be made now, and its submission is no repetition.
+    #[error("a moment of the job has passed, or is too far off")]
+    Untimely(Vec<Untimely>),
     /// As many jobs of the queue wait as may; there may be room after so many seconds.
     #[error("the queue is full")]
     QueueFull { queue: Name, max_depth: u64, retry_after: u64 },
@@ -309,7 +319,9 @@ pub enum Failure {
     NeverFits { queue: Name, max_depth: u64, jobs: u64 },
     /// The job would bring a queue or kind that is one name too many.
     #[error("too many names of queues or kinds")]
-    TooManyNames { queue: Name, kind: Name },
+    TooManyNames { namespace: Name, queue: Name, kind: Name, full: NamesFull },
+    #[error("too many names of queues")]
+    NoRoomForQueue { queue: Name },
     #[error("the server is shutting down")]
     Draining,
     #[error(transparent)]

@@ -356,6 +356,7 @@ fn watch_settings(config: &Config) -> engine::WatchSettings {
             .filter(|(_, watch)| watch.require_key)
             .map(|(name, _)| name.clone())
             .collect(),
+        names_per_namespace: config.names_per_namespace(),
     }
 }
 

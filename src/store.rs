@@ -46,7 +46,7 @@ use crate::domain::state::{Change, Rejected};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::AttemptTrace;
 
-pub use overrides::{Overriding, QueueState};
+pub use overrides::{Changed, Overriding, QueueState};
 pub use pace::{Pace, Pacing, Starts};
 pub use watch::{Episode, EpisodeFilter, KindState, OpenEpisode, QueueLimits, StuckAfter};
 
@@ -123,10 +123,21 @@ pub enum Submitted {
     ReplayedGone(JobId),
     /// The key was used before with another body.
     KeyReused(JobId),
+    /// The job at this place in the batch has the key too, with another body. Neither is there.
+    KeyTwice(usize),
     /// As many jobs of its queue are pending as may be.
     QueueFull(Depth),
-    /// Its queue or kind is a new name, and [`MAX_NAMES`] are known.
-    TooManyNames,
+    /// Its queue or kind is a new name, and there are enough.
+    TooManyNames(NamesFull),
+}
+
+/// Why there is no room for a new name of a queue or kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamesFull {
+    /// The store knows [`MAX_NAMES`].
+    Store,
+    /// The namespace has brought in as many as one may; see [`Store::limit_names`].
+    Namespace { max: usize },
 }
 
 /// The most names of queues, and as many of kinds, that a store knows at once. A name that nothing
@@ -147,8 +158,9 @@ pub fn accepts(answers: &[Submitted]) -> bool {
         Submitted::Created | Submitted::Replayed(_) => true,
         Submitted::ReplayedGone(_)
         | Submitted::KeyReused(_)
+        | Submitted::KeyTwice(_)
         | Submitted::QueueFull(_)
-        | Submitted::TooManyNames => false,
+        | Submitted::TooManyNames(_) => false,
     })
 }
 
@@ -166,6 +178,8 @@ pub enum Retried {
     Gone(Absence),
     /// As many jobs of the new job's queue are pending as may be.
     QueueFull(Depth),
+    /// The new job's queue is a new name, and there are enough.
+    TooManyNames(NamesFull),
 }
 
 /// Why a job with a valid id is not there.
@@ -360,8 +374,22 @@ pub struct Settle {
     pub outcome: Outcome,
 }
 
-/// `Err(None)`: no such job.
-pub type Ruling = std::result::Result<Transition, Option<Rejected>>;
+/// Why nothing became of a request about one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The job is in another state than was hoped.
+    Rejected(Rejected),
+    /// There is no such job, as far as this is known of it.
+    Absent(Absence),
+}
+
+impl From<Rejected> for Refusal {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
+    }
+}
+
+pub type Ruling = std::result::Result<Transition, Refusal>;
 
 /// Exact counts and ages at one moment, from counters and index seeks only.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -444,7 +472,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// was reused with another body, or names a job that is gone, nothing is created at all (look
     /// for those answers first: the others then say `Created` of what would have been). The same
     /// when a queue is full: a job that would be pending beyond its `max_depth` is answered so.
-    /// A name beyond [`MAX_NAMES`] is refused likewise.
+    /// A name beyond [`MAX_NAMES`], or beyond the share of its namespace, is refused likewise.
     /// While space is low a batch that would create anything is refused; repetitions are answered.
     async fn submit(&self, jobs: Vec<NewJob>, now: Timestamp) -> Result<Vec<Submitted>> {
         self.submit_and_claim(jobs, Vec::new(), now).await.map(|(submitted, _)| submitted)
@@ -458,6 +486,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         claims: Vec<ClaimRequest>,
         now: Timestamp,
     ) -> Result<(Vec<Submitted>, Vec<Claimed>)>;
+
+    /// Whether a submission made the key known, with whatever body, and it is not forgotten yet.
+    async fn knows_key(&self, namespace: Name, key: String) -> Result<bool>;
 
     /// One job, wherever it lies, and how many will be claimed before it, more or less. `payload`
     /// asks for the payload too.
@@ -555,23 +586,27 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Counts every row. Slow by design; runs beside the writer.
     async fn recount(&self) -> Result<Recount>;
 
+    /// A queue that was never used is there then, if there is room for its name.
     async fn pause(
         &self,
         queue: Name,
         reason: Option<String>,
         until: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<QueueState>;
+    ) -> Result<Changed>;
 
-    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState>;
+    /// The same.
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<Changed>;
 
     /// Changes a queue's overrides, and with them the limits in force, if the queue is of a revision
-    /// that the change is meant for; `None`: it is not. A queue that was never used is there then.
-    async fn override_settings(
-        &self,
-        change: Overriding,
-        now: Timestamp,
-    ) -> Result<Option<QueueState>>;
+    /// that the change is meant for. A queue that was never used is there then, if there is room for
+    /// its name.
+    async fn override_settings(&self, change: Overriding, now: Timestamp) -> Result<Changed>;
+
+    /// From now on a namespace may bring in so many names of queues, and as many of kinds; those of
+    /// which nothing is left, and that are forgotten, do not count. `None`: as many as there is
+    /// room for. What operators and the configuration name counts for no namespace.
+    fn limit_names(&self, per_namespace: Option<usize>);
 
     /// From now on these limits are configured, for these queues and no others; overrides lie over
     /// them. Declared queues exist from then on.

@@ -19,8 +19,6 @@ REASONS = [
     (r" 500 internal-error$", "there is no request that does this, or it would be mended"),
     (r" 503 storage-(unavailable|full)$", SOME),
     (r" 503 (overloaded|task-hung)$", "made in tests of the parts"),
-    (r"/(complete|fail|release|cancelled) 410 job-(deleted|expired)$",
-     "only if the job goes between its settlement and the answer"),
 ]
 
 # Headers of every answer, of every one with tracing on, and of every one of a token with a rate.

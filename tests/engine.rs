@@ -43,6 +43,8 @@ mod polls;
 mod retry;
 #[path = "engine/settings.rs"]
 mod settings;
+#[path = "engine/timely.rs"]
+mod timely;
 #[path = "engine/watch.rs"]
 mod watch;
 

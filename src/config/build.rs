@@ -211,7 +211,11 @@ fn config(values: Values, file: Option<&Path>) -> Config {
         jobs,
         watchdog,
         tasks,
-        auth: AuthConfig { mode, tokens },
+        auth: AuthConfig {
+            mode,
+            tokens,
+            names_per_namespace: count(base("auth", "names_per_namespace")),
+        },
         telemetry,
         limits,
         queues,

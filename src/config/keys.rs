@@ -385,14 +385,25 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         name: AUTH,
         doc: "Who may call.",
-        keys: &[Key::new(
-            "mode",
-            Kind::Choice(&["tokens", "off"]),
-            "tokens",
-            "`tokens`: callers need one of the tokens below; while there are none, only loopback is \
-             served, and everything is allowed there. `off`: everything is allowed to everyone who \
-             can connect; on loopback, without `public_url` and `trusted_proxies`, to no web page.",
-        )],
+        keys: &[
+            Key::new(
+                "mode",
+                Kind::Choice(&["tokens", "off"]),
+                "tokens",
+                "`tokens`: callers need one of the tokens below; while there are none, only loopback \
+                 is served, and everything is allowed there. `off`: everything is allowed to everyone \
+                 who can connect.",
+            ),
+            Key::new(
+                "names_per_namespace",
+                integer(1, 10_000),
+                "1000",
+                "New names of queues, and as many of kinds, that one namespace may bring in where \
+                 the tokens name several; more get 422 `too-many-names`. The server knows 10000 of \
+                 each, and one namespace alone may bring in all of them. Names that nothing uses and \
+                 that were forgotten do not count.",
+            ),
+        ],
     },
     Section {
         name: "telemetry",

@@ -123,7 +123,7 @@ fn unknown_keys_name_the_nearest() {
         ("[server]\nlease = \"1s\"", "did you mean jobs.lease?"),
         ("[jobs]\ninitial = \"1s\"", "did you mean jobs.backoff.initial?"),
         ("listen = \"x\"", "listen: in no section; did you mean server.listen?"),
-        ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode, tokens"),
+        ("[auth]\nzebra = 1", "unknown key; known in [auth]: mode, names_per_namespace, tokens"),
         ("[queues.a]\nlaese = 1", "did you mean queues.a.lease?"),
         ("[queues.a]\nstuk_after = \"1m\"", "did you mean queues.a.stuck_after?"),
         ("[queues.a]\nmax_runing = 1", "did you mean queues.a.max_running?"),
@@ -378,7 +378,7 @@ fn sizes_have_units_everywhere() {
 
 #[test]
 fn keys_that_queues_have_are_told_apart() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let of_sections = SECTIONS.iter().flat_map(|section| section.keys);
     for key in of_sections.filter(|key| key.per_queue).chain(QUEUE_ONLY) {
         assert!(seen.insert(key.name), "{} twice", key.name);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::cursor::CursorKey;
 use crate::domain::id::JobId;
 use crate::domain::job::{Job, Record, Requester, Status};
-use crate::store::{Absence, Found, ListFilter, ResultBody, Ruling, Stuck};
+use crate::store::{Absence, Found, ListFilter, Refusal, ResultBody, Ruling, Stuck};
 
 use super::{
     Caller, Engine, Failure, Gone, JobsPage, MAX_WAIT, ResultView, TOMBSTONE_AGE, TimelineEvent,
@@ -216,11 +216,8 @@ impl Engine {
                 self.after(&transition);
                 Ok(())
             }
-            Err(None) => match self.record(id, false).await {
-                Ok(_) => Err(Failure::NoSuchJob),
-                Err(failure) => Err(failure),
-            },
-            Err(Some(rejected)) => Err(Failure::Rejected {
+            Err(Refusal::Absent(why)) => Err(self.absent(id, why)),
+            Err(Refusal::Rejected(rejected)) => Err(Failure::Rejected {
                 id,
                 rejected,
                 status: self.record(id, false).await.ok().map(|r| r.job.status()),

@@ -12,8 +12,8 @@ use crate::domain::job::{Record, Requester};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
+    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState,
+    ListFilter, NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
     Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 use crate::telemetry::events::Events;
@@ -171,6 +171,10 @@ impl<S: Store> Store for Observed<S> {
         self.watch(Operation::Submit, self.inner.submit_and_claim(jobs, claims, now)).await
     }
 
+    async fn knows_key(&self, namespace: Name, key: String) -> Result<bool> {
+        self.watch(Operation::Get, self.inner.knows_key(namespace, key)).await
+    }
+
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {
         self.watch(Operation::Get, self.inner.get(id, payload)).await
     }
@@ -274,19 +278,19 @@ impl<S: Store> Store for Observed<S> {
         reason: Option<String>,
         until: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<QueueState> {
+    ) -> Result<Changed> {
         self.watch(Operation::Pause, self.inner.pause(queue, reason, until, now)).await
     }
 
-    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<Changed> {
         self.watch(Operation::Resume, self.inner.resume(queue, now)).await
     }
 
-    async fn override_settings(
-        &self,
-        change: Overriding,
-        now: Timestamp,
-    ) -> Result<Option<QueueState>> {
+    fn limit_names(&self, per_namespace: Option<usize>) {
+        self.inner.limit_names(per_namespace);
+    }
+
+    async fn override_settings(&self, change: Overriding, now: Timestamp) -> Result<Changed> {
         self.watch(Operation::Override, self.inner.override_settings(change, now)).await
     }
 

@@ -11,6 +11,7 @@ use crate::store::{Presence, QueueSample, Sample};
 
 use super::flow::drain;
 use super::presence::Crew;
+use super::rules::after;
 use super::sampler::depth;
 use super::{Engine, Failure, QueueView, WorkerView};
 
@@ -91,7 +92,8 @@ impl Engine {
     ) -> Result<QueueView, Failure> {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
-            let state = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
+            let paused = engine.0.store.pause(queue.clone(), reason, until, engine.now()).await?;
+            let state = after(&queue, paused)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, reason = state.paused_reason, "queue paused");
             Ok(())
@@ -103,7 +105,8 @@ impl Engine {
     pub async fn resume(&self, name: &Name) -> Result<QueueView, Failure> {
         let (engine, queue) = (self.clone(), name.clone());
         self.outlive(async move {
-            let state = engine.0.store.resume(queue.clone(), engine.now()).await?;
+            let resumed = engine.0.store.resume(queue.clone(), engine.now()).await?;
+            let state = after(&queue, resumed)?;
             engine.0.pauses.changed(&state);
             tracing::info!(%queue, "queue resumed");
             engine.0.claims.wake(&queue, None, u64::MAX);

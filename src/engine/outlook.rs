@@ -9,6 +9,16 @@ use crate::domain::time::Timestamp;
 
 use super::{Engine, View};
 
+/// Whether a fresh submission's result may be there in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Promise {
+    None,
+    /// By what is known of such jobs.
+    Soon,
+    /// Nothing is known of its kind, and a worker waits: of a burst, only one job is its.
+    IfItReaches,
+}
+
 impl Engine {
     pub(super) fn view(&self, mut record: Record) -> View {
         record.standing.rate_limited = self.0.rates.is_spent(&record.spec.queue);
@@ -108,13 +118,20 @@ impl Engine {
         }
     }
 
-    /// Whether holding back the answer to a fresh submission promises its result.
-    pub(super) fn worth_holding(&self, record: &Record) -> bool {
+    /// What holding back the answer to a fresh submission promises of its result.
+    pub(super) fn promise(&self, record: &Record) -> Promise {
         let spec = &record.spec;
         let window = self.defaults(spec.queue.as_str()).sync_window;
         let samples = self.experience().run_samples(&spec.queue, &spec.kind, self.now());
         let idle = self.is_waited_for(record);
-        self.estimate(record, MEDIAN).is_some_and(|e| e.worth_holding(window, samples, idle))
+        let Some(estimate) = self.estimate(record, MEDIAN) else { return Promise::None };
+        if estimate.worth_holding(window, samples, false) {
+            Promise::Soon
+        } else if estimate.worth_holding(window, samples, idle) {
+            Promise::IfItReaches
+        } else {
+            Promise::None
+        }
     }
 }
 

@@ -4,14 +4,14 @@
 use crate::domain::id::JobId;
 use crate::domain::job::Phase;
 use crate::domain::state::Rejected;
-use crate::store::{Found, Ruling};
+use crate::store::{Found, Refusal, Ruling};
 
 use super::{Engine, Failure};
 
 impl Engine {
     /// The answer to a beat whose token has settled its job; `None`: it is another case.
     pub(super) async fn overtaken(&self, id: JobId, ruling: &Ruling) -> Option<Failure> {
-        if !matches!(ruling, Err(Some(Rejected::AlreadyReported))) {
+        if !matches!(ruling, Err(Refusal::Rejected(Rejected::AlreadyReported))) {
             return None;
         }
         Some(match self.0.store.get(id, false).await {

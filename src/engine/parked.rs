@@ -153,9 +153,11 @@ impl CarPark {
 
     /// `jobs` jobs of that sort became claimable in `queue`. When `None`, it is not known which
     /// they are: of the claims for each namespace and set of kinds, so many are woken.
-    pub(super) fn wake(&self, queue: &Name, sort: Option<Sort<'_>>, jobs: u64) {
+    /// Answers how many will look that nobody serves already.
+    pub(super) fn wake(&self, queue: &Name, sort: Option<Sort<'_>>, jobs: u64) -> u64 {
+        let mut will_look = 0;
         if self.count.load(Ordering::SeqCst) == 0 {
-            return;
+            return will_look;
         }
         if let Some(parked) = lock(&self.queues).get(queue) {
             let mut woken: HashMap<(Option<&Name>, &[Name]), u64> = HashMap::new();
@@ -165,11 +167,14 @@ impl CarPark {
                 let accepts = sort.is_none_or(|job| claim.accepts(job));
                 if *woken < jobs && accepts && claim.wake() {
                     *woken += 1;
+                    let free = matches!(*lock(&claim.desk), Desk::Looking | Desk::Waiting);
+                    will_look += u64::from(free);
                 } else if *woken == jobs && sort.is_some() {
                     break;
                 }
             }
         }
+        will_look
     }
 
     /// A lease of `worker`, on a job of `namespace`, is to be cancelled: its parked claims carry the

@@ -70,7 +70,7 @@ impl Engine {
         let mut roll = self.roll();
         for leased in jobs {
             if let Some(lease) = leased.job.lease() {
-                roll.started(&lease.worker, &leased.spec, now);
+                roll.started(&lease.worker, &leased.spec, &leased.job, now);
             }
         }
     }

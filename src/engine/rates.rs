@@ -215,7 +215,7 @@ impl Engine {
                 // Whoever changed it has woken who waits.
                 None => {}
                 Some(0) => drop(engine.may_start(&queue)),
-                Some(tokens) => engine.0.claims.wake(&queue, None, tokens),
+                Some(tokens) => drop(engine.0.claims.wake(&queue, None, tokens)),
             }
         });
     }

@@ -9,7 +9,8 @@ use crate::domain::trace::TraceContext;
 use crate::store::{NewJob, Retried};
 use crate::telemetry::labels::Submission as Outcome;
 
-use super::submit::{Counted, payload_size, record_of};
+use super::submit::{Counted, payload_size, record_of, too_many_names};
+use super::timely::too_far;
 use super::{Accepted, Caller, Engine, Failure};
 
 /// A validated wish for a retry.
@@ -40,6 +41,11 @@ impl Engine {
             return Err(Failure::NoSuchJob);
         }
         let now = self.now();
+        // A condition of creating: whoever repeats a retry hears of the job that came of it.
+        let repeated = source.retried_as.is_some() && !retry.force;
+        if let Some(wrong) = too_far(retry.changes.run_at, now).filter(|_| !repeated) {
+            return Err(Failure::Untimely(vec![wrong]));
+        }
         let status = source.job.status();
         let refused = |rejected| Failure::Rejected { id, rejected, status: Some(status) };
         let new_id = self.0.mint.mint(now, source.spec.namespace.as_str(), self.0.entropy.bits());
@@ -74,6 +80,7 @@ impl Engine {
                         count.all(Outcome::Invalid);
                     }
                     Retried::QueueFull(_) => count.all(Outcome::QueueFull),
+                    Retried::TooManyNames(_) => count.all(Outcome::TooManyNames),
                 }
                 Ok(retried)
             })
@@ -83,7 +90,7 @@ impl Engine {
             Retried::Replayed(record) => {
                 let view = self.view(*record);
                 self.advised(&view);
-                Ok(Accepted { view, replayed: true })
+                Ok(Accepted { view, replayed: true, could_wait: false })
             }
             Retried::ReplayedGone(made, absence) => {
                 let failure = self.absent(made, absence);
@@ -96,6 +103,7 @@ impl Engine {
             Retried::Refused(rejected) => Err(refused(rejected)),
             Retried::Gone(absence) => Err(self.absent(id, absence)),
             Retried::QueueFull(depth) => Err(self.queue_full(&fresh.spec.queue, depth, 1)),
+            Retried::TooManyNames(full) => Err(too_many_names(&fresh.spec, full)),
         }
     }
 }

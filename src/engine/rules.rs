@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::domain::defaults::{JobDefaults, QueueWatch};
 use crate::domain::names::Name;
 use crate::domain::overrides::{Changes, IfMatch, Overrides};
-use crate::store::{Overriding, QueueLimits, QueueState, StoreError, StuckAfter};
+use crate::store::{Changed, Overriding, QueueLimits, QueueState, StoreError, StuckAfter};
 
 use super::rates::Rates;
 use super::watchdog::WatchSettings;
@@ -196,8 +196,9 @@ impl Engine {
     /// remembers it; before anybody claims.
     pub async fn set_limits(&self) -> Result<(), StoreError> {
         let _turn = self.0.rules.turn.lock().await;
-        let limits = self.0.rules.now().configured.watch.limits.clone();
-        self.0.store.set_limits(limits, self.now()).await?;
+        let watch = self.0.rules.now().configured.watch.clone();
+        self.0.store.limit_names(watch.names_per_namespace);
+        self.0.store.set_limits(watch.limits, self.now()).await?;
         let sample = self.0.store.sample(self.now()).await?;
         let overridden = overridden(sample.queues.iter().map(|q| &q.state));
         for (queue, overrides) in &overridden {
@@ -214,13 +215,14 @@ impl Engine {
     }
 
     /// What is configured is this from now on; overrides stay over it. All of it, or after an error
-    /// nothing.
+    /// nothing: it is answered when that is known, however slow the store is.
     pub async fn reconfigure(&self, configured: QueueDefaults) -> Result<(), Failure> {
         let engine = self.clone();
-        self.outlive(async move {
+        self.outlive_to_the_end(async move {
             let _turn = engine.0.rules.turn.lock().await;
             let limits = configured.watch.limits.clone();
             engine.0.store.set_limits(limits, engine.now()).await?;
+            engine.0.store.limit_names(configured.watch.names_per_namespace);
             engine.put_in_force(|now| Some(InForce::new(configured, now.overrides.clone())));
             Ok(())
         })
@@ -253,8 +255,8 @@ impl Engine {
                 if_match,
                 configured: in_force.configured_limits(&name),
             };
-            let state = engine.0.store.override_settings(change, now).await?;
-            let state = state.ok_or(Failure::OtherRevision)?;
+            let outcome = engine.0.store.override_settings(change, now).await?;
+            let state = after(&name, outcome)?;
             engine.put_in_force(|now| Some(now.with(&name, &state.overrides)));
             for (key, value) in changes {
                 let value = value.map_or_else(|| "as configured".to_owned(), |v| v.to_string());
@@ -288,6 +290,18 @@ impl Engine {
             let same = Arc::ptr_eq(now, known);
             same.then(|| InForce::new(now.configured.clone(), sampled))
         });
+    }
+}
+
+/// The queue as it is after a change of it.
+pub(super) fn after(queue: &Name, outcome: Changed) -> Result<QueueState, Failure> {
+    match outcome {
+        Changed::Done(state) => Ok(state),
+        Changed::OtherRevision => Err(Failure::OtherRevision),
+        Changed::TooManyNames => {
+            tracing::info!(%queue, "a queue was not made: one name too many");
+            Err(Failure::NoRoomForQueue { queue: queue.clone() })
+        }
     }
 }
 

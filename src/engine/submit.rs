@@ -10,10 +10,11 @@ use crate::domain::names::Name;
 use crate::domain::retry::Backoff;
 use crate::domain::time::Timestamp;
 use crate::domain::watch::Verdict;
-use crate::store::{Absence, Depth, Found, NewJob, Submitted};
+use crate::store::{Absence, Depth, Found, NamesFull, NewJob, Submitted};
 use crate::telemetry::events::Events;
 use crate::telemetry::labels::Submission as Outcome;
 
+use super::outlook::Promise;
 use super::traces::Publishing;
 use super::waiters::JobTicket;
 use super::{Accepted, Caller, Engine, Failure, Gone, Hold, MAX_WAIT, Submission, lock};
@@ -46,6 +47,8 @@ impl Engine {
         counted: &Arc<Counted>,
     ) -> Result<Accepted, Failure> {
         let now = self.now();
+        let timely = self.timely(caller, std::slice::from_ref(&submission), now).await;
+        timely.map_err(|(_, failure)| failure)?;
         let (new, publishing) = self.new_job(caller, submission, now);
         // Registered before the commit, so that a worker's quickest answer is not missed.
         let early = self.0.jobs.register(new.spec.id);
@@ -53,15 +56,15 @@ impl Engine {
         let mut fresh = record_of(&new);
         self.look_at_standing(&mut fresh, now);
         // Decided while the worker that may get the job is still seen to wait for it.
-        let window = self.window(&fresh, hold);
-        let (submitted, leased) =
+        let (window, reached_only) = self.window(&fresh, hold);
+        let Committed { submitted, leased, reached } =
             self.commit_one(new, publishing, now, Arc::clone(counted)).await?;
         let (record, replayed) = match submitted {
             Some(Submitted::Created) => {
                 if let Some(job) = leased {
                     fresh.job = job;
                 }
-                if window.is_zero() {
+                if window.is_zero() || (reached_only && !reached) {
                     return Ok(self.accepted(fresh, &early));
                 }
                 // The first look needs no store: nothing has changed until somebody says so.
@@ -79,13 +82,16 @@ impl Engine {
             Some(Submitted::Replayed(record)) => (*record, true),
             Some(Submitted::ReplayedGone(id)) => return Err(self.gone(id).await),
             Some(Submitted::KeyReused(id)) => return Err(Failure::KeyReused { id }),
-            Some(Submitted::TooManyNames) => return Err(too_many_names(&fresh.spec)),
+            Some(Submitted::KeyTwice(first)) => return Err(Failure::KeyTwice { first }),
+            Some(Submitted::TooManyNames(full)) => return Err(too_many_names(&fresh.spec, full)),
             Some(Submitted::QueueFull(depth)) => {
                 return Err(self.queue_full(&fresh.spec.queue, depth, 1));
             }
             None => return Err(Failure::NoSuchJob),
         };
+        let could_wait = !put_off(&record);
         let window = match hold {
+            _ if !could_wait => Duration::ZERO,
             Hold::Never => Duration::ZERO,
             Hold::UpTo(wait) => wait.min(MAX_WAIT),
             Hold::Adaptive => self.defaults(record.spec.queue.as_str()).sync_window,
@@ -103,14 +109,15 @@ impl Engine {
             }
         };
         self.advised_new(&view, &early);
-        Ok(Accepted { view, replayed })
+        Ok(Accepted { view, replayed, could_wait })
     }
 
     /// A new job, told without another look at it.
     pub(super) fn accepted(&self, fresh: Record, early: &JobTicket<'_>) -> Accepted {
+        let could_wait = !put_off(&fresh);
         let view = self.view(fresh);
         self.advised_new(&view, early);
-        Accepted { view, replayed: false }
+        Accepted { view, replayed: false, could_wait }
     }
 
     /// All or nothing. The index is the first item that stands in the way.
@@ -134,6 +141,7 @@ impl Engine {
         counted: &Arc<Counted>,
     ) -> Result<Vec<Accepted>, (usize, Failure)> {
         let now = self.now();
+        self.timely(caller, &submissions, now).await?;
         let (new, publishing): (Vec<NewJob>, Vec<Option<Publishing>>) =
             submissions.into_iter().map(|s| self.new_job(caller, s, now)).unzip();
         let fresh: Vec<(Record, usize)> =
@@ -144,11 +152,14 @@ impl Engine {
             let answers = engine.commit(new, now).await?;
             if !crate::store::accepts(&answers) {
                 let refusal = answers.iter().find_map(|answer| match answer {
-                    Submitted::QueueFull(_) | Submitted::TooManyNames => Some(outcome_of(answer)),
+                    Submitted::QueueFull(_) | Submitted::TooManyNames(_) => {
+                        Some(outcome_of(answer))
+                    }
                     Submitted::Created
                     | Submitted::Replayed(_)
                     | Submitted::ReplayedGone(_)
-                    | Submitted::KeyReused(_) => None,
+                    | Submitted::KeyReused(_)
+                    | Submitted::KeyTwice(_) => None,
                 });
                 count.all(refusal.unwrap_or(Outcome::Invalid));
                 return Ok(answers);
@@ -179,7 +190,12 @@ impl Engine {
                     }
                     return Err((at, self.queue_full(queue, *depth, jobs)));
                 }
-                Submitted::TooManyNames => return Err((at, too_many_names(&fresh[at].0.spec))),
+                Submitted::KeyTwice(first) => {
+                    return Err((at, Failure::KeyTwice { first: *first }));
+                }
+                Submitted::TooManyNames(full) => {
+                    return Err((at, too_many_names(&fresh[at].0.spec, *full)));
+                }
                 Submitted::Created | Submitted::Replayed(_) => {}
             }
         }
@@ -191,16 +207,17 @@ impl Engine {
             .rev()
             .map(|(answer, (mut fresh, _))| match answer {
                 Submitted::Replayed(record) => {
-                    Accepted { view: self.view(*record), replayed: true }
+                    Accepted { view: self.view(*record), replayed: true, could_wait: false }
                 }
                 Submitted::Created
                 | Submitted::ReplayedGone(_)
                 | Submitted::KeyReused(_)
+                | Submitted::KeyTwice(_)
                 | Submitted::QueueFull(_)
-                | Submitted::TooManyNames => {
+                | Submitted::TooManyNames(_) => {
                     self.look_at_standing(&mut fresh, now);
                     behind.step_aside(&mut fresh);
-                    Accepted { view: self.view(fresh), replayed: false }
+                    Accepted { view: self.view(fresh), replayed: false, could_wait: false }
                 }
             })
             .collect();
@@ -220,7 +237,7 @@ impl Engine {
         publishing: Option<Publishing>,
         now: Timestamp,
         counted: Arc<Counted>,
-    ) -> Result<(Option<Submitted>, Option<Job>), Failure> {
+    ) -> Result<Committed, Failure> {
         if self.is_draining() {
             return Err(Failure::Draining);
         }
@@ -255,16 +272,17 @@ impl Engine {
             if let Some(answer) = &submitted {
                 counted.all(outcome_of(answer));
             }
+            let mut reached = leased.is_some();
             if submitted == Some(Submitted::Created) {
                 if !record.spec.queue.is_reserved() {
                     engine.0.events.payload(size);
                 }
                 engine.published(publishing.as_ref());
                 if leased.is_none() {
-                    engine.announce(&record);
+                    reached = engine.announce(&record);
                 }
             }
-            Ok((submitted, leased))
+            Ok(Committed { submitted, leased, reached })
         })
         .await
     }
@@ -276,17 +294,23 @@ impl Engine {
         Ok(self.0.store.submit(new, now).await?)
     }
 
-    fn window(&self, fresh: &Record, hold: Hold) -> Duration {
-        if fresh.job.phase == Phase::Pending(Wait::Scheduled) {
-            return Duration::ZERO;
+    /// How long the answer is held, and whether only if the job has reached a worker that waits.
+    fn window(&self, fresh: &Record, hold: Hold) -> (Duration, bool) {
+        if put_off(fresh) {
+            return (Duration::ZERO, false);
         }
         match hold {
-            Hold::UpTo(wait) => wait.min(MAX_WAIT),
+            Hold::UpTo(wait) => (wait.min(MAX_WAIT), false),
             // Whoever waits there does so for the end of the pause.
-            Hold::Adaptive if !fresh.standing.queue_paused && self.worth_holding(fresh) => {
-                self.defaults(fresh.spec.queue.as_str()).sync_window
+            Hold::Adaptive if !fresh.standing.queue_paused => {
+                let window = self.defaults(fresh.spec.queue.as_str()).sync_window;
+                match self.promise(fresh) {
+                    Promise::None => (Duration::ZERO, false),
+                    Promise::Soon => (window, false),
+                    Promise::IfItReaches => (window, true),
+                }
             }
-            Hold::Never | Hold::Adaptive => Duration::ZERO,
+            Hold::Never | Hold::Adaptive => (Duration::ZERO, false),
         }
     }
 
@@ -304,12 +328,13 @@ impl Engine {
         };
     }
 
-    pub(super) fn announce(&self, record: &Record) {
+    /// Answers whether somebody who waited for such a job looks for it now.
+    pub(super) fn announce(&self, record: &Record) -> bool {
         let spec = &record.spec;
-        if record.job.phase == Phase::Pending(Wait::Queued) && self.may_start(&spec.queue) {
-            self.0.claims.wake(&spec.queue, Some(spec.into()), 1);
-        }
         tracing::debug!(job_id = %spec.id, queue = %spec.queue, kind = %spec.kind, "job accepted");
+        record.job.phase == Phase::Pending(Wait::Queued)
+            && self.may_start(&spec.queue)
+            && self.0.claims.wake(&spec.queue, Some(spec.into()), 1) > 0
     }
 
     fn new_job(
@@ -427,32 +452,58 @@ impl Drop for Counted {
     }
 }
 
+/// What came of the commit of one submission.
+struct Committed {
+    submitted: Option<Submitted>,
+    /// The job as it is leased, if the same commit did that.
+    leased: Option<Job>,
+    /// Whether a worker that waited has it, or looks for it.
+    reached: bool,
+}
+
 /// What the commit alone made of a submission, before its answer is held.
 fn outcome_of(answer: &Submitted) -> Outcome {
     match answer {
         Submitted::Created => Outcome::Accepted,
         Submitted::Replayed(_) => Outcome::Replayed,
-        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) => Outcome::Invalid,
+        Submitted::ReplayedGone(_) | Submitted::KeyReused(_) | Submitted::KeyTwice(_) => {
+            Outcome::Invalid
+        }
         Submitted::QueueFull(_) => Outcome::QueueFull,
-        Submitted::TooManyNames => Outcome::TooManyNames,
+        Submitted::TooManyNames(_) => Outcome::TooManyNames,
     }
 }
 
-fn too_many_names(spec: &Spec) -> Failure {
-    Failure::TooManyNames { queue: spec.queue.clone(), kind: spec.kind.clone() }
+/// A future `run_at` or `delay_seconds`, and nobody waits for that.
+fn put_off(record: &Record) -> bool {
+    record.job.phase == Phase::Pending(Wait::Scheduled)
+}
+
+pub(super) fn too_many_names(spec: &Spec, full: NamesFull) -> Failure {
+    let Spec { namespace, queue, kind, .. } = spec;
+    tracing::info!(%namespace, %queue, %kind, ?full, "a job was refused: one name too many");
+    Failure::TooManyNames {
+        namespace: namespace.clone(),
+        queue: queue.clone(),
+        kind: kind.clone(),
+        full,
+    }
 }
 
 /// What is wrong with the body itself is counted where that is found.
 fn refusal(failure: &Failure) -> Outcome {
     match failure {
-        Failure::KeyReused { .. } | Failure::Gone { .. } | Failure::RetryGone { .. } => {
-            Outcome::Invalid
-        }
+        Failure::KeyReused { .. }
+        | Failure::KeyTwice { .. }
+        | Failure::Untimely(_)
+        | Failure::Gone { .. }
+        | Failure::RetryGone { .. } => Outcome::Invalid,
         Failure::QueueFull { .. } | Failure::NeverFits { .. } => Outcome::QueueFull,
         Failure::TooManyNames { .. } => Outcome::TooManyNames,
         Failure::NoSuchJob
         | Failure::Lost
         | Failure::NoSuchQueue
+        | Failure::NoRoomForQueue { .. }
         | Failure::NoSuchWorker
         | Failure::OtherRevision
         | Failure::BackoffFalls

@@ -57,6 +57,8 @@ pub struct WatchSettings {
     pub start_rates: HashMap<Name, f64>,
     /// Queues whose submissions must have an idempotency key.
     pub keyed: HashSet<Name>,
+    /// New names of queues, and of kinds, that one namespace may bring in; `None`: any number.
+    pub names_per_namespace: Option<usize>,
 }
 
 /// A queue and a kind.

@@ -8,11 +8,10 @@ use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Status};
 use crate::domain::lease::LeaseToken;
 use crate::domain::names::{Name, WorkerId};
-use crate::domain::state::Rejected;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Result as StoreResult, Ruling, Settle,
-    StoreError, Transition,
+    Absence, Beat, ClaimRequest, Claimed, Found, Leased, Outcome, Refusal, Result as StoreResult,
+    Ruling, Settle, StoreError, Transition,
 };
 use crate::telemetry::labels::{ClaimOutcome, HeartbeatOutcome};
 
@@ -223,14 +222,15 @@ impl Engine {
                 checkpoint: b.checkpoint,
             })
             .collect();
-        let (engine, scope) = (self.clone(), caller.scope());
+        let engine = self.clone();
+        let caller = caller.clone();
         self.outlive(async move {
             let rulings = engine.0.store.heartbeat(beats, engine.now()).await?;
             let mut answers = Vec::with_capacity(ids.len());
             for (id, ruling) in ids.into_iter().zip(in_place(&known, rulings)) {
                 answers.push(match engine.overtaken(id, &ruling).await {
                     Some(failure) => Err(failure),
-                    None => engine.beaten(scope.as_ref(), id, ruling),
+                    None => engine.beaten(&caller, id, ruling),
                 });
             }
             Ok(answers)
@@ -238,12 +238,12 @@ impl Engine {
         .await
     }
 
-    fn beaten(&self, scope: Option<&Name>, id: JobId, ruling: Ruling) -> Result<Beaten, Failure> {
-        let t = ruling.map_err(|rejected| self.refused(id, rejected, true))?;
+    fn beaten(&self, caller: &Caller, id: JobId, ruling: Ruling) -> Result<Beaten, Failure> {
+        let t = ruling.map_err(|refusal| self.refused(caller, id, refusal, true))?;
         self.0.events.heartbeat(&t.queue, HeartbeatOutcome::Extended);
         self.after(&t);
         let Some(lease) = t.job.lease() else { return Err(Failure::NoSuchJob) };
-        self.saw_holder(&lease.worker, scope, Sign::Heartbeat, &t);
+        self.saw_holder(&lease.worker, caller.scope().as_ref(), Sign::Heartbeat, &t);
         Ok(Beaten {
             expires_at: lease.expires_at,
             timeout_at: lease.timeout_at,
@@ -253,8 +253,14 @@ impl Engine {
         })
     }
 
-    fn refused(&self, id: JobId, rejected: Option<Rejected>, beat: bool) -> Failure {
-        let Some(rejected) = rejected else { return Failure::NoSuchJob };
+    fn refused(&self, caller: &Caller, id: JobId, refusal: Refusal, beat: bool) -> Failure {
+        let rejected = match refusal {
+            Refusal::Rejected(rejected) => rejected,
+            // As for whoever asks for the job: it is gone, unless the id is none of ours.
+            Refusal::Absent(why) => {
+                return self.verify(caller, id).err().unwrap_or_else(|| self.absent(id, why));
+            }
+        };
         tracing::info!(job_id = %id, reason = rejected.code(), "late report rejected");
         let engine = self.clone();
         // A refusal does not name the queue that it counts for. It is looked up aside: whoever
@@ -323,7 +329,7 @@ impl Engine {
             .zip(rulings)
             .map(|(id, ruling)| match ruling {
                 Ok(t) => Ok(self.settled_status(scope.as_ref(), &t)),
-                Err(rejected) => Err(self.refused(id, rejected, false)),
+                Err(refusal) => Err(self.refused(caller, id, refusal, false)),
             })
             .collect();
         let grant = match (claim, claimed) {
@@ -422,10 +428,12 @@ impl Engine {
     }
 }
 
-/// The rulings on those that were put to the store, each at its place; the others are no jobs.
+/// The rulings on those that were put to the store, each at its place; the others are no jobs
+/// of the caller's.
 fn in_place(known: &[bool], rulings: Vec<Ruling>) -> impl Iterator<Item = Ruling> {
     let mut rulings = rulings.into_iter();
-    known.iter().map(move |known| known.then(|| rulings.next()).flatten().unwrap_or(Err(None)))
+    let none = || Err(Refusal::Absent(Absence::Unknown));
+    known.iter().map(move |known| known.then(|| rulings.next()).flatten().unwrap_or_else(none))
 }
 
 /// A claim's answer on its way to the caller; leases that are not taken out are given back.

@@ -74,7 +74,6 @@ impl Refused {
 
 fn setting(api: &Api, parts: &Parts) -> Setting {
     Setting {
-        now: api.engine().now(),
         max_payload_bytes: api.settings().max_payload_bytes,
         trace: Traced::of(&parts.extensions),
         tracestate: headers::tracestate(&parts.headers),
@@ -100,7 +99,8 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     if accepted.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
-    if let Some(applied) = prefer.applied() {
+    let honoured = if accepted.could_wait { prefer } else { Prefer { wait: None, ..prefer } };
+    if let Some(applied) = honoured.applied() {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)

@@ -23,7 +23,7 @@ pub(super) const PRIORITY: RangeInclusive<i64> = -100..=100;
 pub(super) const MAX_ATTEMPTS: RangeInclusive<i64> = 1..=100;
 /// Seven days, for one attempt and for delays between attempts.
 pub(super) const WEEK: Duration = Duration::from_secs(604_800);
-pub(super) const RUN_AT_AHEAD: Duration = Duration::from_secs(365 * 86_400);
+pub(super) use crate::engine::RUN_AT_AHEAD;
 pub(super) const RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
 pub(super) const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 /// Items of a batch: jobs, leases, settlements, held jobs.

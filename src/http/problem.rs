@@ -20,7 +20,7 @@ use crate::domain::job::{JobError, Status};
 use crate::domain::names::{NAME_RULE, Name};
 use crate::domain::state::Rejected;
 use crate::domain::trace::TraceId;
-use crate::engine::{Failure, Gone, MAX_NAMES, StoreError, View};
+use crate::engine::{Failure, Gone, MAX_NAMES, NamesFull, StoreError, Untimely, View};
 use crate::wire;
 
 /// Of draft-ietf-httpapi-ratelimit-headers.
@@ -248,10 +248,13 @@ impl Problem {
         self
     }
 
-    /// Puts where in a batch it is in front of the detail.
+    /// Puts where in a batch it is in front of the detail and of what is wrong in it.
     #[must_use]
     pub(super) fn at(mut self, pointer: &str) -> Self {
         self.0.detail = format!("{pointer}: {}", self.0.detail);
+        for item in &mut self.0.errors {
+            item.pointer = format!("{pointer}{}", item.pointer);
+        }
         self
     }
 
@@ -444,6 +447,26 @@ impl From<Failure> for Problem {
                               body, or take a new key for new work";
                 Self::new(Code::IdempotencyKeyReused, detail).about(id)
             }
+            Failure::KeyTwice { first } => {
+                let detail = format!(
+                    "/jobs/{first} of this batch has the same key and another body; nothing was \
+                     accepted; give each piece of work a key of its own"
+                );
+                Self::new(Code::IdempotencyKeyReused, detail)
+            }
+            Failure::Untimely(wrong) => {
+                let detail = match wrong.len() {
+                    1 => "one member is wrong; see errors".to_owned(),
+                    many => format!("{many} members are wrong; see errors"),
+                };
+                let item = |wrong: Untimely| wire::ProblemItem {
+                    pointer: format!("/{}", wrong.member),
+                    code: "range".to_owned(),
+                    detail: wrong.must.to_owned(),
+                };
+                let errors = wrong.into_iter().map(item).collect();
+                Self::new(Code::ValidationFailed, detail).with_errors(errors)
+            }
             Failure::QueueFull { queue, max_depth, retry_after } => {
                 let detail = format!(
                     "queue {queue} takes {max_depth} pending jobs and has no room; nothing was accepted; \
@@ -460,11 +483,24 @@ impl From<Failure> for Problem {
                 );
                 Self::new(Code::ValidationFailed, detail)
             }
-            Failure::TooManyNames { queue, kind } => {
+            Failure::TooManyNames { namespace, queue, kind, full } => {
+                let full = match full {
+                    NamesFull::Store => format!("the server knows {MAX_NAMES} names of that sort"),
+                    NamesFull::Namespace { max } => format!(
+                        "namespace {namespace} has brought in {max} names of that sort, which is \
+                         its share"
+                    ),
+                };
                 let detail = format!(
-                    "queue {queue} or kind {kind} is new, and the server knows {MAX_NAMES} names of \
-                     that sort; nothing was accepted; use a known name, and say what differs in the \
-                     payload or in tags"
+                    "queue {queue} or kind {kind} is new, and {full}; nothing was accepted; use a \
+                     known name, and say what differs in the payload or in tags"
+                );
+                Self::new(Code::TooManyNames, detail)
+            }
+            Failure::NoRoomForQueue { queue } => {
+                let detail = format!(
+                    "queue {queue} is new, and the server knows {MAX_NAMES} names of queues; nothing \
+                     was done; check the name"
                 );
                 Self::new(Code::TooManyNames, detail)
             }

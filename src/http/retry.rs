@@ -15,7 +15,6 @@ use super::observe::Traced;
 use super::problem::Problem;
 use super::query::Query;
 use super::{limits, strict, values};
-use crate::domain::time::Timestamp;
 use crate::engine::{Changes, Retry};
 
 /// 201 with the new job; 200 with the one that came of an earlier retry, as it is now.
@@ -32,8 +31,7 @@ pub(super) async fn retry(
         let mut changes = Changes::default();
         if let Some(bytes) = body::read_if_any(&api, &parts.headers, body).await? {
             let mut errors = Errors::default();
-            let now = api.engine().now();
-            let read = object(strict::check(&bytes)?, At::Root, &mut errors, |f| read(f, now));
+            let read = object(strict::check(&bytes)?, At::Root, &mut errors, read);
             errors.check()?;
             changes = read.unwrap_or_default();
         }
@@ -64,11 +62,8 @@ fn force(uri: &Uri) -> Result<bool, Problem> {
     Ok(force.unwrap_or_default())
 }
 
-fn read(f: &mut Fields<'_, '_>, now: Timestamp) -> Changes {
+fn read(f: &mut Fields<'_, '_>) -> Changes {
     let run_at = f.optional("run_at", values::moment);
-    if run_at.is_some_and(|t| t > now.plus(limits::RUN_AT_AHEAD)) {
-        f.wrong("run_at", "range", "must be at most 365 days ahead");
-    }
     let priority = f.optional("priority", values::integer(limits::PRIORITY));
     Changes {
         run_at,
@@ -81,11 +76,9 @@ fn read(f: &mut Fields<'_, '_>, now: Timestamp) -> Changes {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_900_000_000_000);
-
     fn changes(text: &str) -> Result<Changes, Vec<String>> {
         let mut errors = Errors::default();
-        let found = object(text, At::Root, &mut errors, |f| read(f, NOW));
+        let found = object(text, At::Root, &mut errors, read);
         match errors.problem() {
             None => Ok(found.unwrap()),
             Some(problem) => {
@@ -103,7 +96,6 @@ mod tests {
         assert_eq!((all.priority, all.queue.unwrap().as_str()), (Some(-100), "slow"));
         assert!(all.run_at.is_some());
         for (text, wrong) in [
-            (r#"{"run_at":"2032-01-01T00:00:00Z"}"#, "/run_at range"),
             (r#"{"run_at":"soon"}"#, "/run_at format"),
             (r#"{"priority":101}"#, "/priority range"),
             (r#"{"queue":"_ours"}"#, "/queue pattern"),

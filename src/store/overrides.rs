@@ -50,3 +50,13 @@ pub struct Overriding {
     /// The queue, and the limits that it has where nothing lies over them.
     pub configured: QueueLimits,
 }
+
+/// What became of a change of a queue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    Done(QueueState),
+    /// The queue is of a revision that the change is not meant for.
+    OtherRevision,
+    /// The queue is a new name, and [`MAX_NAMES`](super::MAX_NAMES) are known.
+    TooManyNames,
+}

@@ -16,6 +16,7 @@ mod forget;
 mod lease;
 mod line;
 mod marks;
+mod names;
 mod open;
 mod overrides;
 mod reads;
@@ -49,8 +50,8 @@ use crate::domain::state::Event;
 use crate::domain::time::Timestamp;
 
 use super::{
-    Beat, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState, ListFilter,
-    NewJob, Overriding, Page, Presence, QueueLimits, QueueState, Recount, Result, ResultBody,
+    Beat, Changed, ClaimRequest, Claimed, Episode, EpisodeFilter, Found, Identity, KindState,
+    ListFilter, NewJob, Overriding, Page, Presence, QueueLimits, Recount, Result, ResultBody,
     Retired, Retried, Ruling, Sample, Settle, Store, StoreError, StuckAfter, Submitted, Transition,
 };
 
@@ -103,6 +104,7 @@ pub struct SqliteStore {
     namespaces: spaces::Known,
     readers: Arc<Readers>,
     space: Arc<Space>,
+    share: names::Share,
     line: Arc<Line>,
     inline_limit: usize,
     key_ttl: Duration,
@@ -148,10 +150,11 @@ impl SqliteStore {
         let line = Arc::new(Line::load(&conn).map_err(|e| unusable(e.to_string()))?);
         // Dropped in the opposite order if what follows fails.
         let namespaces = spaces::Known::default();
+        let share = names::Share::default();
+        let limits = writer::Limits { space: Arc::clone(&space), share: share.clone() };
         let told = writer::Told { observer: options.observer, namespaces: namespaces.clone() };
-        let (writing, writer) =
-            writer::start(conn, told, commits, Arc::clone(&space), Arc::clone(&line))
-                .map_err(|e| unusable(e.to_string()))?;
+        let (writing, writer) = writer::start(conn, told, commits, limits, Arc::clone(&line))
+            .map_err(|e| unusable(e.to_string()))?;
         let checkpointing =
             checkpoint::start(checkpointer, watch, writer.downgrade(), Arc::clone(&gate))
                 .map_err(|e| unusable(e.to_string()))?;
@@ -167,6 +170,7 @@ impl SqliteStore {
                 path: options.path,
             }),
             space,
+            share,
             line,
             inline_limit: options.inline_result_bytes,
             key_ttl: options.key_ttl,
@@ -285,6 +289,10 @@ impl Store for SqliteStore {
                 Ok((submitted, claimed))
             })
             .await
+    }
+
+    async fn knows_key(&self, namespace: Name, key: String) -> Result<bool> {
+        self.read(move |conn| submit::knows_key(conn, &namespace, &key)).await
     }
 
     async fn get(&self, id: JobId, payload: bool) -> Result<Found<Record>> {
@@ -409,7 +417,11 @@ impl Store for SqliteStore {
 
     async fn expire(&self, limit: u32, tombstone: Duration, now: Timestamp) -> Result<Retired> {
         let key_ttl = self.key_ttl;
-        self.writer.write(move |tx| upkeep::expire(tx, limit, tombstone, key_ttl, now)).await
+        // Looking through all names is no work for the writer.
+        let unused = self.read_long(move |conn| forget::unused(conn, limit)).await?;
+        self.writer
+            .write(move |tx| upkeep::expire(tx, limit, tombstone, key_ttl, &unused, now))
+            .await
     }
 
     async fn sample(&self, now: Timestamp) -> Result<Sample> {
@@ -430,19 +442,19 @@ impl Store for SqliteStore {
         reason: Option<String>,
         until: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<QueueState> {
+    ) -> Result<Changed> {
         self.writer.write(move |tx| upkeep::pause(tx, &queue, reason.as_ref(), until, now)).await
     }
 
-    async fn resume(&self, queue: Name, now: Timestamp) -> Result<QueueState> {
+    async fn resume(&self, queue: Name, now: Timestamp) -> Result<Changed> {
         self.writer.write(move |tx| upkeep::resume(tx, &queue, now)).await
     }
 
-    async fn override_settings(
-        &self,
-        change: Overriding,
-        now: Timestamp,
-    ) -> Result<Option<QueueState>> {
+    fn limit_names(&self, per_namespace: Option<usize>) {
+        self.share.set(per_namespace);
+    }
+
+    async fn override_settings(&self, change: Overriding, now: Timestamp) -> Result<Changed> {
         self.writer.write(move |tx| overrides::change(tx, &change, now)).await
     }
 

@@ -583,3 +583,33 @@ async fn a_token_ends_by_itself() {
     .await;
     assert!(Path::new(&server.store()).exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_namespace_leaves_room_for_the_names_of_others() {
+    let shared = format!(
+        "[auth]\nnames_per_namespace = 5\n{}{}",
+        token("shop", &["submit"], "namespace = \"shop\""),
+        token("mail", &["submit"], "namespace = \"mail\""),
+    );
+    let server = Server::configured(&[], &shared);
+    let (shop, mail) = (As(&server, "shop"), As(&server, "mail"));
+    for n in 0..5 {
+        shop.submit(&json!({"kind": format!("k{n}"), "queue": "q"})).await;
+    }
+    let reply = shop.post("/v1/jobs", &json!({"kind": "more", "queue": "q"})).await;
+    let reply = reply.problem(422, "too-many-names");
+    let detail = reply.json["detail"].as_str().expect("words");
+    assert!(detail.contains("namespace shop has brought in 5 names"), "{detail}");
+    mail.submit(&json!({"kind": "more", "queue": "q"})).await;
+    // It is everybody's from then on.
+    shop.submit(&json!({"kind": "more", "queue": "q"})).await;
+
+    let alone = format!(
+        "[auth]\nnames_per_namespace = 5\n{}",
+        token("shop", &["submit"], "namespace = \"shop\"")
+    );
+    let server = Server::configured(&[], &alone);
+    for n in 0..9 {
+        As(&server, "shop").submit(&json!({"kind": format!("k{n}")})).await;
+    }
+}

@@ -2,7 +2,7 @@
 //! for all of them is met at each of them.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::auth::{SCOPES, secret, token};
 use crate::described::{self, description};
@@ -117,7 +117,7 @@ async fn whoever_is_not_let_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_has_no_lease_any_more_is_told_so() {
-    let server = Server::start();
+    let server = Server::with(&[("TASKS__RETENTION", "50ms")]);
     let error = json!({"error": {"type": "t", "message": "m"}});
     for (what, members) in [
         ("complete", &json!({})),
@@ -153,8 +153,68 @@ async fn whoever_has_no_lease_any_more_is_told_so() {
         server.with_lease(what, &lease, members).await.problem(409, settled);
         server.with_lease(what, &guess, members).await.problem(409, "job-already-finished");
         server.delete(&format!("/v1/jobs/{id}")).await.is(204);
-        server.with_lease(what, &lease, members).await.problem(404, "no-such-job");
+        let gone = server.with_lease(what, &lease, members).await.problem(410, "job-deleted");
+        assert_eq!((&gone.json["job_id"], gone.json["created_at"].is_string()), (&json!(id), true));
+
+        let short = json!({"kind": "a", "retention_seconds": 1});
+        let id = server.submit(&short).await;
+        let lease = server.lease("w", "default").await;
+        server.complete(&lease, json!(1)).await;
+        until_expired(&server, &id).await;
+        let gone = server.with_lease(what, &lease, members).await.problem(410, "job-expired");
+        assert_eq!((&gone.json["job_id"], gone.json["created_at"].is_string()), (&json!(id), true));
     }
+}
+
+async fn until_expired(server: &Server, id: &str) {
+    let path = format!("/v1/jobs/{id}/explain");
+    until("its retention to pass", || async {
+        (server.get(&path).await.status == 410).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_of_a_job_that_is_gone_says_so() {
+    let server = Server::with(&[("TASKS__RETENTION", "50ms")]);
+    let mut leases = Vec::new();
+    for _ in 0..2 {
+        server.submit(&json!({"kind": "a", "retention_seconds": 1})).await;
+        let lease = server.lease("w", "default").await;
+        server.complete(&lease, json!(1)).await;
+        leases.push(lease);
+    }
+    server.delete(&format!("/v1/jobs/{}", leases[0].id)).await.is(204);
+    until_expired(&server, &leases[1].id).await;
+    let item = |lease: &Lease| json!({"job_id": lease.id, "lease_token": lease.token});
+    let mut items: Vec<Value> = leases.iter().map(item).collect();
+    items.push(json!({"job_id": NOBODY, "lease_token": leases[0].token}));
+    let beats = json!({"worker_id": "w", "leases": items});
+    let beats = server.post("/v1/heartbeats", &beats).await.is(200);
+    for item in &mut items {
+        item["outcome"] = json!("completed");
+    }
+    let settlements = json!({"worker_id": "w", "settlements": items});
+    let settlements = server.post("/v1/settlements", &settlements).await.is(200);
+    for answer in [beats, settlements] {
+        let problems: Vec<&Value> = answer.json["results"]
+            .as_array()
+            .expect("results")
+            .iter()
+            .map(|r| &r["problem"])
+            .collect();
+        for (problem, (status, code, id)) in problems.into_iter().zip([
+            (410, "job-deleted", Some(&leases[0].id)),
+            (410, "job-expired", Some(&leases[1].id)),
+            (404, "no-such-job", None),
+        ]) {
+            assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)));
+            assert_eq!(problem["job_id"].as_str(), id.map(String::as_str));
+            assert_eq!(problem["created_at"].is_string(), id.is_some());
+        }
+    }
+    let lost = server.metrics().await.sum("punctual_jobs_lost_total", &[]);
+    assert!(lost.abs() < 0.5, "none of them was lost: {lost}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,11 +234,7 @@ async fn a_batch_repeats_no_job_that_is_gone() {
     assert_eq!(gone.json["job_id"], id);
 
     let id = ended("expired").await;
-    let path = format!("/v1/jobs/{id}/explain");
-    until("its retention to pass", || async {
-        (server.get(&path).await.status == 410).then_some(())
-    })
-    .await;
+    until_expired(&server, &id).await;
     let gone = server.post("/v1/jobs/batch", &batch("expired")).await.problem(410, "job-expired");
     assert_eq!(gone.json["job_id"], id);
     assert!(gone.json["detail"].as_str().expect("one").starts_with("/jobs/1: "));

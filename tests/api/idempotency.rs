@@ -148,3 +148,18 @@ async fn duplicates_that_arrive_together_are_one_job() {
     let listed = server.get("/v1/jobs?kind=c").await.is(200);
     assert_eq!(listed.json["jobs"].as_array().expect("jobs").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_contradicts_itself_names_no_job() {
+    let server = Server::start();
+    let job = |n: u32| json!({"kind": "a", "payload": n, "idempotency_key": "one"});
+    let batch = json!({"jobs": [{"kind": "b"}, job(1), job(2)]});
+    let reply = server.post("/v1/jobs/batch", &batch).await;
+    let reply = reply.problem(422, "idempotency-key-reused");
+    assert!(reply.json.get("job_id").is_none(), "none was made: {}", reply.json);
+    let detail = reply.json["detail"].as_str().expect("words");
+    assert!(detail.starts_with("/jobs/2: /jobs/1 of this batch"), "{detail}");
+    let lost = server.metrics().await.sum("punctual_jobs_lost_total", &[]);
+    assert!(lost.abs() < 0.5, "{lost}");
+    keyed(&server, "one", &json!({"kind": "c"})).await.is(202);
+}

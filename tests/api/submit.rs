@@ -219,6 +219,14 @@ async fn preferences_are_honoured_and_said() {
         let reply = client.post_with("/v1/jobs", &body, &[("Prefer", prefer)]).await.is(202);
         assert_eq!(reply.header("preference-applied"), applied, "{prefer}");
     }
+    // Nothing is held where nobody could come.
+    let later = json!({"kind": "a", "delay_seconds": 3600});
+    for (prefer, applied) in [("wait=50", None), ("respond-async, wait=50", Some("respond-async"))]
+    {
+        let headers = [("Prefer", prefer), ("Idempotency-Key", "later")];
+        let reply = client.post_with("/v1/jobs", &later, &headers).await.is(202);
+        assert_eq!(reply.header("preference-applied"), applied, "{prefer}");
+    }
     // Nobody comes: the answer is 202 when the wait is over.
     let waits = [("Prefer", "respond-async, wait=1")];
     let reply = client.post_with("/v1/jobs", &body, &waits).await.is(202);

@@ -185,7 +185,8 @@ async fn no_job_too_many_is_taken_however_many_come_at_once() {
             | Submitted::Replayed(_)
             | Submitted::ReplayedGone(_)
             | Submitted::KeyReused(_)
-            | Submitted::TooManyNames => None,
+            | Submitted::KeyTwice(_)
+            | Submitted::TooManyNames(_) => None,
         });
         assert!(refused.clone().all(|d| d.max == MAX && d.jobs <= MAX && d.jobs > MAX - 3));
         assert!(refused.count() > 0);

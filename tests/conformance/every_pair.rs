@@ -8,7 +8,7 @@ use punctual::domain::job::{Job, Phase, Tally, Wait};
 use punctual::domain::state::{Applied, Change, Event, Order, Rejected, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, ClaimRequest, Found, NewJob, Outcome, Ruling, Settle, Transition,
+    Absence, Beat, ClaimRequest, Found, NewJob, Outcome, Refusal, Ruling, Settle, Transition,
 };
 
 use crate::oracle::{Situation, every_event, every_situation, secret_of};
@@ -283,7 +283,7 @@ fn ruling(
     same("rulings", &rulings.len(), &1)?;
     match (&rulings[0], wanted) {
         (Ok(got), Ok(wanted)) => transition(before, got, wanted),
-        (Err(Some(got)), Err(wanted)) => same("refusal", got, wanted),
+        (Err(Refusal::Rejected(got)), Err(wanted)) => same("refusal", got, wanted),
         (got, wanted) => Err(format!("ruling:\n got    {got:?}\n wanted {wanted:?}")),
     }
 }

@@ -3,8 +3,14 @@
 
 use punctual::domain::job::Requester;
 use punctual::domain::names::Name;
+use punctual::domain::overrides::{IfMatch, QueueKey, Setting};
+use punctual::domain::rerun::{Changes, rerun};
 use punctual::domain::time::Timestamp;
-use punctual::store::{ListFilter, MAX_NAMES, NewJob, QueueLimits, Submitted};
+use punctual::domain::watch::{Evidence, Verdict};
+use punctual::store::{
+    Changed, Episode, ListFilter, MAX_NAMES, NamesFull, NewJob, Overriding, QueueLimits, Retried,
+    Submitted,
+};
 
 use super::stores::{DAY, START, World, at, for_each_store, key, name, secs};
 
@@ -68,13 +74,19 @@ async fn one_name_too_many_is_refused_and_what_is_known_goes_on() {
         assert_eq!(known(&w, at(1)).await, [MAX_NAMES as u64; 2]);
         for again in 0..2 {
             let new = |queue, kind| named(&w, queue, kind, at(2));
-            assert_eq!(send(&w, new("new", "k"), at(2)).await, Submitted::TooManyNames);
-            assert_eq!(send(&w, new("q", "new"), at(2)).await, Submitted::TooManyNames);
+            assert_eq!(
+                send(&w, new("new", "k"), at(2)).await,
+                Submitted::TooManyNames(NamesFull::Store)
+            );
+            assert_eq!(
+                send(&w, new("q", "new"), at(2)).await,
+                Submitted::TooManyNames(NamesFull::Store)
+            );
             assert_eq!(send(&w, new("q7", "k9"), at(2)).await, Submitted::Created);
             // All or nothing, and the first that is one too many is named.
             let batch = vec![new("q1", "k1"), new("q2", "new"), new("q3", "k3")];
             let answers = w.store().submit(batch, at(2)).await.unwrap();
-            assert_eq!(answers[1], Submitted::TooManyNames);
+            assert_eq!(answers[1], Submitted::TooManyNames(NamesFull::Store));
             assert_eq!(w.total(at(2)).await, (MAX_NAMES + 1 + again) as u64);
             // What repeats makes no name, and the server's own fit always.
             let repeated = send(&w, NewJob { key: key("first", 1), ..w.job(at(3)) }, at(3)).await;
@@ -150,6 +162,125 @@ async fn a_queue_that_is_declared_no_more_is_like_any_other() {
         let sample = w.store().sample(at(2)).await.unwrap();
         let there = |queue: &str| sample.queues.iter().any(|q| q.state.name == name(queue));
         assert!(!there("a") && there("b") && there("q0"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_operators_and_retries_name_is_held_to_the_same() {
+    for_each_store(|w| async move {
+        let done = w.submit(w.job(at(1)), at(1)).await;
+        let leased = w.take_one(at(1)).await;
+        w.complete(&leased, at(1)).await;
+        make_up(&w, 0, MAX_NAMES - 1, at(1)).await;
+        assert_eq!(known(&w, at(1)).await, [MAX_NAMES as u64; 2]);
+        let set = |queue: &str| Overriding {
+            changes: [(QueueKey::MaxDepth, Some(Setting::Count(9)))].into_iter().collect(),
+            by: "ann".to_owned(),
+            if_match: IfMatch::Any,
+            configured: QueueLimits::none(name(queue)),
+        };
+        let store = w.store();
+        for (queue, there) in [("new", false), ("q3", true)] {
+            let answers = [
+                store.pause(name(queue), None, None, at(2)).await.unwrap(),
+                store.resume(name(queue), at(2)).await.unwrap(),
+                store.override_settings(set(queue), at(2)).await.unwrap(),
+            ];
+            for answer in answers {
+                assert_eq!(matches!(answer, Changed::Done(_)), there, "{answer:?}");
+                assert!(there || answer == Changed::TooManyNames, "{answer:?}");
+            }
+            let changes = Changes { queue: Some(name(queue)), ..Changes::default() };
+            let (spec, job) = rerun(&w.record(done).await, w.id(at(2)), &changes, at(2)).unwrap();
+            let retried = store.retry(done, NewJob { spec, job, key: None }, false, at(2)).await;
+            let expected =
+                if there { Retried::Created } else { Retried::TooManyNames(NamesFull::Store) };
+            assert_eq!(retried.unwrap(), expected);
+        }
+        assert_eq!(known(&w, at(2)).await, [MAX_NAMES as u64; 2]);
+        w.counters_are_exact().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_namespace_brings_in_more_than_its_share() {
+    for_each_store(|mut w| async move {
+        let of = |w: &World, namespace: &str, queue: &str, kind: &str| {
+            let mut new = named(w, queue, kind, at(1));
+            new.spec.namespace = name(namespace);
+            new
+        };
+        let full = Submitted::TooManyNames(NamesFull::Namespace { max: 3 });
+        w.store().limit_names(Some(3));
+        for n in 0..3 {
+            let (queue, kind) = (format!("a{n}"), format!("ak{n}"));
+            assert_eq!(send(&w, of(&w, "a", &queue, &kind), at(1)).await, Submitted::Created);
+        }
+        for again in 0..2 {
+            for (queue, kind) in [("more", "ak0"), ("a0", "more"), ("more", "more")] {
+                assert_eq!(send(&w, of(&w, "a", queue, kind), at(1)).await, full, "{queue} {kind}");
+            }
+            // What is known is everybody's, and the others have shares of their own.
+            let (queue, kind) = (format!("b{again}"), format!("bk{again}"));
+            assert_eq!(send(&w, of(&w, "b", &queue, &kind), at(1)).await, Submitted::Created);
+            assert_eq!(send(&w, of(&w, "a", &queue, &kind), at(1)).await, Submitted::Created);
+            w.crash(at(2));
+            w.store().limit_names(Some(3));
+        }
+        let batch = ["b2", "a1", "b3"].map(|queue| of(&w, "b", queue, "bk0"));
+        let answers = w.store().submit(batch.to_vec(), at(3)).await.unwrap();
+        assert_eq!(answers[2], full, "the fourth of its own");
+        // Operators bring in names for nobody.
+        w.pause("paused", None, None, at(3)).await;
+        assert_eq!(send(&w, of(&w, "b", "b2", "bk0"), at(3)).await, Submitted::Created);
+        w.store().limit_names(None);
+        assert_eq!(send(&w, of(&w, "a", "more", "more"), at(3)).await, Submitted::Created);
+        w.counters_are_exact().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_forgotten_counts_for_nobody() {
+    for_each_store(|w| async move {
+        const KEPT: usize = MAX_NAMES / 10;
+        make_up(&w, 0, KEPT + 10, at(1)).await;
+        w.store().limit_names(Some(KEPT + 10));
+        let new = || named(&w, "new", "new", at(1));
+        assert!(matches!(send(&w, new(), at(1)).await, Submitted::TooManyNames(_)));
+        cancel_all(&w, at(2)).await;
+        let day = at(2).plus(DAY);
+        forget(&w, day).await;
+        assert_eq!(send(&w, new(), day).await, Submitted::Created);
+    })
+    .await;
+}
+
+/// The watchdog's memory of a queue and kind keeps their names.
+#[tokio::test]
+async fn what_an_episode_names_is_kept() {
+    for_each_store(|w| async move {
+        make_up(&w, 0, MAX_NAMES / 10 + 50, at(1)).await;
+        let episode = Episode {
+            queue: name("q3"),
+            kind: name("k3"),
+            verdict: Verdict::NoWorkers,
+            since: at(99),
+            jobs: 1,
+            peak_jobs: 1,
+            oldest_jobs: Vec::new(),
+            evidence: Evidence { at: at(99), ..Evidence::default() },
+            ended_at: None,
+        };
+        w.store().record_episodes(vec![episode]).await.unwrap();
+        cancel_all(&w, at(101)).await;
+        let day = at(101).plus(DAY);
+        forget(&w, day).await;
+        let sample = w.store().sample(day).await.unwrap();
+        let there = |queue: &str| sample.queues.iter().any(|q| q.state.name == name(queue));
+        assert!(there("q3") && !there("q2") && !there("q4"));
     })
     .await;
 }

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use punctual::domain::overrides::{Changes, IfMatch, QueueKey, Setting};
-use punctual::store::{Overriding, QueueLimits, QueueState, Submitted};
+use punctual::store::{Changed, Overriding, QueueLimits, QueueState, Submitted};
 
-use crate::stores::{START, World, at, for_each_store, name};
+use crate::stores::{START, World, at, done, for_each_store, name};
 
 fn limits(max_running: Option<u32>, max_depth: Option<u64>) -> QueueLimits {
     QueueLimits { name: name("q"), max_running, max_depth }
@@ -19,7 +19,7 @@ fn change(set: &[(QueueKey, Option<Setting>)], by: &str, configured: QueueLimits
 
 impl World {
     async fn set(&self, change: Overriding, seconds: u64) -> QueueState {
-        self.store().override_settings(change, at(seconds)).await.unwrap().expect("the revision")
+        done(self.store().override_settings(change, at(seconds)).await.unwrap())
     }
 
     async fn state(&self) -> QueueState {
@@ -67,18 +67,18 @@ async fn only_the_revision_that_was_meant_is_changed() {
         let meant = |if_match| Overriding { if_match, ..change(&[off], "a", limits(None, None)) };
         for absent in [IfMatch::Exists, IfMatch::OneOf(vec![0])] {
             let refused = w.store().override_settings(meant(absent), at(1)).await.unwrap();
-            assert_eq!(refused, None);
+            assert_eq!(refused, Changed::OtherRevision);
             assert!(w.store().sample(at(1)).await.unwrap().queues.is_empty(), "nothing is there");
         }
         w.store().pause(name("q"), None, None, at(2)).await.unwrap();
         let stale = w.store().override_settings(meant(IfMatch::OneOf(vec![0])), at(3)).await;
-        assert_eq!(stale.unwrap(), None);
+        assert_eq!(stale.unwrap(), Changed::OtherRevision);
         assert!(w.state().await.overrides.is_empty());
         let set = w.set(meant(IfMatch::OneOf(vec![0, 1])), 4).await;
         assert_eq!(set.revision, 2);
         assert!(set.paused_at.is_some(), "the pause goes on");
         assert_eq!(w.set(meant(IfMatch::Exists), 5).await, set);
-        let resumed = w.store().resume(name("q"), at(6)).await.unwrap();
+        let resumed = w.resume("q", at(6)).await;
         assert_eq!((resumed.revision, resumed.overrides), (3, set.overrides));
     })
     .await;

@@ -11,7 +11,7 @@ use crate::stores::{DAY, START, at, counts, for_each_store, name, secs, worker};
 async fn pausing_is_idempotent_and_remembers_since_when() {
     for_each_store(|w| async move {
         // A queue that no job has been in can be paused ahead.
-        let state = w.store().pause(name("q"), Some("one".to_owned()), None, at(1)).await.unwrap();
+        let state = w.pause("q", Some("one"), None, at(1)).await;
         let mut expected = QueueState {
             paused_at: Some(at(1)),
             paused_reason: Some("one".to_owned()),
@@ -19,24 +19,23 @@ async fn pausing_is_idempotent_and_remembers_since_when() {
             ..QueueState::new(name("q"))
         };
         assert_eq!(state, expected);
-        let state =
-            w.store().pause(name("q"), Some("two".to_owned()), Some(at(99)), at(2)).await.unwrap();
+        let state = w.pause("q", Some("two"), Some(at(99)), at(2)).await;
         expected.paused_reason = Some("two".to_owned());
         expected.paused_until = Some(at(99));
         expected.revision = 2;
         assert_eq!(state, expected);
         assert_eq!(w.store().sample(at(3)).await.unwrap().queues[0].state, expected);
 
-        let state = w.store().resume(name("q"), at(4)).await.unwrap();
+        let state = w.resume("q", at(4)).await;
         let expected =
             QueueState { resumed_at: Some(at(4)), revision: 3, ..QueueState::new(name("q")) };
         assert_eq!(state, expected);
-        assert_eq!(w.store().resume(name("q"), at(5)).await.unwrap(), expected, "already running");
+        assert_eq!(w.resume("q", at(5)).await, expected, "already running");
         assert_eq!(w.store().sample(at(6)).await.unwrap().queues[0].state, expected);
         // The end of an earlier pause is no end of this one.
         w.store().pause(name("q"), None, None, at(7)).await.unwrap();
         assert!(w.store().promote(10, at(1_000)).await.unwrap().is_empty());
-        let never = w.store().resume(name("other"), at(8)).await.unwrap();
+        let never = w.resume("other", at(8)).await;
         assert_eq!((never.paused_at, never.resumed_at), (None, None));
     })
     .await;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use punctual::domain::job::{Job, Policy, Requester, Retention, Tally};
 use punctual::domain::state::{Change, Rejected};
-use punctual::store::{Absence, Found, Outcome, ResultBody};
+use punctual::store::{Absence, Beat, Found, Outcome, Refusal, ResultBody, Ruling};
 
 use crate::stores::{
-    DAY, START, Settings, at, completed, counts, for_each_store, for_each_store_with, name, secs,
+    DAY, START, Settings, at, completed, counts, for_each_store, for_each_store_with, name, report,
+    secs,
 };
 
 const TOMBSTONE: Duration = DAY.saturating_mul(30);
@@ -91,7 +92,14 @@ async fn why_a_job_is_gone_is_known_for_a_while() {
         let gone = w.store().result(jobs[1]).await.unwrap();
         assert_eq!(gone, Found::Absent(Absence::Expired));
         // A delete of what is gone.
-        assert_eq!(w.store().delete(jobs[0], TOMBSTONE, day).await.unwrap(), Err(None));
+        assert_eq!(
+            w.store().delete(jobs[0], TOMBSTONE, day).await.unwrap(),
+            absent(Absence::Deleted)
+        );
+        assert_eq!(
+            w.store().delete(jobs[1], TOMBSTONE, day).await.unwrap(),
+            absent(Absence::Expired)
+        );
 
         // An id older than the tombstones' age leaves none.
         let old = START.plus(TOMBSTONE);
@@ -113,14 +121,14 @@ async fn only_finished_jobs_can_be_deleted() {
         w.take(1, at(1)).await;
         for id in jobs {
             let refused = w.store().delete(id, TOMBSTONE, at(2)).await.unwrap();
-            assert_eq!(refused, Err(Some(Rejected::JobNotFinished)));
+            assert_eq!(refused, Err(Rejected::JobNotFinished.into()));
         }
         assert_eq!(w.total(at(2)).await, 2);
         let unknown = w.store().delete(w.id(START), TOMBSTONE, at(2)).await.unwrap();
-        assert_eq!(unknown, Err(None));
+        assert_eq!(unknown, absent(Absence::Unknown));
         let unknown =
             w.store().cancel(w.id(START), Requester::Client, None, true, at(2)).await.unwrap();
-        assert_eq!(unknown, Err(None));
+        assert_eq!(unknown, absent(Absence::Unknown));
     })
     .await;
 }
@@ -177,6 +185,40 @@ async fn a_deleted_jobs_place_is_not_mistaken_for_a_new_one() {
         };
         assert_eq!(body, result.into_bytes());
         w.counters_are_exact().await;
+    })
+    .await;
+}
+
+fn absent(why: Absence) -> Ruling {
+    Err(Refusal::Absent(why))
+}
+
+#[tokio::test]
+async fn whoever_reports_on_a_job_that_is_gone_hears_why() {
+    for_each_store(|w| async move {
+        let jobs = w.submit_many(2, START).await;
+        let leased = w.take(2, at(1)).await;
+        for one in &leased {
+            w.complete(one, at(2)).await;
+        }
+        let day = at(2).plus(DAY);
+        w.store().delete(jobs[0], TOMBSTONE, day).await.unwrap().unwrap();
+        w.store().expire(1, TOMBSTONE, day).await.unwrap();
+        let why = [absent(Absence::Deleted), absent(Absence::Expired)];
+        let reports = leased.iter().map(|l| report(l, completed("1"))).collect();
+        assert_eq!(w.store().settle(reports, None, day).await.unwrap().0, why);
+        let beats = leased.iter().map(|l| Beat {
+            id: l.spec.id,
+            token: l.token.hash(),
+            extend: None,
+            progress: None,
+            checkpoint: None,
+        });
+        assert_eq!(w.store().heartbeat(beats.collect(), day).await.unwrap(), why);
+        for (id, why) in jobs.into_iter().zip(why) {
+            let by = Requester::Client;
+            assert_eq!(w.store().cancel(id, by, None, true, day).await.unwrap(), why);
+        }
     })
     .await;
 }

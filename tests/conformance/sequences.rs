@@ -14,10 +14,10 @@ use punctual::domain::id::JobId;
 use punctual::domain::job::{Job, JobError, Phase, Policy, Requester, Tally};
 use punctual::domain::lease::{LeaseToken, TokenHash};
 use punctual::domain::names::Name;
-use punctual::domain::state::{Change, Event, Order, Rejected, apply};
+use punctual::domain::state::{Change, Event, Order, apply};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, Beat, Found, ListFilter, NewJob, Outcome, Ruling, Settle, Stuck, StuckAfter,
+    Absence, Beat, Found, ListFilter, NewJob, Outcome, Refusal, Ruling, Settle, Stuck, StuckAfter,
     Submitted, Transition,
 };
 
@@ -191,10 +191,11 @@ impl Run {
     }
 
     /// Applies the event in the model.
-    fn fire(&mut self, id: JobId, event: &Event) -> Result<Transition, Option<Rejected>> {
+    fn fire(&mut self, id: JobId, event: &Event) -> Ruling {
         let now = self.now;
-        let known = self.known(id).ok_or(None)?;
-        let applied = apply(&known.job, event, now).map_err(Some)?;
+        let absence = self.jobs.get(&id).and_then(|k| k.gone).unwrap_or(Absence::Unknown);
+        let known = self.known(id).ok_or(Refusal::Absent(absence))?;
+        let applied = apply(&known.job, event, now)?;
         let attempt_ended = known.job.lease().is_some() && applied.job.lease().is_none();
         known.job = applied.job.clone();
         let (queue, kind) = (known.new.spec.queue.clone(), known.new.spec.kind.clone());
@@ -384,6 +385,9 @@ impl Run {
             match (got, said) {
                 (Submitted::Created, None) => {}
                 (Submitted::KeyReused(got), Some((false, id))) => assert_eq!(got, id),
+                (Submitted::KeyTwice(first), Some((false, id))) => {
+                    assert_eq!(jobs[*first].0.spec.id, *id);
+                }
                 (Submitted::ReplayedGone(got), Some((true, id))) => {
                     assert!(gone(self, id) && got == id);
                 }

@@ -5,7 +5,7 @@ use punctual::domain::job::{JobError, RawJson, Requester, Status, Tally};
 use punctual::domain::state::{Change, Rejected};
 use punctual::domain::time::Timestamp;
 use punctual::store::{
-    Absence, ClaimRequest, Found, Leased, Outcome, ResultBody, ResultValue, Settle,
+    Absence, ClaimRequest, Found, Leased, Outcome, Refusal, ResultBody, ResultValue, Settle,
 };
 
 use crate::stores::{
@@ -102,11 +102,11 @@ async fn answers_come_in_order_with_unknown_and_repeated_ids() {
         ];
         let (rulings, claimed) = w.store().settle(settlements.clone(), None, at(2)).await.unwrap();
         assert!(claimed.is_none());
-        assert_eq!(rulings[0], Err(None));
+        assert_eq!(rulings[0], Err(Refusal::Absent(Absence::Unknown)));
         assert_eq!(rulings[1].as_ref().unwrap().change, Change::Completed);
         assert_eq!(rulings[2].as_ref().unwrap().change, Change::Unchanged);
         assert!(!rulings[2].as_ref().unwrap().attempt_ended);
-        assert_eq!(rulings[3], Err(Some(Rejected::AlreadyReported)));
+        assert_eq!(rulings[3], Err(Rejected::AlreadyReported.into()));
         assert_eq!(rulings[4].as_ref().unwrap().change, Change::Failed);
         // The first word stands, also when the whole message comes again.
         let (again, _) = w.store().settle(settlements, None, at(3)).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_stale_token_never_wins() {
         for outcome in attempts.clone() {
             let (rulings, _) =
                 w.store().settle(vec![report(&old, outcome)], None, at(32)).await.unwrap();
-            assert_eq!(rulings[0], Err(Some(Rejected::LeaseExpired)));
+            assert_eq!(rulings[0], Err(Rejected::LeaseExpired.into()));
         }
         let request = ClaimRequest { worker: worker("w2"), ..w.ask(&["q"], 1, at(33)) };
         let new = w.claim(request, at(33)).await.jobs.remove(0);
@@ -140,7 +140,7 @@ async fn a_stale_token_never_wins() {
         for outcome in attempts {
             let (rulings, _) =
                 w.store().settle(vec![report(&old, outcome)], None, at(34)).await.unwrap();
-            assert_eq!(rulings[0], Err(Some(Rejected::LeaseLost)));
+            assert_eq!(rulings[0], Err(Rejected::LeaseLost.into()));
         }
         assert!(w.store().withdraw(vec![(id, old.job.fence)], at(34)).await.unwrap().is_empty());
         assert_eq!(w.record(id).await.job, new.job, "untouched");
@@ -151,7 +151,7 @@ async fn a_stale_token_never_wins() {
         assert!(rulings[0].is_err() && rulings[1].is_ok());
         let (rulings, _) =
             w.store().settle(vec![report(&old, completed("0"))], None, at(36)).await.unwrap();
-        assert_eq!(rulings[0], Err(Some(Rejected::JobAlreadyFinished)));
+        assert_eq!(rulings[0], Err(Rejected::JobAlreadyFinished.into()));
         let ResultBody::Bytes { body, .. } = result_of(&w, id).await else { panic!("bytes") };
         assert_eq!(body, b"\"fresh\"");
         w.counters_are_exact().await;
@@ -287,7 +287,7 @@ async fn a_result_of_a_worker_that_was_too_late_is_not_kept() {
         let large = format!("\"{}\"", "b".repeat(5_000));
         let (rulings, _) =
             w.store().settle(vec![report(&leased, completed(large))], None, at(3)).await.unwrap();
-        assert_eq!(rulings[0], Err(Some(Rejected::JobAlreadyFinished)));
+        assert_eq!(rulings[0], Err(Rejected::JobAlreadyFinished.into()));
         assert_eq!(w.record(id).await.result, None);
         assert!(matches!(result_of(&w, id).await, ResultBody::NotCompleted(_)));
     })
@@ -323,8 +323,8 @@ async fn heartbeats_answer_each_in_order() {
         ];
         let rulings = w.store().heartbeat(beats, at(10)).await.unwrap();
         assert_eq!(rulings[0].as_ref().unwrap().change, Change::Extended);
-        assert_eq!(rulings[1], Err(Some(Rejected::AlreadyReported)));
-        assert_eq!(rulings[2], Err(None));
+        assert_eq!(rulings[1], Err(Rejected::AlreadyReported.into()));
+        assert_eq!(rulings[2], Err(Refusal::Absent(Absence::Unknown)));
         let job = &rulings[3].as_ref().unwrap().job;
         assert_eq!(job.lease().unwrap().expires_at, at(310));
         let record = w.record(leased[0].spec.id).await;

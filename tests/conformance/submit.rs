@@ -6,8 +6,8 @@ use punctual::domain::job::{Job, Policy, Record, Standing, Status, Tally};
 use punctual::store::{Absence, Submitted};
 
 use crate::stores::{
-    DAY, START, Settings, at, counts, for_each_store, for_each_store_with, ids, json, key, name,
-    secs,
+    DAY, START, Settings, World, at, counts, for_each_store, for_each_store_with, ids, json, key,
+    name, secs,
 };
 
 const TOMBSTONE: Duration = DAY.saturating_mul(30);
@@ -176,11 +176,13 @@ async fn a_batch_may_repeat_its_own_key() {
         }
         assert_eq!(w.total(START).await, 2);
 
-        let batch = [key("c", 1), key("c", 2)].map(|k| w.job_with(START, |n| n.key = k));
+        let batch = [None, key("c", 1), key("c", 2)].map(|k| w.job_with(START, |n| n.key = k));
         let answers = w.store().submit(batch.to_vec(), START).await.unwrap();
-        assert!(matches!(answers[1], Submitted::KeyReused(_)), "{answers:?}");
+        assert_eq!(answers[2], Submitted::KeyTwice(1), "of a job that is not there");
         assert_eq!(w.total(START).await, 2);
-        assert_eq!(w.absence(batch[0].spec.id).await, Absence::Unknown);
+        assert_eq!(w.absence(batch[1].spec.id).await, Absence::Unknown);
+        assert!(!knows(&w, "default", "c").await && knows(&w, "default", "a").await);
+        assert!(!knows(&w, "shop", "a").await && !knows(&w, "default", "A").await);
         // The contradicting batch left nothing of its key behind either.
         w.submit(w.job_with(START, |n| n.key = key("c", 2)), START).await;
         w.counters_are_exact().await;
@@ -316,4 +318,8 @@ async fn nothing_is_claimed_when_nothing_was_created() {
         assert_eq!(w.record(waiting).await.job.status(), Status::Pending);
     })
     .await;
+}
+
+async fn knows(w: &World, namespace: &str, key: &str) -> bool {
+    w.store().knows_key(name(namespace), key.to_owned()).await.unwrap()
 }

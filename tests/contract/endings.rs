@@ -1,4 +1,4 @@
-//! R58–R76: results, cancelling, deleting, and what is gone.
+//! R58–R76 and R173: results, cancelling, deleting, and what is gone.
 
 use serde_json::json;
 
@@ -234,5 +234,36 @@ pub fn checks(book: &mut Book) {
         assert!(lost.json["detail"].as_str().expect("one").contains("lost"), "{}", lost.json);
         assert!((client.metric("punctual_jobs_lost_total") - 1.0).abs() < 0.5);
         drop(process);
+    });
+    book.rule("R173", |at| {
+        let lease = at.taken(json!({}));
+        at.complete(&lease, json!(1));
+        at.delete(&lease.id).is(204);
+        let item = json!({"job_id": lease.id, "lease_token": lease.token});
+        let failed = json!({"error": {"type": "a", "message": "b"}});
+        for (what, members) in [
+            ("complete", json!({})),
+            ("fail", failed),
+            ("release", json!({})),
+            ("cancelled", json!({})),
+            ("heartbeat", json!({})),
+        ] {
+            let gone = at.with(what, &lease, members).problem(410, "job-deleted");
+            assert_eq!(gone.json["job_id"], lease.id);
+            assert!(is_moment(gone.json["created_at"].as_str().expect("one")));
+        }
+        let mut settled = item.clone();
+        settled["outcome"] = json!("completed");
+        for (path, member, item) in
+            [("/v1/heartbeats", "leases", item), ("/v1/settlements", "settlements", settled)]
+        {
+            let answer = at.post(path, json!({"worker_id": "w", member: [item]}), &[]).is(200);
+            let problem = &answer.json["results"][0]["problem"];
+            assert_eq!(
+                (&problem["status"], &problem["code"]),
+                (&json!(410), &json!("job-deleted"))
+            );
+            assert_eq!(problem["job_id"], lease.id);
+        }
     });
 }

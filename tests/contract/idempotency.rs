@@ -1,11 +1,11 @@
-//! R20–R30: one key, one job.
+//! R20–R30 and R174: one key, one job.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
 use crate::book::Book;
-use crate::kit::{At, Reply, Stand, soon};
+use crate::kit::{At, Reply, Stand, in_millis, soon};
 
 fn keyed(at: &At, key: &str, body: serde_json::Value) -> Reply {
     at.post("/v1/jobs", at.body(body), &[("Idempotency-Key", key)])
@@ -121,5 +121,15 @@ pub fn checks(book: &mut Book) {
         at.complete(&lease, json!(30));
         let headers = [("Idempotency-Key", "r30"), ("Prefer", "respond-async")];
         assert_eq!(at.post("/v1/jobs", at.body(json!({})), &headers).is(200).json["result"], 30);
+    });
+    book.rule("R174", |at| {
+        let body = json!({"start_by": in_millis(700)});
+        let id = keyed(at, "r162", body.clone()).is(202).id();
+        assert_eq!(at.done(&id)["error"]["type"], "start-deadline-exceeded");
+        let again = keyed(at, "r162", body.clone()).is(202);
+        assert_eq!((again.id(), replayed(&again)), (id, true));
+        let fresh = keyed(at, "r162-fresh", body.clone()).problem(422, "validation-failed");
+        assert_eq!(fresh.json["errors"][0]["pointer"], "/start_by");
+        at.post("/v1/jobs", at.body(body), &[]).problem(422, "validation-failed");
     });
 }

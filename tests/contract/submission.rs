@@ -114,7 +114,9 @@ pub fn checks(book: &mut Book) {
     book.rule("R12", |at| {
         let body = at.body(json!({"delay_seconds": 3600}));
         let reply = soon(at.later(move |c| c.post("/v1/jobs", body, &[("Prefer", "wait=50")])));
-        assert_eq!(reply.is(202).json["pending_reason"], "scheduled");
+        let reply = reply.is(202);
+        assert_eq!(reply.json["pending_reason"], "scheduled");
+        assert!(reply.header("preference-applied").is_none(), "nothing was held");
     });
     book.rule("R13", |at| {
         use std::io::Write as _;

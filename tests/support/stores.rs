@@ -17,8 +17,8 @@ use punctual::domain::names::{Name, WorkerId};
 use punctual::domain::time::Timestamp;
 use punctual::store::sqlite::{Durability, Options, SqliteStore};
 use punctual::store::{
-    Absence, ClaimRequest, Claimed, Found, IdempotencyKey, Leased, NewJob, Outcome, ResultValue,
-    Settle, Store, Submitted,
+    Absence, Changed, ClaimRequest, Claimed, Found, IdempotencyKey, Leased, NewJob, Outcome,
+    QueueState, ResultValue, Settle, Store, Submitted,
 };
 
 /// Every store, by name.
@@ -257,6 +257,21 @@ impl World {
         self.settle(leased, Outcome::Completed { result: None }, now).await;
     }
 
+    pub(crate) async fn pause(
+        &self,
+        queue: &str,
+        reason: Option<&str>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> QueueState {
+        let reason = reason.map(str::to_owned);
+        done(self.store().pause(name(queue), reason, until, now).await.expect("pause"))
+    }
+
+    pub(crate) async fn resume(&self, queue: &str, now: Timestamp) -> QueueState {
+        done(self.store().resume(name(queue), now).await.expect("resume"))
+    }
+
     pub(crate) async fn found(&self, id: JobId) -> Found<Record> {
         self.store().get(id, true).await.expect("get")
     }
@@ -293,6 +308,13 @@ impl World {
         let recount = self.store().recount().await.expect("recount");
         assert_eq!(recount.differing, 0, "{recount:?}");
         assert_eq!(recount.counted, recount.maintained);
+    }
+}
+
+pub(crate) fn done(changed: Changed) -> QueueState {
+    match changed {
+        Changed::Done(state) => state,
+        Changed::OtherRevision | Changed::TooManyNames => panic!("{changed:?}"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::access::Lists;
 use crate::domain::directive::Directive;
 use crate::domain::id::JobId;
-use crate::domain::job::Spec;
+use crate::domain::job::{Job, Spec};
 use crate::domain::names::{Name, WorkerId};
 use crate::domain::time::Timestamp;
 use crate::domain::watch::{Evidence, Levels, SILENT_AFTER};
@@ -55,6 +55,8 @@ struct Entry {
     told: HashMap<Option<Name>, HashSet<JobId>>,
     /// Whether a claim of its was answered with the wish that it leave.
     told_to_leave: bool,
+    /// Until when it may hold a lease, as far as was seen.
+    holds_until: Timestamp,
 }
 
 /// What a worker asks for.
@@ -126,6 +128,13 @@ impl Entry {
             written_at: None,
             told: HashMap::new(),
             told_to_leave: false,
+            holds_until: Timestamp::EPOCH,
+        }
+    }
+
+    fn holds(&mut self, job: &Job) {
+        if let Some(lease) = job.lease() {
+            self.holds_until = self.holds_until.max(lease.expires_at);
         }
     }
 
@@ -265,7 +274,7 @@ impl Roll {
 
     fn entry(&mut self, worker: &WorkerId, now: Timestamp) -> &mut Entry {
         if !self.entries.contains_key(worker) {
-            self.make_room();
+            self.make_room(now);
         }
         self.entries.entry(worker.clone()).or_insert_with(|| {
             let presence = Presence {
@@ -301,6 +310,7 @@ impl Roll {
         };
         entry.saw(sign, now);
         entry.works_on(t, scope, now);
+        entry.holds(&t.job);
     }
 
     /// Who says who it is, and is known, is alive.
@@ -330,8 +340,9 @@ impl Roll {
     }
 
     /// It got a job: of what it asks for, that which was asked for last and fits.
-    pub(super) fn started(&mut self, worker: &WorkerId, spec: &Spec, now: Timestamp) {
+    pub(super) fn started(&mut self, worker: &WorkerId, spec: &Spec, job: &Job, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(worker) else { return };
+        entry.holds(job);
         let fits = |a: &Asked| a.accepts(&spec.queue, &spec.kind, Some(&spec.namespace));
         if let Some(asked) =
             entry.asked.iter_mut().filter(|a| fits(a).is_some()).max_by_key(|a| a.at)
@@ -344,7 +355,12 @@ impl Roll {
     /// What the store remembers of workers that this process has not seen itself.
     pub(super) fn seed(&mut self, remembered: Vec<Presence>) {
         for presence in remembered {
-            if self.entries.len() < LIMIT && !self.entries.contains_key(&presence.worker) {
+            let leaves = presence.directive == Directive::Drain;
+            if let Some(known) = self.entries.get_mut(&presence.worker) {
+                if leaves {
+                    known.presence.directive = Directive::Drain;
+                }
+            } else if leaves || self.entries.len() < LIMIT {
                 let first_seen = presence.last_settlement.unwrap_or(presence.last_seen);
                 self.entries.insert(presence.worker.clone(), Entry::new(presence, first_seen));
             }
@@ -506,23 +522,41 @@ impl Roll {
         self.entries.values().map(|e| &e.presence)
     }
 
-    /// When the roll is full, the longest unseen make room.
-    fn make_room(&mut self) {
+    /// When the roll is full, of the namespace that has most in it the longest unseen make room: who
+    /// invents workers does so at his own cost. Whoever is to leave stays, for he must hear of it
+    /// again, and whoever holds a lease as long as there are others.
+    fn make_room(&mut self, now: Timestamp) {
         if self.entries.len() < LIMIT {
             return;
         }
-        let mut seen: Vec<Timestamp> =
-            self.entries.values().map(|e| e.presence.last_seen).collect();
-        let (_, median, _) = seen.select_nth_unstable(LIMIT / 10);
-        let limit = *median;
-        self.entries.retain(|_, e| e.presence.last_seen > limit);
+        let idle = self.crowd(|e| !e.leaves() && e.holds_until <= now);
+        let crowd = if idle.is_empty() { self.crowd(|e| !e.leaves()) } else { idle };
+        for worker in crowd {
+            self.entries.remove(&worker);
+        }
+    }
+
+    /// A part of those of the largest namespace, by whom `may_go` leaves; longest unseen first.
+    fn crowd(&self, may_go: impl Fn(&Entry) -> bool) -> Vec<WorkerId> {
+        let mut by_namespace: HashMap<Option<&Name>, Vec<(Timestamp, &WorkerId)>> = HashMap::new();
+        for (worker, entry) in self.entries.iter().filter(|(_, e)| may_go(e)) {
+            let of = by_namespace.entry(entry.presence.namespace.as_ref()).or_default();
+            of.push((entry.presence.last_seen, worker));
+        }
+        let Some(mut largest) = by_namespace.into_values().max_by_key(Vec::len) else {
+            return Vec::new();
+        };
+        // So many at once that it is not done for each newcomer.
+        let leaving = largest.len().div_ceil(10);
+        largest.sort_unstable();
+        largest.into_iter().take(leaving).map(|(_, worker)| worker.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::job::{Job, Policy};
+    use crate::domain::job::Policy;
     use crate::domain::state::Change;
 
     fn testimony(roll: &Roll, queue: &str, kind: &str, now: Timestamp) -> Evidence {
@@ -650,5 +684,87 @@ mod tests {
         let entry = &roll.entries[&WorkerId::trusted("w")];
         assert!(entry.asked.iter().map(Asked::names).sum::<usize>() <= NAMES_KEPT);
         assert!(entry.presence.queues.contains(&Name::trusted("q99.0")), "the latest is known");
+    }
+
+    fn claim(worker: &str, namespace: &str) -> ClaimOrder {
+        ClaimOrder {
+            worker: WorkerId::trusted(worker),
+            namespace: Some(Name::trusted(namespace)),
+            lists: Lists::ALL,
+            queues: vec![Name::trusted("q")],
+            kinds: Vec::new(),
+            max_jobs: 1,
+            lease: None,
+            wait: Duration::ZERO,
+            hostname: None,
+            version: None,
+            concurrency: None,
+            held: None,
+            trace: None,
+        }
+    }
+
+    fn is_there(roll: &Roll, worker: &str) -> bool {
+        roll.entries.contains_key(&WorkerId::trusted(worker))
+    }
+
+    #[test]
+    fn who_invents_workers_crowds_out_his_own() {
+        let (mut roll, mut now) = (Roll::default(), Timestamp::from_millis(5));
+        for (worker, namespace) in [("quiet", "shop"), ("leaves", "crowd"), ("holds", "crowd")] {
+            roll.saw_claim(&claim(worker, namespace), now);
+        }
+        roll.drain(&WorkerId::trusted("leaves")).expect("it is known");
+        let holder = roll.entries.get_mut(&WorkerId::trusted("holds")).unwrap();
+        holder.holds_until = now.plus(Duration::from_secs(60));
+        for n in 0..3 * LIMIT {
+            now = now.plus(Duration::from_millis(1));
+            roll.saw_claim(&claim(&format!("w{n}"), "crowd"), now);
+            assert!(roll.entries.len() <= LIMIT);
+        }
+        for worker in ["quiet", "leaves", "holds"] {
+            assert!(is_there(&roll, worker), "{worker}");
+        }
+        assert_eq!(roll.directive(&WorkerId::trusted("leaves")), Directive::Drain);
+        assert!(!is_there(&roll, "w0") && is_there(&roll, &format!("w{}", 3 * LIMIT - 1)));
+        // Its lease is over, and with it its privilege.
+        now = now.plus(Duration::from_secs(60));
+        for n in 0..LIMIT {
+            roll.saw_claim(&claim(&format!("x{n}"), "crowd"), now);
+        }
+        assert!(!is_there(&roll, "holds") && is_there(&roll, "leaves"));
+    }
+
+    #[test]
+    fn if_all_hold_leases_some_of_the_largest_crowd_go() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        roll.saw_claim(&claim("quiet", "shop"), now);
+        for n in 0..LIMIT - 1 {
+            roll.saw_claim(&claim(&format!("w{n}"), "crowd"), now);
+        }
+        for entry in roll.entries.values_mut() {
+            entry.holds_until = now.plus(Duration::from_secs(60));
+        }
+        roll.saw_claim(&claim("newcomer", "shop"), now);
+        assert!(is_there(&roll, "newcomer") && is_there(&roll, "quiet"));
+        assert!(roll.entries.len() < LIMIT);
+    }
+
+    #[test]
+    fn the_wish_that_it_leave_is_remembered_however_late_and_however_many_there_are() {
+        let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
+        roll.saw_claim(&claim("early", "shop"), now);
+        let mut remembered: Vec<Presence> =
+            roll.entries.values().map(|e| e.presence.clone()).collect();
+        remembered[0].directive = Directive::Drain;
+        let another = Presence { worker: WorkerId::trusted("other"), ..remembered[0].clone() };
+        remembered.push(another);
+        for n in 1..LIMIT {
+            roll.saw_claim(&claim(&format!("w{n}"), "shop"), now);
+        }
+        roll.seed(remembered);
+        for worker in ["early", "other"] {
+            assert_eq!(roll.directive(&WorkerId::trusted(worker)), Directive::Drain, "{worker}");
+        }
     }
 }

@@ -244,7 +244,12 @@ pub(in crate::http) fn retry() -> Operation {
     .problems(BODY)
     .problems(JOB)
     .problems(WRITES)
-    .problems(&[Code::JobNotFinished, Code::QueueFull, Code::ServerDraining])
+    .problems(&[
+        Code::JobNotFinished,
+        Code::TooManyNames,
+        Code::QueueFull,
+        Code::ServerDraining,
+    ])
 }
 
 pub(in crate::http) fn delete() -> Operation {

@@ -39,7 +39,7 @@ pub(in crate::http) fn change_queue() -> Operation {
     .answer(Answer::json::<wire::Queue>(200, "The queue, changed.").headers(&["ETag"]))
     .problems(BODY)
     .problems(WRITES)
-    .problems(&[Code::NoSuchQueue, Code::PreconditionFailed])
+    .problems(&[Code::NoSuchQueue, Code::TooManyNames, Code::PreconditionFailed])
 }
 
 pub(in crate::http) fn pause() -> Operation {
@@ -53,7 +53,7 @@ pub(in crate::http) fn pause() -> Operation {
     .answer(Answer::json::<wire::Queue>(200, "The queue, paused.").headers(&["ETag"]))
     .problems(BODY)
     .problems(WRITES)
-    .problems(&[Code::NoSuchQueue])
+    .problems(&[Code::NoSuchQueue, Code::TooManyNames])
 }
 
 pub(in crate::http) fn resume() -> Operation {
@@ -63,7 +63,7 @@ pub(in crate::http) fn resume() -> Operation {
         .answer(Answer::json::<wire::Queue>(200, "The queue, not paused.").headers(&["ETag"]))
         .problems(BODY)
         .problems(WRITES)
-        .problems(&[Code::NoSuchQueue])
+        .problems(&[Code::NoSuchQueue, Code::TooManyNames])
 }
 
 pub(in crate::http) fn explain_queue() -> Operation {

@@ -16,16 +16,7 @@ fn operation(id: &'static str, summary: &'static str, text: &'static str) -> Ope
 
 /// Of one job, whose lease is presented.
 fn leased(id: &'static str, summary: &'static str, text: &'static str) -> Operation {
-    operation(id, summary, text)
-        .parameters(&["JobId"])
-        .problems(BODY)
-        .problems(LEASE)
-        .problems(&[Code::NoSuchJob])
-}
-
-/// The same, answered with the job, which may be gone by then.
-fn settling(id: &'static str, summary: &'static str, text: &'static str) -> Operation {
-    leased(id, summary, text).problems(JOB)
+    operation(id, summary, text).parameters(&["JobId"]).problems(BODY).problems(LEASE).problems(JOB)
 }
 
 /// There is no `Retry-After`: who settles a job does not wait for it.
@@ -71,13 +62,13 @@ pub(in crate::http) fn heartbeats() -> Operation {
 }
 
 pub(in crate::http) fn complete() -> Operation {
-    settling("completeJob", "Settle: completed", "`result` or `result_location`, or neither.")
+    leased("completeJob", "Settle: completed", "`result` or `result_location`, or neither.")
         .body::<wire::Complete>(json!({"lease_token": TOKEN, "result": {"pages": 10}}))
         .answer(settled())
 }
 
 pub(in crate::http) fn fail() -> Operation {
-    settling(
+    leased(
         "failJob",
         "Settle: failed",
         "The job is pending again if it may be retried, and has attempts left.",
@@ -89,13 +80,13 @@ pub(in crate::http) fn fail() -> Operation {
 }
 
 pub(in crate::http) fn release() -> Operation {
-    settling("releaseJob", "Settle: give it back", "The attempt does not count.")
+    leased("releaseJob", "Settle: give it back", "The attempt does not count.")
         .body::<wire::Release>(json!({"lease_token": TOKEN, "delay_seconds": 5}))
         .answer(settled())
 }
 
 pub(in crate::http) fn cancelled() -> Operation {
-    settling("agreeToCancel", "Settle: cancelled", "Agrees to a cancel that somebody asked for.")
+    leased("agreeToCancel", "Settle: cancelled", "Agrees to a cancel that somebody asked for.")
         .body::<wire::AgreeToCancel>(json!({"lease_token": TOKEN}))
         .answer(settled())
         .problems(&[Code::CancelNotRequested])

@@ -136,11 +136,13 @@ impl Code {
                 ("`errors` lists every wrong member", "Correct each of the `errors`.")
             }
             Self::IdempotencyKeyReused => (
-                "the key stands for another body",
+                "the key stands for another body: that of the job `job_id`, or, without one, of another item \
+                 of the same batch",
                 "Send the body that the key stands for, or take a new key for new work.",
             ),
             Self::TooManyNames => (
-                "the queue or the kind is a new name, and the server knows 10 000 of its sort",
+                "the queue or the kind is a new name, and the server knows 10 000 of its sort, or the \
+                 namespace has brought in its share of them",
                 "Use a name that is known, and say what differs in the payload or in tags.",
             ),
             Self::RateLimited => (

@@ -20,12 +20,25 @@ use super::rows::{fault, moment};
 pub(super) struct Names {
     by_name: HashMap<Name, i64>,
     by_id: HashMap<i64, Name>,
+    /// The namespace that brought it in, of those of which that is known.
+    brought_by: HashMap<i64, i64>,
+    /// How many each namespace has brought in.
+    brought: HashMap<i64, usize>,
 }
 
 impl Names {
-    fn add(&mut self, id: i64, name: Name) {
+    fn add(&mut self, id: i64, name: Name, namespace: Option<i64>) {
         self.by_name.insert(name.clone(), id);
         self.by_id.insert(id, name);
+        if let Some(namespace) = namespace {
+            self.brought_by.insert(id, namespace);
+            *self.brought.entry(namespace).or_default() += 1;
+        }
+    }
+
+    /// How many of them this namespace has brought in.
+    pub(super) fn brought(&self, namespace: i64) -> usize {
+        self.brought.get(&namespace).copied().unwrap_or(0)
     }
 
     pub(super) fn id(&self, name: &Name) -> Option<i64> {
@@ -36,9 +49,14 @@ impl Names {
         self.by_id.len()
     }
 
-    fn remove(&mut self, id: i64) {
+    pub(super) fn remove(&mut self, id: i64) {
         if let Some(name) = self.by_id.remove(&id) {
             self.by_name.remove(&name);
+        }
+        if let Some(namespace) = self.brought_by.remove(&id)
+            && let Some(brought) = self.brought.get_mut(&namespace)
+        {
+            *brought -= 1;
         }
     }
 
@@ -61,11 +79,11 @@ impl Names {
         let mut names = Self::default();
         let mut stmt = conn.prepare(sql).map_err(fault)?;
         let rows = stmt
-            .query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?)))
+            .query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get(2)?)))
             .map_err(fault)?;
         for row in rows {
-            let (id, name) = row.map_err(fault)?;
-            names.add(id, Name::trusted(&name));
+            let (id, name, namespace) = row.map_err(fault)?;
+            names.add(id, Name::trusted(&name), namespace);
         }
         Ok(names)
     }
@@ -113,9 +131,9 @@ impl Book {
             .map_err(fault)
         };
         Ok(Self {
-            namespaces: Names::load(conn, "SELECT namespace_id, name FROM namespaces")?,
-            kinds: Names::load(conn, "SELECT kind_id, name FROM kinds")?,
-            queues: Names::load(conn, "SELECT queue_id, name FROM queues")?,
+            namespaces: Names::load(conn, "SELECT namespace_id, name, NULL FROM namespaces")?,
+            kinds: Names::load(conn, "SELECT kind_id, name, namespace_id FROM kinds")?,
+            queues: Names::load(conn, "SELECT queue_id, name, namespace_id FROM queues")?,
             states,
             running: sums("tally = 3")?,
             waiting: sums("tally < 3")?,
@@ -160,11 +178,6 @@ impl Book {
         self.marks.retain(|(queue, _), _| *queue != id);
     }
 
-    pub(super) fn forget_kind(&mut self, id: i64) {
-        self.kinds.remove(id);
-        self.marks.retain(|(_, kind), _| *kind != id);
-    }
-
     pub(super) fn runs(&mut self, queue: i64, by: i64) {
         *self.running.entry(queue).or_default() += by;
     }
@@ -199,35 +212,49 @@ impl Book {
         }
         conn.execute("INSERT INTO namespaces (name) VALUES (?1)", [name.as_str()])
             .map_err(fault)?;
-        self.namespaces.add(conn.last_insert_rowid(), name.clone());
+        self.namespaces.add(conn.last_insert_rowid(), name.clone(), None);
         Ok(conn.last_insert_rowid())
     }
 
-    pub(super) fn kind_id(&mut self, conn: &Connection, name: &Name) -> Result<i64> {
+    /// `namespace` brings it in, should it be new.
+    pub(super) fn kind_id(
+        &mut self,
+        conn: &Connection,
+        name: &Name,
+        namespace: Option<i64>,
+    ) -> Result<i64> {
         if let Some(id) = self.kinds.id(name) {
             return Ok(id);
         }
-        conn.execute("INSERT INTO kinds (name) VALUES (?1)", [name.as_str()]).map_err(fault)?;
-        self.kinds.add(conn.last_insert_rowid(), name.clone());
+        let namespace = namespace.filter(|_| !name.is_reserved());
+        conn.execute(
+            "INSERT INTO kinds (name, namespace_id) VALUES (?1, ?2)",
+            (name.as_str(), namespace),
+        )
+        .map_err(fault)?;
+        self.kinds.add(conn.last_insert_rowid(), name.clone(), namespace);
         Ok(conn.last_insert_rowid())
     }
 
+    /// The same.
     pub(super) fn queue_id(
         &mut self,
         conn: &Connection,
         name: &Name,
+        namespace: Option<i64>,
         now: Timestamp,
     ) -> Result<i64> {
         if let Some(id) = self.queues.id(name) {
             return Ok(id);
         }
+        let namespace = namespace.filter(|_| !name.is_reserved());
         conn.execute(
-            "INSERT INTO queues (name, created_at) VALUES (?1, ?2)",
-            (name.as_str(), now.as_millis()),
+            "INSERT INTO queues (name, created_at, namespace_id) VALUES (?1, ?2, ?3)",
+            (name.as_str(), now.as_millis(), namespace),
         )
         .map_err(fault)?;
         let id = conn.last_insert_rowid();
-        self.queues.add(id, name.clone());
+        self.queues.add(id, name.clone(), namespace);
         self.states.insert(id, QueueState::new(name.clone()));
         Ok(id)
     }

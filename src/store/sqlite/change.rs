@@ -8,8 +8,9 @@ use crate::domain::id::JobId;
 use crate::domain::job::{Job, Status, Tally};
 use crate::domain::state::{Applied, Event, Order, Rejected, apply};
 use crate::domain::time::{Timestamp, millis};
-use crate::store::{Result, ResultValue, Ruling, StoreError, Transition};
+use crate::store::{Refusal, Result, ResultValue, Ruling, StoreError, Transition};
 
+use super::reads;
 use super::rows::{
     FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, maybe_json, policy_text,
     to_json,
@@ -44,7 +45,7 @@ pub(super) fn load_finished(tx: &Tx<'_>, id: JobId) -> Result<Option<Finished>> 
         .map_err(fault)
 }
 
-/// Fires `event` at the job, wherever it lies. `Err(None)`: there is no such job.
+/// Fires `event` at the job, wherever it lies.
 pub(super) fn fire(
     tx: &mut Tx<'_>,
     id: JobId,
@@ -56,10 +57,10 @@ pub(super) fn fire(
     if let Some(before) = load_live(tx, id)? {
         return Ok(match apply(&before.job, event, now) {
             Ok(applied) => Ok(save(tx, &before, applied, result, inline_limit)?),
-            Err(rejected) => Err(Some(rejected)),
+            Err(rejected) => Err(rejected.into()),
         });
     }
-    let Some(done) = load_finished(tx, id)? else { return Ok(Err(None)) };
+    let Some(done) = load_finished(tx, id)? else { return absent(tx, id).map(Err) };
     Ok(match apply(&done.job, event, now) {
         // The only changes of a finished job remove it, and have verbs of their own.
         Ok(applied) => Ok(Transition {
@@ -72,8 +73,13 @@ pub(super) fn fire(
             attempt_ended: false,
             trace: None,
         }),
-        Err(rejected) => Err(Some(rejected)),
+        Err(rejected) => Err(rejected.into()),
     })
+}
+
+/// What is told of a job that is not there.
+pub(super) fn absent(tx: &Tx<'_>, id: JobId) -> Result<Refusal> {
+    reads::absence(tx.conn, id).map(Refusal::Absent)
 }
 
 /// Fires `event` at a live job that is already loaded.

@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_estimates.sql"),
     include_str!("migrations/0005_namespaces.sql"),
     include_str!("migrations/0006_names.sql"),
+    include_str!("migrations/0007_bringers.sql"),
 ];
 
 /// How long one connection waits for another's lock.

@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::domain::names::Name;
 use crate::domain::overrides::{OFF, Override, Overrides, QueueKey, Range, Setting};
 use crate::domain::time::{Timestamp, millis};
-use crate::store::{Overriding, QueueState, Result};
+use crate::store::{Changed, Overriding, QueueState, Result};
 
+use super::names;
 use super::rows::{fault, to_json};
 use super::writer::Tx;
 
@@ -74,18 +75,17 @@ fn written(overrides: &Overrides) -> Result<Option<String>> {
     to_json(&rows).map(Some)
 }
 
-pub(super) fn change(
-    tx: &mut Tx<'_>,
-    change: &Overriding,
-    now: Timestamp,
-) -> Result<Option<QueueState>> {
+pub(super) fn change(tx: &mut Tx<'_>, change: &Overriding, now: Timestamp) -> Result<Changed> {
     tx.saw(now);
     let name = &change.configured.name;
     let known = tx.book.queues.id(name).and_then(|id| tx.book.state(id)).map(|q| q.revision);
     if !change.if_match.admits(known) {
-        return Ok(None);
+        return Ok(Changed::OtherRevision);
     }
-    let id = tx.book.queue_id(tx.conn, name, now)?;
+    if !names::has_room_for_queue(tx, name) {
+        return Ok(Changed::TooManyNames);
+    }
+    let id = tx.book.queue_id(tx.conn, name, None, now)?;
     let before = tx.book.state(id).cloned().unwrap_or_else(|| QueueState::new(name.clone()));
     let overrides = before.overrides.changed(&change.changes, &change.by, now);
     let state = QueueState {
@@ -94,7 +94,7 @@ pub(super) fn change(
         ..before.clone()
     };
     if overrides == *before.overrides {
-        return Ok(Some(state));
+        return Ok(Changed::Done(state));
     }
     let state =
         QueueState { revision: before.revision + 1, overrides: Arc::new(overrides), ..state };
@@ -118,7 +118,7 @@ pub(super) fn change(
         ))
         .map_err(fault)?;
     tx.book.set_state(id, state.clone());
-    Ok(Some(state))
+    Ok(Changed::Done(state))
 }
 
 #[cfg(test)]

@@ -372,8 +372,8 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<(Presence, u64)>> {
          p.last_claim, p.last_heartbeat, p.last_settlement, p.directive, \
          (SELECT count(*) FROM live_jobs l INDEXED BY live_worker \
           WHERE l.tally = 3 AND l.lease_worker = p.worker), p.namespace \
-         FROM (SELECT * FROM presence INDEXED BY presence_seen \
-           ORDER BY last_seen DESC LIMIT 10000) p ORDER BY p.worker",
+         FROM (SELECT * FROM presence \
+           ORDER BY directive IS NULL, last_seen DESC LIMIT 10000) p ORDER BY p.worker",
     )
     .and_then(|mut s| {
         s.query_map([], |r| {

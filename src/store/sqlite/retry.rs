@@ -6,6 +6,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Found, NewJob, Result, Retried, StoreError};
 
 use super::change::{load_finished, load_live};
+use super::names;
 use super::reads;
 use super::rows::fault;
 use super::submit::insert;
@@ -42,6 +43,9 @@ pub(super) fn retry(
     }
     if let Some(depth) = tx.book.depth(&new.spec.queue).filter(|depth| depth.jobs >= depth.max) {
         return Ok(Retried::QueueFull(depth));
+    }
+    if let Some(full) = names::no_room_for(tx, &new.spec) {
+        return Ok(Retried::TooManyNames(full));
     }
     insert(tx, new, now)?;
     let rows = tx

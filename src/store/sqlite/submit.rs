@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::id::JobId;
 use crate::domain::job::Tally;
@@ -12,7 +12,7 @@ use crate::store::{Depth, Found, IdempotencyKey, NewJob, Result, StoreError, Sub
 
 use super::rows::{fault, job_id, policy_text, to_json};
 use super::writer::Tx;
-use super::{forget, reads};
+use super::{names, reads};
 
 /// Keys of this route share one space, also a batch's.
 const ROUTE_JOBS: i64 = 1;
@@ -21,12 +21,14 @@ enum KeyUse {
     Fresh,
     Same(JobId),
     Other(JobId),
+    /// An earlier job of the batch has it, with another body.
+    Twice(usize),
 }
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result<Vec<Submitted>> {
     tx.saw(now);
     let mut answers = Vec::with_capacity(jobs.len());
-    let mut in_batch: HashMap<(&Name, &str), (&[u8; 32], JobId)> = HashMap::new();
+    let mut in_batch: HashMap<(&Name, &str), (&[u8; 32], JobId, usize)> = HashMap::new();
     let mut replay_later = Vec::new();
     let mut refused = false;
     for (at, new) in jobs.iter().enumerate() {
@@ -36,17 +38,17 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
         };
         let name = (&new.spec.namespace, key.key.as_str());
         let found = match in_batch.get(&name) {
-            Some((fingerprint, id)) if **fingerprint == key.fingerprint => {
+            Some((fingerprint, id, _)) if **fingerprint == key.fingerprint => {
                 replay_later.push((at, *id));
                 answers.push(Submitted::Created);
                 continue;
             }
-            Some((_, id)) => KeyUse::Other(*id),
+            Some((.., first)) => KeyUse::Twice(*first),
             None => look_up(tx, &new.spec.namespace, key)?,
         };
         answers.push(match found {
             KeyUse::Fresh => {
-                in_batch.insert(name, (&key.fingerprint, new.spec.id));
+                in_batch.insert(name, (&key.fingerprint, new.spec.id, at));
                 Submitted::Created
             }
             KeyUse::Same(id) => match reads::get(tx.conn, tx.line, id, false)? {
@@ -59,6 +61,10 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
             KeyUse::Other(id) => {
                 refused = true;
                 Submitted::KeyReused(id)
+            }
+            KeyUse::Twice(first) => {
+                refused = true;
+                Submitted::KeyTwice(first)
             }
         });
     }
@@ -74,8 +80,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob], now: Timestamp) -> Result
         answers[at] = Submitted::QueueFull(depth);
         return Ok(answers);
     }
-    if let Some(at) = forget::too_many_names(tx, jobs, &answers, &replayed) {
-        answers[at] = Submitted::TooManyNames;
+    if let Some((at, full)) = names::too_many(tx, jobs, &answers, &replayed) {
+        answers[at] = Submitted::TooManyNames(full);
         return Ok(answers);
     }
     for (at, new) in jobs.iter().enumerate() {
@@ -140,11 +146,21 @@ fn look_up(tx: &Tx<'_>, namespace: &Name, key: &IdempotencyKey) -> Result<KeyUse
     })
 }
 
+/// Whether a submission of the namespace has made the key known.
+pub(super) fn knows_key(conn: &Connection, namespace: &Name, key: &str) -> Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM idempotency_keys k JOIN namespaces n USING (namespace_id) \
+         WHERE n.name = ?1 AND k.route = ?2 AND k.key = ?3",
+    )
+    .and_then(|mut s| s.exists((namespace.as_str(), ROUTE_JOBS, key)))
+    .map_err(fault)
+}
+
 pub(super) fn insert(tx: &mut Tx<'_>, new: &NewJob, now: Timestamp) -> Result<()> {
     let (spec, job) = (&new.spec, &new.job);
     let namespace = tx.book.namespace_id(tx.conn, &spec.namespace)?;
-    let queue = tx.book.queue_id(tx.conn, &spec.queue, now)?;
-    let kind = tx.book.kind_id(tx.conn, &spec.kind)?;
+    let queue = tx.book.queue_id(tx.conn, &spec.queue, Some(namespace), now)?;
+    let kind = tx.book.kind_id(tx.conn, &spec.kind, Some(namespace))?;
     let tags = if spec.tags.is_empty() { None } else { Some(to_json(&spec.tags)?) };
     tx.conn
         .prepare_cached(

@@ -11,9 +11,11 @@ use crate::domain::job::Tally;
 use crate::domain::names::Name;
 use crate::domain::state::{Change, Event};
 use crate::domain::time::Timestamp;
-use crate::store::{QueueLimits, QueueState, Result, Retired, Ruling, Transition};
+use crate::store::{Changed, QueueLimits, QueueState, Result, Retired, Ruling, Transition};
 
-use super::change::{fire_live, load_finished, load_live};
+use super::change::{absent, fire_live, load_finished, load_live};
+use super::forget::{self, Unused};
+use super::names;
 use super::rows::{
     FINISHED_COLUMNS, Finished, LIVE_COLUMNS, Live, fault, finished, live, readable, to_json,
 };
@@ -175,6 +177,7 @@ pub(super) fn expire(
     limit: u32,
     tombstone: Duration,
     key_ttl: Duration,
+    unused: &Unused,
     now: Timestamp,
 ) -> Result<Retired> {
     tx.saw(now);
@@ -220,7 +223,8 @@ pub(super) fn expire(
             now.minus(PRESENCE_KEPT).as_millis(),
         ),
         (
-            "DELETE FROM presence WHERE worker IN (SELECT worker FROM presence \
+            // Who was asked to leave stays so, however many others there are.
+            "DELETE FROM presence WHERE directive IS NULL AND worker IN (SELECT worker FROM presence \
              INDEXED BY presence_seen ORDER BY last_seen DESC LIMIT ?2 OFFSET ?1)",
             WORKERS_KEPT,
         ),
@@ -239,9 +243,12 @@ pub(super) fn expire(
             .and_then(|mut s| s.execute((before, limit)))
             .map_err(fault)?;
     }
-    let forgotten = super::forget::forget(tx, limit)?;
-    other += forgotten;
-    let more = removed < due.len() || removed >= limit as usize || other >= limit as usize;
+    let forgotten = forget::forget(tx, limit, unused)?;
+    other += forgotten.names;
+    let more = removed < due.len()
+        || removed >= limit as usize
+        || other >= limit as usize
+        || forgotten.more;
     Ok(Retired { jobs: (removed - ours) as u64, other: other as u64, more })
 }
 
@@ -254,11 +261,11 @@ pub(super) fn delete(
 ) -> Result<Ruling> {
     tx.saw(now);
     if let Some(before) = load_live(tx, id)? {
-        return Ok(fire_live(tx, &before, &Event::Delete, now)?.map_err(Some));
+        return Ok(fire_live(tx, &before, &Event::Delete, now)?.map_err(Into::into));
     }
-    let Some(job) = load_finished(tx, id)? else { return Ok(Err(None)) };
+    let Some(job) = load_finished(tx, id)? else { return absent(tx, id).map(Err) };
     match crate::domain::state::apply(&job.job, &Event::Delete, now) {
-        Err(rejected) => Ok(Err(Some(rejected))),
+        Err(rejected) => Ok(Err(rejected.into())),
         Ok(applied) => {
             remove(tx, &job, true, tombstone, key_ttl, now)?;
             Ok(Ok(Transition {
@@ -336,9 +343,9 @@ pub(super) fn pause(
     reason: Option<&String>,
     until: Option<Timestamp>,
     now: Timestamp,
-) -> Result<QueueState> {
+) -> Result<Changed> {
     tx.saw(now);
-    let (id, before) = queue(tx, name, now)?;
+    let Some((id, before)) = queue(tx, name, now)? else { return Ok(Changed::TooManyNames) };
     let state = QueueState {
         // Pausing again changes the reason, not since when.
         paused_at: Some(before.paused_at.unwrap_or(now)),
@@ -349,9 +356,9 @@ pub(super) fn pause(
     write_queue(tx, id, &before, state)
 }
 
-pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<QueueState> {
+pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<Changed> {
     tx.saw(now);
-    let (id, before) = queue(tx, name, now)?;
+    let Some((id, before)) = queue(tx, name, now)? else { return Ok(Changed::TooManyNames) };
     let state = QueueState {
         paused_at: None,
         paused_reason: None,
@@ -362,10 +369,14 @@ pub(super) fn resume(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<Que
     write_queue(tx, id, &before, state)
 }
 
-fn queue(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<(i64, QueueState)> {
-    let id = tx.book.queue_id(tx.conn, name, now)?;
+/// The queue, which is there from now on; `None`: there is no room for its name.
+fn queue(tx: &mut Tx<'_>, name: &Name, now: Timestamp) -> Result<Option<(i64, QueueState)>> {
+    if !names::has_room_for_queue(tx, name) {
+        return Ok(None);
+    }
+    let id = tx.book.queue_id(tx.conn, name, None, now)?;
     let state = tx.book.state(id).cloned().unwrap_or_else(|| QueueState::new(name.clone()));
-    Ok((id, state))
+    Ok(Some((id, state)))
 }
 
 fn write_queue(
@@ -373,7 +384,7 @@ fn write_queue(
     id: i64,
     before: &QueueState,
     mut state: QueueState,
-) -> Result<QueueState> {
+) -> Result<Changed> {
     state.revision += u64::from(state != *before);
     tx.conn
         .prepare_cached(
@@ -392,7 +403,7 @@ fn write_queue(
         })
         .map_err(fault)?;
     tx.book.set_state(id, state.clone());
-    Ok(state)
+    Ok(Changed::Done(state))
 }
 
 /// These are the configured limits; every other queue has none. Overrides lie over them.
@@ -400,7 +411,7 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: &[QueueLimits], now: Timestamp
     tx.saw(now);
     let mut declared = Vec::with_capacity(limits.len());
     for queue in limits {
-        declared.push(tx.book.queue_id(tx.conn, &queue.name, now)?);
+        declared.push(tx.book.queue_id(tx.conn, &queue.name, None, now)?);
     }
     let declared = to_json(&declared)?;
     tx.conn

@@ -27,6 +27,7 @@ use super::book::Book;
 use super::checkpoint::Commits;
 use super::line::{Line, Step, Way};
 use super::marks::{self, Key};
+use super::names::Share;
 use super::rows::fault;
 use super::space::Space;
 use super::spaces::Known;
@@ -46,6 +47,7 @@ pub(super) struct Tx<'a> {
     pub(super) book: &'a mut Book,
     /// Why nothing may grow, if so. Only operations that said that they grow need to look.
     pub(super) low_space: Option<String>,
+    pub(super) share: &'a Share,
     counts: HashMap<(i64, i64, Tally), i64>,
     /// Stuck marks that have changed.
     pub(super) marks: HashSet<Key>,
@@ -300,18 +302,24 @@ pub(super) struct Told {
     pub(super) namespaces: Known,
 }
 
+/// What stands in the way of growth.
+pub(super) struct Limits {
+    pub(super) space: Arc<Space>,
+    pub(super) share: Share,
+}
+
 /// Starts the writer thread.
 pub(super) fn start(
     conn: Connection,
     told: Told,
     commits: Commits,
-    space: Arc<Space>,
+    limits: Limits,
     line: Arc<Line>,
 ) -> Result<(Joined, Writer)> {
     let book = Book::load(&conn)?;
     told.namespaces.publish(&book.namespaces);
     let (queue, inbox) = mpsc::channel(BACKLOG_LIMIT);
-    let thread = Thread { conn, book: Some(book), told, commits, space, line };
+    let thread = Thread { conn, book: Some(book), told, commits, limits, line };
     let handle = thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || thread.run(inbox))
@@ -325,7 +333,7 @@ struct Thread {
     book: Option<Book>,
     told: Told,
     commits: Commits,
-    space: Arc<Space>,
+    limits: Limits,
     line: Arc<Line>,
 }
 
@@ -430,7 +438,7 @@ impl Thread {
             none => none.insert(Book::load(&self.conn)?),
         };
         let grows = group.iter().any(|op| op.grows());
-        let low_space = if grows { self.space.shortage() } else { None };
+        let low_space = if grows { self.limits.space.shortage() } else { None };
         let begin = |sql| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([]));
         begin("BEGIN IMMEDIATE").map_err(fault)?;
         let before = self.conn.total_changes();
@@ -440,6 +448,7 @@ impl Thread {
             counts: HashMap::new(),
             marks: HashSet::new(),
             low_space,
+            share: &self.limits.share,
             steps: Vec::new(),
             line: &self.line,
             jobs: 0,

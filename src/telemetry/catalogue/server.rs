@@ -198,7 +198,7 @@ catalogue! {
         name: "punctual_store_names",
         kind: Kind::Gauge,
         unit: Unit::None,
-        help: "Names of queues and of kinds that the store knows, the server's own too. A submission with a new one beyond 10 000 is refused with 422 too-many-names.",
+        help: "Names of queues and of kinds that the store knows, the server's own too. A new one beyond 10 000 is refused with 422 too-many-names.",
         labels: &[Label { name: "dictionary", values: Values::Closed(&labels::DICTIONARIES) }],
         scope: Scope::Store,
         read: "`max by (dictionary) (…)`: near 10 000 a client makes names of what belongs into payload or tags.",
