@@ -186,6 +186,7 @@ pub(super) fn of_request(name: &str, schema: &mut Value) {
         "Submit" | "BatchJob" => {
             schema["not"] = json!({"required": ["run_at", "delay_seconds"]});
         }
+        "Complete" => schema["not"] = one_result(),
         "Settlement" => by_outcome(schema),
         "QueuePatch" => patch(schema),
         _ => {}
@@ -256,6 +257,11 @@ fn patch(schema: &mut Value) {
     *schema = whole;
 }
 
+/// What is forbidden: a result here and elsewhere.
+fn one_result() -> Value {
+    json!({"required": ["result", "result_location"]})
+}
+
 /// Which members a settlement may have, its outcome decides.
 fn by_outcome(schema: &mut Value) {
     let choices: Vec<Value> = Report::ALL
@@ -278,6 +284,9 @@ fn by_outcome(schema: &mut Value) {
                 Report::Failed => json!(["job_id", "lease_token", "outcome", "error"]),
                 Report::Completed | Report::Released | Report::Cancelled => json!(common),
             };
+            if outcome == Report::Completed {
+                one["not"] = one_result();
+            }
             if let Some(one) = one.as_object_mut() {
                 one.remove("description");
             }

@@ -29,8 +29,7 @@ pub(super) const WRITES: &[Code] = &[Code::StorageUnavailable, Code::StorageFull
 /// An id of no job, or of one that is gone.
 pub(super) const JOB: &[Code] = &[Code::NoSuchJob, Code::JobExpired, Code::JobDeleted];
 /// A lease that is not, or no more.
-pub(super) const LEASE: &[Code] =
-    &[Code::LeaseLost, Code::LeaseExpired, Code::AlreadyReported, Code::JobAlreadyFinished];
+pub(super) const LEASE: &[Code] = &[Code::LeaseLost, Code::LeaseExpired, Code::JobAlreadyFinished];
 
 /// All problems of an operation, its own and those that every one like it has.
 pub(super) fn problems(described: &Described) -> Vec<Code> {

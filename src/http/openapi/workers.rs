@@ -19,6 +19,11 @@ fn leased(id: &'static str, summary: &'static str, text: &'static str) -> Operat
     operation(id, summary, text).parameters(&["JobId"]).problems(BODY).problems(LEASE).problems(JOB)
 }
 
+/// The same, to end it.
+fn settling(id: &'static str, summary: &'static str, text: &'static str) -> Operation {
+    leased(id, summary, text).problems(&[Code::AlreadyReported]).answer(settled())
+}
+
 /// There is no `Retry-After`: who settles a job does not wait for it.
 fn settled() -> Answer {
     Answer::json::<wire::Job>(200, "The job as it is now.").headers(&["Sunset"])
@@ -62,13 +67,12 @@ pub(in crate::http) fn heartbeats() -> Operation {
 }
 
 pub(in crate::http) fn complete() -> Operation {
-    leased("completeJob", "Settle: completed", "`result` or `result_location`, or neither.")
+    settling("completeJob", "Settle: completed", "`result` or `result_location`, or neither.")
         .body::<wire::Complete>(json!({"lease_token": TOKEN, "result": {"pages": 10}}))
-        .answer(settled())
 }
 
 pub(in crate::http) fn fail() -> Operation {
-    leased(
+    settling(
         "failJob",
         "Settle: failed",
         "The job is pending again if it may be retried, and has attempts left.",
@@ -76,19 +80,16 @@ pub(in crate::http) fn fail() -> Operation {
     .body::<wire::Fail>(
         json!({"lease_token": TOKEN, "error": {"type": "upstream-timeout", "message": "no answer in 10 s"}}),
     )
-    .answer(settled())
 }
 
 pub(in crate::http) fn release() -> Operation {
-    leased("releaseJob", "Settle: give it back", "The attempt does not count.")
+    settling("releaseJob", "Settle: give it back", "The attempt does not count.")
         .body::<wire::Release>(json!({"lease_token": TOKEN, "delay_seconds": 5}))
-        .answer(settled())
 }
 
 pub(in crate::http) fn cancelled() -> Operation {
-    leased("agreeToCancel", "Settle: cancelled", "Agrees to a cancel that somebody asked for.")
+    settling("agreeToCancel", "Settle: cancelled", "Agrees to a cancel that somebody asked for.")
         .body::<wire::AgreeToCancel>(json!({"lease_token": TOKEN}))
-        .answer(settled())
         .problems(&[Code::CancelNotRequested])
 }
 
