@@ -385,8 +385,12 @@ impl Config {
     /// Changes with the effective values, and only with them: 16 hex digits of a SHA-256. Tokens do
     /// not count: they come and go while the server runs.
     pub fn hash(&self) -> String {
+        self.hash_with("")
+    }
+
+    fn hash_with(&self, more: &str) -> String {
         use std::fmt::Write as _;
-        let digest = Sha256::digest(self.described());
+        let digest = Sha256::digest(self.described() + more);
         digest.iter().take(8).fold(String::new(), |mut hex, byte| {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");

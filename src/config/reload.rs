@@ -23,6 +23,13 @@ impl Config {
         .map(|(section, key)| format!("{section}.{key}"))
         .collect()
     }
+
+    /// [`Self::hash`] of what is in force in a server that began with `running` and has read this:
+    /// another one than that of a server that was restarted, if they differ.
+    pub fn hash_in_force(&self, running: &Self) -> String {
+        let kept = self.needs_restart(running);
+        if kept.is_empty() { self.hash() } else { self.hash_with(&running.described()) }
+    }
 }
 
 #[cfg(test)]
@@ -41,5 +48,9 @@ mod tests {
         let expected = ["server.listen", "jobs.result_hosts", "watchdog.interval"];
         assert_eq!(after.needs_restart(&before), expected);
         assert!(before.needs_restart(&before).is_empty());
+        assert_ne!(after.hash_in_force(&before), after.hash());
+        let lease = config("[jobs]\nlease = \"20s\"");
+        assert_eq!(lease.hash_in_force(&before), lease.hash());
+        assert_ne!(lease.hash(), before.hash());
     }
 }

@@ -96,7 +96,7 @@ impl Reloader {
         };
         match applied {
             Ok((config, changes)) => {
-                self.events.config_reloaded(true);
+                self.events.config_reloaded(Some(&config.hash_in_force(&source.config)));
                 tracing::info!(tokens = config.auth.tokens.len(), "configuration read again");
                 if !changes.are_none() {
                     tracing::info!(
@@ -112,7 +112,7 @@ impl Reloader {
                 }
             }
             Err(errors) => {
-                self.events.config_reloaded(false);
+                self.events.config_reloaded(None);
                 for error in errors.lines() {
                     tracing::error!(error, "configuration refused; the old one stays in force");
                 }

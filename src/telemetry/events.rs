@@ -439,11 +439,15 @@ impl Events {
         self.0.process.status_polls[timing as usize].inc();
     }
 
-    /// The configuration was read again, and put in force or refused.
-    pub fn config_reloaded(&self, accepted: bool) {
-        self.0.process.config_reloaded.set(accepted.into());
-        if accepted {
-            self.0.process.config_timestamp.set(unix_now());
+    /// The configuration was read again and put in force; now this is its hash. `None`: it was
+    /// refused.
+    pub fn config_reloaded(&self, hash: Option<&str>) {
+        let process = &self.0.process;
+        process.config_reloaded.set(hash.is_some().into());
+        if let Some(hash) = hash {
+            process.config_timestamp.set(unix_now());
+            process.config_info.reset();
+            process.config_info.with_label_values(&[hash]).set(1);
         }
     }
 

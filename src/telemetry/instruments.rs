@@ -366,6 +366,7 @@ pub(super) struct Process {
     pub(super) canary_failures: IntCounter,
     pub(super) retry_after_offset: [Histogram; Direction::ALL.len()],
     pub(super) status_polls: [IntCounter; Timing::ALL.len()],
+    pub(super) config_info: IntGaugeVec,
     pub(super) config_reloaded: IntGauge,
     pub(super) config_timestamp: Gauge,
     pub(super) leader: IntGauge,
@@ -389,12 +390,10 @@ impl Process {
         let restarts = counters(registry, &c::TASK_RESTARTS);
         let store_durations = histograms(registry, &c::STORE_DURATION);
         let store_errors = counters(registry, &c::STORE_ERRORS);
-        for (metric, values) in
-            [(&c::BUILD_INFO, &build[..]), (&c::CONFIG_INFO, &[config_hash][..])]
-        {
-            let info = int_gauges(registry, metric);
-            info.get_metric_with_label_values(values).expect(KNOWN).set(1);
-        }
+        let build_info = int_gauges(registry, &c::BUILD_INFO);
+        build_info.get_metric_with_label_values(&build).expect(KNOWN).set(1);
+        let config_info = int_gauges(registry, &c::CONFIG_INFO);
+        config_info.get_metric_with_label_values(&[config_hash]).expect(KNOWN).set(1);
         #[cfg(target_os = "linux")]
         register_process(registry);
         Self {
@@ -419,6 +418,7 @@ impl Process {
             retry_after_offset: histograms(registry, &c::RETRY_AFTER_OFFSET)
                 .each(&[], &Direction::VALUES),
             status_polls: counters(registry, &c::STATUS_POLLS).each(&[], &Timing::VALUES),
+            config_info,
             config_reloaded: int_gauges(registry, &c::CONFIG_RELOADED)
                 .with_label_values::<&str>(&[]),
             config_timestamp: gauges(registry, &c::CONFIG_TIMESTAMP).with_label_values::<&str>(&[]),

@@ -160,6 +160,12 @@ async fn sighup_rereads_what_queues_get_and_refuses_a_bad_file_whole() {
     let file = server.dir.path().join("punctual.toml");
     server.patch("q", &json!({"max_depth": 9}), &[]).await.is(200);
     std::fs::write(&file, "[server]\nshutdown_grace = \"7s\"\n[jobs]\nlease = \"50s\"\n[queues.q]\nmax_running = 4\nmax_depth = 5\n").expect("the file");
+    let hash = async || {
+        let text = server.get("/metrics").await.is(200).text();
+        let line = text.lines().find(|l| l.starts_with("punctual_config_info{"));
+        line.expect("the hash").to_owned()
+    };
+    let before = hash().await;
     server.process.signal("HUP");
     let limits = until("the new limits", || async {
         let queue = server.get("/v1/queues/q").await.is(200).json;
@@ -168,6 +174,7 @@ async fn sighup_rereads_what_queues_get_and_refuses_a_bad_file_whole() {
     .await;
     assert_eq!(limits["limits"]["max_depth"], 9, "overridden");
     assert_eq!(limits["settings"]["lease_seconds"], 50.0);
+    until("the new hash", || async { (hash().await != before).then_some(()) }).await;
     until("the warning", || async {
         let log = server.process.log();
         let named = |l: &str| {
