@@ -22,8 +22,12 @@ mod book;
 #[path = "contract/kit.rs"]
 mod kit;
 
+#[path = "contract/advice.rs"]
+mod advice;
 #[path = "contract/backpressure.rs"]
 mod backpressure;
+#[path = "contract/bounds.rs"]
+mod bounds;
 #[path = "contract/conventions.rs"]
 mod conventions;
 #[path = "contract/description.rs"]
@@ -32,8 +36,12 @@ mod description;
 mod endings;
 #[path = "contract/estimates.rs"]
 mod estimates;
+#[path = "contract/filters.rs"]
+mod filters;
 #[path = "contract/guarded.rs"]
 mod guarded;
+#[path = "contract/hidden.rs"]
+mod hidden;
 #[path = "contract/idempotency.rs"]
 mod idempotency;
 #[path = "contract/life.rs"]
@@ -42,6 +50,10 @@ mod life;
 mod namespaces;
 #[path = "contract/operations.rs"]
 mod operations;
+#[path = "contract/outages.rs"]
+mod outages;
+#[path = "contract/reasons.rs"]
+mod reasons;
 #[path = "contract/retries.rs"]
 mod retries;
 #[path = "contract/settings.rs"]
@@ -52,6 +64,8 @@ mod status;
 mod submission;
 #[path = "contract/tokens.rs"]
 mod tokens;
+#[path = "contract/wire.rs"]
+mod wire;
 #[path = "contract/workers.rs"]
 mod workers;
 
@@ -75,5 +89,12 @@ fn every_rule_is_kept() {
     settings::checks(&mut book);
     estimates::checks(&mut book);
     description::checks(&mut book);
+    filters::checks(&mut book);
+    reasons::checks(&mut book);
+    hidden::checks(&mut book);
+    outages::checks(&mut book);
+    wire::checks(&mut book);
+    bounds::checks(&mut book);
+    advice::checks(&mut book);
     book.run(include_str!("../docs/CONTRACT.md"));
 }

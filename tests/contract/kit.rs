@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,6 +22,14 @@ use crate::server::{Launch, PATIENCE, ServerProcess};
 
 /// Less than any wait that a check asks for.
 pub const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Why a check cannot be made here.
+pub struct Skipped(pub String);
+
+/// Ends a check that cannot be made here; the report says so.
+pub fn skip(why: &str) -> ! {
+    std::panic::panic_any(Skipped(why.to_owned()))
+}
 
 static STORES: AtomicUsize = AtomicUsize::new(0);
 
@@ -62,6 +71,16 @@ impl Stand {
         let process = launch.start();
         let launch = launch.port(process.port);
         Self { client: Client::new(process.port), process, launch, dir }
+    }
+
+    /// The file of the store. Only a file can be held up or put back from outside: over other stores
+    /// the check is skipped.
+    pub fn file(&self) -> PathBuf {
+        let Some(url) = &self.launch.url else { return self.launch.store.clone() };
+        match url.strip_prefix("sqlite://") {
+            Some(path) => path.into(),
+            None => skip("the store is no file"),
+        }
     }
 
     pub fn killed(self) -> Self {
@@ -227,13 +246,15 @@ impl Client {
         self.post(&format!("/v1/jobs/{id}/cancel"), body, &[])
     }
 
-    /// A claim that waits, and does so when this returns. The worker must be a new one.
+    /// A claim that waits, and does so when this returns. The worker must be a new one, or have
+    /// asked for other queues.
     pub fn parked(&self, claim: Value) -> JoinHandle<Reply> {
-        let worker = claim["worker_id"].clone();
+        let (worker, queues) = (claim["worker_id"].clone(), claim["queues"].clone());
         let handle = self.later(move |c| c.post("/v1/claims", claim, &[]));
         until("a parked claim", || {
             let list = self.get("/v1/workers", &[]).is(200).json;
-            list["workers"].as_array()?.iter().any(|w| w["worker_id"] == worker).then_some(())
+            let mut known = list["workers"].as_array()?.iter();
+            known.any(|w| w["worker_id"] == worker && w["queues"] == queues).then_some(())
         });
         handle
     }
@@ -343,6 +364,22 @@ pub fn soon(handle: JoinHandle<Reply>) -> Reply {
         Ok(reply) => reply,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// A moment as answers have it.
+#[track_caller]
+pub fn moment(value: &Value) -> jiff::Timestamp {
+    let text = value.as_str().unwrap_or_else(|| panic!("no moment: {value}"));
+    text.parse().expect("a moment")
+}
+
+/// By the server's own clock the answer was given no sooner than so long after that moment. Its
+/// `Date` has whole seconds, so a part of the last one is not known.
+#[track_caller]
+pub fn held_for(reply: &Reply, since: &Value, seconds: i64) {
+    let date = jiff::fmt::rfc2822::parse(reply.header("date").expect("Date")).expect("a date");
+    let held = date.timestamp().duration_since(moment(since));
+    assert!(held.as_millis() > i128::from(seconds - 1) * 1_000, "answered {held:#} after {since}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bound on waiting, at the edge")]

@@ -78,7 +78,7 @@ pub fn checks(book: &mut Book) {
         assert!(queue["kinds"].is_array() && queue["sampled_at"].is_string(), "{queue}");
     });
     book.rule("R126", |at| {
-        for name in ["queues", "workers", "tasks", "episodes", "jobs"] {
+        for name in ["queues", "workers", "kinds", "tasks", "episodes", "jobs"] {
             let list = at.get(&format!("/v1/{name}"), &[]).is(200).json;
             assert!(list[name].is_array(), "{name}: {list}");
         }
