@@ -246,17 +246,25 @@ impl Client {
         self.post(&format!("/v1/jobs/{id}/cancel"), body, &[])
     }
 
-    /// A claim that waits, and does so when this returns. The worker must be a new one, or have
-    /// asked for other queues.
+    /// A claim that waits, and does so when this returns. The worker must be a new one.
     pub fn parked(&self, claim: Value) -> JoinHandle<Reply> {
-        let (worker, queues) = (claim["worker_id"].clone(), claim["queues"].clone());
+        let worker = claim["worker_id"].clone();
         let handle = self.later(move |c| c.post("/v1/claims", claim, &[]));
         until("a parked claim", || {
             let list = self.get("/v1/workers", &[]).is(200).json;
-            let mut known = list["workers"].as_array()?.iter();
-            known.any(|w| w["worker_id"] == worker && w["queues"] == queues).then_some(())
+            list["workers"].as_array()?.iter().any(|w| w["worker_id"] == worker).then_some(())
         });
         handle
+    }
+
+    /// Waits until the server has looked for leases to take back.
+    pub fn reaped(&self) {
+        until("the reaper", || {
+            let list = self.get("/v1/tasks", &[]).is(200).json;
+            let mut tasks = list["tasks"].as_array()?.iter();
+            let reaper = tasks.find(|task| task["task"] == "reaper")?;
+            reaper["last_success_at"].is_string().then_some(())
+        });
     }
 
     pub fn metric(&self, name: &str) -> f64 {
@@ -308,6 +316,18 @@ impl<'a> At<'a> {
     pub fn taken(&self, members: Value) -> Lease {
         self.put(members);
         self.take()
+    }
+
+    /// The worker of a job that runs asks for more, and waits when this returns.
+    pub fn parked_too(&self) -> JoinHandle<Reply> {
+        let claim = self.asks(json!({"wait_seconds": 50}));
+        let handle = self.later(move |c| c.post("/v1/claims", claim, &[]));
+        until("a parked claim", || {
+            let path = format!("/v1/queues/{}/explain", self.queue);
+            let told = self.get(&path, &[]).is(200).json;
+            (told["kinds"][0]["evidence"]["parked_claims"] == 1).then_some(())
+        });
+        handle
     }
 
     pub fn asks(&self, members: Value) -> Value {

@@ -209,6 +209,7 @@ pub fn checks(book: &mut Book) {
         process.kill();
         let a_minute_on = in_millis(60_000);
         let process = launch.start();
+        client.reaped();
         let beat = client.with("heartbeat", &lease, json!({})).is(200).json;
         assert!(beat["timeout_at"].as_str() >= Some(&*a_minute_on), "{beat}");
         drop((process, dir));

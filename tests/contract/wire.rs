@@ -14,8 +14,8 @@ fn caller() -> String {
 
 /// Items of a header that is a list.
 fn list(reply: &Reply, name: &str) -> Vec<String> {
-    let text = reply.header(name).unwrap_or_default();
-    text.split(',').map(|item| item.trim().to_ascii_lowercase()).collect()
+    let values = reply.headers.get_all(name).iter().map(|v| v.to_str().expect("ASCII"));
+    values.flat_map(|v| v.split(',')).map(|item| item.trim().to_ascii_lowercase()).collect()
 }
 
 /// The address of this relation.

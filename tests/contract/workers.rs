@@ -169,6 +169,7 @@ pub fn checks(book: &mut Book) {
         until("the shortest lease to run out", || (in_millis(-100) > ends).then_some(()));
         let (a_minute_on, two_seconds_on) = (in_millis(60_000), in_millis(2_000));
         let process = launch.start();
+        client.reaped();
         // A heartbeat never shortens: it shows what the start has given.
         let beat = client.with("heartbeat", &long, json!({"extend_seconds": 1})).is(200).json;
         assert!(beat["lease_expires_at"].as_str() >= Some(&*a_minute_on), "{beat}");
@@ -200,9 +201,7 @@ pub fn checks(book: &mut Book) {
     book.rule("R116", |at| {
         let lease = at.taken(json!({}));
         let idle = json!({"worker_id": at.queue, "queues": ["r116.none"]});
-        let mut waits = idle.clone();
-        waits["wait_seconds"] = json!(50);
-        let parked = at.parked(waits);
+        let parked = at.parked_too();
         assert!(!parked.is_finished());
         at.cancel(&lease.id, json!({"reason": "enough"})).is(202);
         assert_eq!(soon(parked).is(200).json["cancel"], json!([lease.id]));
