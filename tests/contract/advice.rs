@@ -43,7 +43,8 @@ pub fn checks(book: &mut Book) {
     });
     book.rule("R220", |at| {
         // What is left is never less than what was left when the answer was asked for.
-        let gates = |told: u64, seconds: u64| (seconds - 5..=seconds + seconds / 10 + 10).contains(&told);
+        let gates =
+            |told: u64, seconds: u64| (seconds - 5..=seconds + seconds / 10 + 10).contains(&told);
         let later = at.put(json!({"delay_seconds": 1_000}));
         let failed = at.taken(json!({}));
         at.fail(&failed, json!({"retry_after_seconds": 1_000}));
@@ -65,7 +66,9 @@ pub fn checks(book: &mut Book) {
         assert_eq!(told(at, &tomorrow), 3_600);
         let slow = at.lease_by({
             let queue = format!("{}.slow", at.queue);
-            at.submit(json!({"kind": at.queue, "queue": queue, "expected_duration_seconds": 9_000}));
+            at.submit(
+                json!({"kind": at.queue, "queue": queue, "expected_duration_seconds": 9_000}),
+            );
             json!({"worker_id": at.queue, "queues": [queue]})
         });
         assert_eq!(told(at, &slow.id), 300);

@@ -79,15 +79,19 @@ impl Book {
         let told = told.into_inner().expect("the list");
         wrong.extend(told.into_values().flatten());
         let skipped = skipped.into_inner().expect("the list");
+        println!("{}", self.report(&skipped));
+        assert!(wrong.is_empty(), "{} broken:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    }
+
+    /// What was checked, and what was not.
+    fn report(&self, skipped: &BTreeMap<u32, String>) -> String {
         let mut rules: BTreeSet<u32> = self.checks.iter().map(|(rule, _)| number(rule)).collect();
         // Also where another check of the rule was made: it is not proven.
         rules.retain(|rule| !skipped.contains_key(rule));
         let names: Vec<String> = rules.iter().map(|n| format!("R{n}")).collect();
-        println!("{} rules checked: {}", rules.len(), names.join(" "));
-        for (rule, why) in &skipped {
-            println!("R{rule} was skipped: {why}");
-        }
-        assert!(wrong.is_empty(), "{} broken:\n\n{}", wrong.len(), wrong.join("\n\n"));
+        let mut lines = vec![format!("{} rules checked: {}", rules.len(), names.join(" "))];
+        lines.extend(skipped.iter().map(|(rule, why)| format!("R{rule} was skipped: {why}")));
+        lines.join("\n")
     }
 
     /// Rules without a check, checks without a rule, and numbers out of turn.
@@ -110,6 +114,19 @@ impl Book {
 
 fn number(rule: &str) -> u32 {
     rule.strip_prefix('R').and_then(|n| n.parse().ok()).expect("R and a number")
+}
+
+#[test]
+fn a_rule_that_was_skipped_does_not_count_as_checked() {
+    let mut book = Book::default();
+    for rule in ["R1", "R3", "R3"] {
+        book.rule(rule, |_| {});
+    }
+    let skipped = BTreeMap::from([(3, "there is no file".to_owned())]);
+    assert_eq!(book.report(&skipped), "1 rules checked: R1\nR3 was skipped: there is no file");
+    let wrong = book.missing("- **R1** One.\n- **R2** Two.\n");
+    assert_eq!(wrong, ["R2 has no check", "R3 is checked and no rule"]);
+    assert_eq!(book.missing("- **R3** One.\n- **R1** Two.\n").len(), 1);
 }
 
 /// A place for what several threads found.

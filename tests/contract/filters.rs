@@ -48,7 +48,8 @@ pub fn checks(book: &mut Book) {
         };
         let (after, last) = (created.clone(), at.job(&waits)["created_at"].clone());
         let before = last.as_str().expect("a moment").to_owned();
-        let error = |job: &Value| job["error"]["type"] == "boom" || job["last_error"]["type"] == "boom";
+        let error =
+            |job: &Value| job["error"]["type"] == "boom" || job["last_error"]["type"] == "boom";
         let cases: Vec<(String, Says)> = vec![
             ("status=completed".to_owned(), is("status", "completed")),
             ("status=failed".to_owned(), is("status", "failed")),
@@ -93,7 +94,11 @@ pub fn checks(book: &mut Book) {
             for (other, fits_too) in &cases {
                 if query.split('=').next() != other.split('=').next() {
                     let expected = fitting(&|job| fits(job) && fits_too(job));
-                    assert_eq!(found(&list(&format!("{query}&{other}"))), expected, "{query} {other}");
+                    assert_eq!(
+                        found(&list(&format!("{query}&{other}"))),
+                        expected,
+                        "{query} {other}"
+                    );
                 }
             }
         }

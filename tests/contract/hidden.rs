@@ -58,7 +58,8 @@ pub fn checks(book: &mut Book) {
         let batch = json!({"jobs": [job("mine"), job("theirs")]});
         let refused = server.by("kinds", "POST", "/v1/jobs/batch", Some(batch));
         refused.problem(403, "insufficient-scope");
-        for (method, end) in [("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", "")] {
+        for (method, end) in [("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", "")]
+        {
             let path = format!("/v1/jobs/{theirs}{end}");
             let refused = server.by("kinds", method, &path, None);
             refused.problem(403, "insufficient-scope");

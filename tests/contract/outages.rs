@@ -176,19 +176,24 @@ pub fn checks(book: &mut Book) {
         let key = [("Idempotency-Key", "known"), ("Prefer", "respond-async")];
         let body = json!({"kind": "a", "queue": "known"});
         let known = stand.post("/v1/jobs", body.clone(), &key).is(202).id();
-        let (held, waiting) = (leased(&stand, 60), stand.submit(json!({"kind": "a", "queue": "w"})));
+        let (held, waiting) =
+            (leased(&stand, 60), stand.submit(json!({"kind": "a", "queue": "w"})));
         let Stand { client, process, launch, dir } = stand;
         process.kill();
         let launch = launch.set("STORE__MIN_FREE", "1000000GB");
         let process = launch.start();
         let stand = Stand { client, process, launch, dir };
         let new = json!({"kind": "a", "queue": "new"});
-        for (path, body) in [("/v1/jobs", new.clone()), ("/v1/jobs/batch", json!({"jobs": [new]}))] {
+        for (path, body) in [("/v1/jobs", new.clone()), ("/v1/jobs/batch", json!({"jobs": [new]}))]
+        {
             stand.post(path, body, &[]).problem(503, "storage-full").retry_after();
         }
         stand.get("/v1/queues/new", &[]).problem(404, "no-such-queue");
         let again = stand.post("/v1/jobs", body, &key).is(202);
-        assert_eq!((again.id(), again.header("idempotent-replayed")), (known.clone(), Some("true")));
+        assert_eq!(
+            (again.id(), again.header("idempotent-replayed")),
+            (known.clone(), Some("true"))
+        );
         stand.with("heartbeat", &held, json!({})).is(200);
         assert_eq!(stand.complete(&held, json!(1))["status"], "completed");
         let lease = stand.lease("w", "known");

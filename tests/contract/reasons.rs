@@ -60,7 +60,8 @@ pub fn checks(book: &mut Book) {
         set(&stand, "q", &json!({"start_rate_per_second": 0.001}));
         // Somebody works on the other kind, and has used up the rate.
         stand.submit(json!({"kind": "b", "queue": "q"}));
-        let claim = json!({"worker_id": "w", "queues": ["q"], "kinds": ["b"], "lease_seconds": 600});
+        let claim =
+            json!({"worker_id": "w", "queues": ["q"], "kinds": ["b"], "lease_seconds": 600});
         stand.lease_by(claim);
         let id = stand.submit(json!({"kind": "a", "queue": "q"}));
         until("it to be stuck", || (reason(&stand, &id) == "no_workers").then_some(()));

@@ -94,10 +94,18 @@ pub fn checks(book: &mut Book) {
             at.take().json
         };
         let given = put(&[("traceparent", &caller), ("tracestate", "vendor=1")]);
-        assert_eq!((&given["traceparent"], &given["tracestate"]), (&json!(caller), &json!("vendor=1")));
-        for bad in [&[("tracestate", "vendor=1")][..], &[("traceparent", "00-0"), ("tracestate", "v=1")]] {
+        assert_eq!(
+            (&given["traceparent"], &given["tracestate"]),
+            (&json!(caller), &json!("vendor=1"))
+        );
+        for bad in
+            [&[("tracestate", "vendor=1")][..], &[("traceparent", "00-0"), ("tracestate", "v=1")]]
+        {
             let given = put(bad);
-            assert!(given.get("tracestate").is_none() && given.get("traceparent").is_none(), "{given}");
+            assert!(
+                given.get("tracestate").is_none() && given.get("traceparent").is_none(),
+                "{given}"
+            );
         }
     });
     book.rule("R209", |at| {
@@ -163,7 +171,11 @@ pub fn checks(book: &mut Book) {
             let headers = [("Accept", accept)];
             for path in ["/v1/meta", "/v1/jobs", "/readyz", &format!("/v1/jobs/{id}")] {
                 let reply = at.get(path, &headers).is(200);
-                assert_eq!(reply.header("content-type"), Some("application/json"), "{accept} {path}");
+                assert_eq!(
+                    reply.header("content-type"),
+                    Some("application/json"),
+                    "{accept} {path}"
+                );
             }
             at.post("/v1/jobs", at.body(json!({})), &headers).is(202);
             at.get("/v1/jobs/1", &headers).problem(404, "no-such-job");
