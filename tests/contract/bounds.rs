@@ -17,7 +17,9 @@ pub fn checks(book: &mut Book) {
             let waits = at.put(json!({}));
             let in_time = at.job(&due)["pending_reason"] == "scheduled";
             if !in_time {
-                [at.take(), at.take()].iter().for_each(|lease| drop(at.complete(lease, json!(1))));
+                for lease in [at.take(), at.take()] {
+                    at.complete(&lease, json!(1));
+                }
             }
             in_time.then_some((due, waits))
         });

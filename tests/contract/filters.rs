@@ -34,8 +34,8 @@ pub fn checks(book: &mut Book) {
         let elsewhere = format!("{}.other", at.queue);
         at.submit(json!({"kind": "a", "queue": elsewhere, "tags": ["complete"]}));
         let list = |query: &str| {
-            let path = format!("/v1/jobs?limit=1000&queue={}&{query}", at.queue);
-            at.get(&path, &[]).is(200).json["jobs"].as_array().expect("jobs").clone()
+            let address = format!("/v1/jobs?limit=1000&queue={}&{query}", at.queue);
+            at.get(&address, &[]).is(200).json["jobs"].as_array().expect("jobs").clone()
         };
         until("a stuck job", || (!list("stuck=true").is_empty()).then_some(()));
 
@@ -46,8 +46,8 @@ pub fn checks(book: &mut Book) {
         let tagged = |tag: &'static str| {
             says(move |job| job["tags"].as_array().is_some_and(|t| t.contains(&json!(tag))))
         };
-        let (after, last) = (created.clone(), at.job(&waits)["created_at"].clone());
-        let before = last.as_str().expect("a moment").to_owned();
+        let (after, newest) = (created.clone(), at.job(&waits)["created_at"].clone());
+        let before = newest.as_str().expect("a moment").to_owned();
         let error =
             |job: &Value| job["error"]["type"] == "boom" || job["last_error"]["type"] == "boom";
         let cases: Vec<(String, Says)> = vec![

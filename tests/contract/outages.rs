@@ -90,7 +90,9 @@ pub fn checks(book: &mut Book) {
             let keyed = path == "/v1/jobs";
             stand.later(move |c| c.post(&path, body, if keyed { &key } else { &[] }))
         });
-        asked.into_iter().for_each(|asked| unavailable(soon(asked)));
+        for asked in asked {
+            unavailable(soon(asked));
+        }
         for held in [&lease, &one, &two] {
             assert_eq!(stand.job(&held.id)["status"], "running", "nothing came of it");
         }

@@ -13,8 +13,8 @@ const WATCHED: [(&str, &str); 2] =
 
 fn set(client: &Client, queue: &str, patch: &Value) {
     let headers = [("Content-Type", "application/merge-patch+json")];
-    let path = format!("/v1/queues/{queue}");
-    client.ask("PATCH", &path, &headers, patch.to_string().as_bytes()).is(200);
+    let address = format!("/v1/queues/{queue}");
+    client.ask("PATCH", &address, &headers, patch.to_string().as_bytes()).is(200);
 }
 
 /// The watchdog stays at what it saw last.
