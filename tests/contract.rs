@@ -25,6 +25,8 @@ mod kit;
 
 #[path = "contract/advice.rs"]
 mod advice;
+#[path = "contract/again.rs"]
+mod again;
 #[path = "contract/backpressure.rs"]
 mod backpressure;
 #[path = "contract/bounds.rs"]
@@ -98,5 +100,6 @@ fn every_rule_is_kept() {
     wire::checks(&mut book);
     bounds::checks(&mut book);
     advice::checks(&mut book);
+    again::checks(&mut book);
     book.run(include_str!("../docs/CONTRACT.md"));
 }
