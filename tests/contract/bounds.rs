@@ -66,7 +66,7 @@ pub fn checks(book: &mut Book) {
     });
     book.rule("R217", |at| {
         let id = at.put(json!({}));
-        let until = in_millis(2_000);
+        let until = in_millis(4_000);
         let pause = format!("/v1/queues/{}/pause", at.queue);
         let paused = at.post(&pause, json!({"until": until}), &[]).is(200).json;
         assert_eq!((&paused["paused"], &paused["paused_until"]), (&json!(true), &json!(until)));

