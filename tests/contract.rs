@@ -2,7 +2,8 @@
 //! check has a rule. A server as a process, bare sockets, workers of the test's own.
 //!
 //! `PUNCTUAL_TEST_STORE` names the store, with `{}` where each server of the suite puts a word of
-//! its own; without it each has a new file.
+//! its own; without it each has a new file. Some checks hold up a file or put it back: where the
+//! store is none they are skipped, and the report says so.
 
 #![allow(unreachable_pub, dead_code, reason = "a test binary exports nothing, and shares helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "bodies are made where they are sent")]
@@ -22,8 +23,14 @@ mod book;
 #[path = "contract/kit.rs"]
 mod kit;
 
+#[path = "contract/advice.rs"]
+mod advice;
+#[path = "contract/again.rs"]
+mod again;
 #[path = "contract/backpressure.rs"]
 mod backpressure;
+#[path = "contract/bounds.rs"]
+mod bounds;
 #[path = "contract/conventions.rs"]
 mod conventions;
 #[path = "contract/description.rs"]
@@ -32,8 +39,12 @@ mod description;
 mod endings;
 #[path = "contract/estimates.rs"]
 mod estimates;
+#[path = "contract/filters.rs"]
+mod filters;
 #[path = "contract/guarded.rs"]
 mod guarded;
+#[path = "contract/hidden.rs"]
+mod hidden;
 #[path = "contract/idempotency.rs"]
 mod idempotency;
 #[path = "contract/kept_out.rs"]
@@ -44,6 +55,10 @@ mod life;
 mod namespaces;
 #[path = "contract/operations.rs"]
 mod operations;
+#[path = "contract/outages.rs"]
+mod outages;
+#[path = "contract/reasons.rs"]
+mod reasons;
 #[path = "contract/retries.rs"]
 mod retries;
 #[path = "contract/settings.rs"]
@@ -54,6 +69,8 @@ mod status;
 mod submission;
 #[path = "contract/tokens.rs"]
 mod tokens;
+#[path = "contract/wire.rs"]
+mod wire;
 #[path = "contract/workers.rs"]
 mod workers;
 
@@ -62,6 +79,8 @@ use book::Book;
 #[test]
 fn every_rule_is_kept() {
     let mut book = Book::default();
+    // These wait the longest, so they begin first.
+    outages::checks(&mut book);
     submission::checks(&mut book);
     idempotency::checks(&mut book);
     status::checks(&mut book);
@@ -78,5 +97,12 @@ fn every_rule_is_kept() {
     estimates::checks(&mut book);
     description::checks(&mut book);
     kept_out::checks(&mut book);
+    filters::checks(&mut book);
+    reasons::checks(&mut book);
+    hidden::checks(&mut book);
+    wire::checks(&mut book);
+    bounds::checks(&mut book);
+    advice::checks(&mut book);
+    again::checks(&mut book);
     book.run(include_str!("../docs/CONTRACT.md"));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use crate::kit::{At, Stand};
+use crate::kit::{At, Skipped, Stand};
 
 pub type Check = fn(&At);
 
@@ -56,6 +56,7 @@ impl Book {
         let stand = Stand::configured(&[], QUEUES);
         let todo = Mutex::new(self.checks.iter().copied().enumerate().collect::<VecDeque<_>>());
         let told = Mutex::new(BTreeMap::<usize, Vec<String>>::new());
+        let skipped = Mutex::new(BTreeMap::<u32, String>::new());
         let next = || todo.lock().expect("the checks").pop_front();
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE {
@@ -63,6 +64,10 @@ impl Book {
                     while let Some((n, (rule, check))) = next() {
                         let at = At::new(&stand, rule, n);
                         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&at))) {
+                            if let Some(Skipped(why)) = panic.downcast_ref() {
+                                skipped.lock().expect("the list").insert(number(rule), why.clone());
+                                continue;
+                            }
                             let said = panic
                                 .downcast_ref::<String>()
                                 .cloned()
@@ -77,10 +82,20 @@ impl Book {
         let _ = std::panic::take_hook();
         let told = told.into_inner().expect("the list");
         wrong.extend(told.into_values().flatten());
-        let rules: BTreeSet<u32> = self.checks.iter().map(|(rule, _)| number(rule)).collect();
-        let names: Vec<String> = rules.iter().map(|n| format!("R{n}")).collect();
-        println!("{} rules checked: {}", rules.len(), names.join(" "));
+        let skipped = skipped.into_inner().expect("the list");
+        println!("{}", self.report(&skipped));
         assert!(wrong.is_empty(), "{} broken:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    }
+
+    /// What was checked, and what was not.
+    fn report(&self, skipped: &BTreeMap<u32, String>) -> String {
+        let mut rules: BTreeSet<u32> = self.checks.iter().map(|(rule, _)| number(rule)).collect();
+        // Also where another check of the rule was made: it is not proven.
+        rules.retain(|rule| !skipped.contains_key(rule));
+        let names: Vec<String> = rules.iter().map(|n| format!("R{n}")).collect();
+        let mut lines = vec![format!("{} rules checked: {}", rules.len(), names.join(" "))];
+        lines.extend(skipped.iter().map(|(rule, why)| format!("R{rule} was skipped: {why}")));
+        lines.join("\n")
     }
 
     /// Rules without a check, checks without a rule, and numbers out of turn.
@@ -89,7 +104,8 @@ impl Book {
         let numbers = lines.map(|l| l.split("**").next().and_then(|n| n.parse().ok()));
         let rules: Vec<u32> = numbers.map(|n| n.expect("a number")).collect();
         let mut wrong = Vec::new();
-        if !rules.iter().copied().eq(1..=rules.len() as u32) {
+        // A number that is no longer used stays free.
+        if !rules.is_sorted_by(|a, b| a < b) {
             wrong.push(format!("the rules are not numbered in turn: {rules:?}"));
         }
         let rules = BTreeSet::from_iter(rules);
@@ -102,6 +118,19 @@ impl Book {
 
 fn number(rule: &str) -> u32 {
     rule.strip_prefix('R').and_then(|n| n.parse().ok()).expect("R and a number")
+}
+
+#[test]
+fn a_rule_that_was_skipped_does_not_count_as_checked() {
+    let mut book = Book::default();
+    for rule in ["R1", "R3", "R3"] {
+        book.rule(rule, |_| {});
+    }
+    let skipped = BTreeMap::from([(3, "there is no file".to_owned())]);
+    assert_eq!(book.report(&skipped), "1 rules checked: R1\nR3 was skipped: there is no file");
+    let wrong = book.missing("- **R1** One.\n- **R2** Two.\n");
+    assert_eq!(wrong, ["R2 has no check", "R3 is checked and no rule"]);
+    assert_eq!(book.missing("- **R3** One.\n- **R1** Two.\n").len(), 1);
 }
 
 /// A place for what several threads found.

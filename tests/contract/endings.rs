@@ -213,20 +213,20 @@ pub fn checks(book: &mut Book) {
         assert!(at.metric("punctual_jobs_lost_total").abs() < 0.5, "none of these was ours");
     });
     book.rule("R76", |_| {
-        // An older copy of the file is put in its place, which only a file allows.
-        if std::env::var_os("PUNCTUAL_TEST_STORE").is_some() {
-            println!("R76 was skipped: only a file can be set back to an older copy");
-            return;
-        }
-        let Stand { client, process, launch, dir } = Stand::start();
+        // An older copy of the file is put in its place.
+        let stand = Stand::start();
+        let file = stand.file();
+        let Stand { client, process, launch, dir } = stand;
         assert!(process.terminate().success());
-        let (file, copy) = (dir.path().join("jobs.db"), dir.path().join("copy.db"));
+        let copy = dir.path().join("copy.db");
         std::fs::copy(&file, &copy).expect("a backup");
         let process = launch.start();
         let id = client.submit(json!({"kind": "a"}));
         assert!(process.terminate().success());
         for end in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(dir.path().join(format!("jobs.db{end}")));
+            let mut beside = file.clone().into_os_string();
+            beside.push(end);
+            let _ = std::fs::remove_file(beside);
         }
         std::fs::copy(&copy, &file).expect("the restore");
         let process = launch.start();

@@ -20,6 +20,8 @@ operate: scopes = ["operate"]
 confined: scopes = ["submit", "work"]; queues = ["mine"]
 confined.ops: scopes = ["operate"]; queues = ["mine"]
 hasty: scopes = ["read"]; rate_limit_per_second = 0.01
+hasty.submit: scopes = ["submit"]; rate_limit_per_second = 0.01
+kinds: scopes = ["submit", "work"]; kinds = ["mine"]
 expired: scopes = ["operate"]; expires_at = "2020-01-01T00:00:00Z"
 "#;
 

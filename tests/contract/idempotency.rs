@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::book::Book;
-use crate::kit::{At, Reply, Stand, in_millis, soon};
+use crate::kit::{At, Reply, Stand, in_millis, soon, until};
 
 fn keyed(at: &At, key: &str, body: serde_json::Value) -> Reply {
     at.post("/v1/jobs", at.body(body), &[("Idempotency-Key", key)])
@@ -93,6 +93,14 @@ pub fn checks(book: &mut Book) {
         at.cancel(&id, json!({})).is(200);
         at.delete(&id).is(204);
         let gone = keyed(at, "r27", json!({})).problem(410, "job-deleted");
+        assert_eq!(gone.json["job_id"], id);
+        // So it is when the job went by itself: its key outlives it.
+        let short = json!({"retention_seconds": 1});
+        let id = keyed(at, "r27.short", short.clone()).is(202).id();
+        at.cancel(&id, json!({})).is(200);
+        let path = format!("/v1/jobs/{id}");
+        until("the end of its retention", || (at.get(&path, &[]).status == 410).then_some(()));
+        let gone = keyed(at, "r27.short", short).problem(410, "job-expired");
         assert_eq!(gone.json["job_id"], id);
     });
     book.rule("R28", |_| {

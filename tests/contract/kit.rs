@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,6 +22,14 @@ use crate::server::{Launch, PATIENCE, ServerProcess};
 
 /// Less than any wait that a check asks for.
 pub const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Why a check cannot be made here.
+pub struct Skipped(pub String);
+
+/// Ends a check that cannot be made here; the report says so.
+pub fn skip(why: &str) -> ! {
+    std::panic::panic_any(Skipped(why.to_owned()))
+}
 
 static STORES: AtomicUsize = AtomicUsize::new(0);
 
@@ -62,6 +71,16 @@ impl Stand {
         let process = launch.start();
         let launch = launch.port(process.port);
         Self { client: Client::new(process.port), process, launch, dir }
+    }
+
+    /// The file of the store. Only a file can be held up or put back from outside: over other stores
+    /// the check is skipped.
+    pub fn file(&self) -> PathBuf {
+        let Some(url) = &self.launch.url else { return self.launch.store.clone() };
+        match url.strip_prefix("sqlite://") {
+            Some(path) => path.into(),
+            None => skip("the store is no file"),
+        }
     }
 
     pub fn killed(self) -> Self {
@@ -238,6 +257,16 @@ impl Client {
         handle
     }
 
+    /// Waits until the server has looked for leases to take back.
+    pub fn reaped(&self) {
+        until("the reaper", || {
+            let list = self.get("/v1/tasks", &[]).is(200).json;
+            let mut tasks = list["tasks"].as_array()?.iter();
+            let reaper = tasks.find(|task| task["task"] == "reaper")?;
+            reaper["last_success_at"].is_string().then_some(())
+        });
+    }
+
     pub fn metric(&self, name: &str) -> f64 {
         Metrics::of(self.get("/metrics", &[]).is(200)).sum(name, &[])
     }
@@ -287,6 +316,18 @@ impl<'a> At<'a> {
     pub fn taken(&self, members: Value) -> Lease {
         self.put(members);
         self.take()
+    }
+
+    /// The worker of a job that runs asks for more, and waits when this returns.
+    pub fn parked_too(&self) -> JoinHandle<Reply> {
+        let claim = self.asks(json!({"wait_seconds": 50}));
+        let handle = self.later(move |c| c.post("/v1/claims", claim, &[]));
+        until("a parked claim", || {
+            let path = format!("/v1/queues/{}/explain", self.queue);
+            let told = self.get(&path, &[]).is(200).json;
+            (told["kinds"][0]["evidence"]["parked_claims"] == 1).then_some(())
+        });
+        handle
     }
 
     pub fn asks(&self, members: Value) -> Value {
@@ -343,6 +384,22 @@ pub fn soon(handle: JoinHandle<Reply>) -> Reply {
         Ok(reply) => reply,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// A moment as answers have it.
+#[track_caller]
+pub fn moment(value: &Value) -> jiff::Timestamp {
+    let text = value.as_str().unwrap_or_else(|| panic!("no moment: {value}"));
+    text.parse().expect("a moment")
+}
+
+/// By the server's own clock the answer was given no sooner than so long after that moment. Its
+/// `Date` has whole seconds, so a part of the last one is not known.
+#[track_caller]
+pub fn held_for(reply: &Reply, since: &Value, seconds: i64) {
+    let date = jiff::fmt::rfc2822::parse(reply.header("date").expect("Date")).expect("a date");
+    let held = date.timestamp().duration_since(moment(since));
+    assert!(held.as_millis() > i128::from(seconds - 1) * 1_000, "answered {held:#} after {since}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bound on waiting, at the edge")]

@@ -102,7 +102,7 @@ pub fn checks(book: &mut Book) {
         assert_eq!((&tight["max_depth"], &tight["limits"]["max_depth"]), (&json!(7), &json!(7)));
     });
     book.rule("R126", |at| {
-        for name in ["queues", "workers", "tasks", "episodes", "jobs"] {
+        for name in ["queues", "workers", "kinds", "tasks", "episodes", "jobs"] {
             let list = at.get(&format!("/v1/{name}"), &[]).is(200).json;
             assert!(list[name].is_array(), "{name}: {list}");
         }

@@ -119,11 +119,24 @@ pub fn checks(book: &mut Book) {
         let server = Guarded::start();
         let first = server.by("hasty", "GET", "/v1/jobs", None).is(200);
         assert!(first.header("ratelimit").is_some());
-        // Whatever it looks like inside: over the rate nothing is read, and nothing done.
         let refused = server.by("hasty", "GET", "/v1/jobs", None).is(429);
-        assert!(refused.retry_after() > 1 && refused.header("ratelimit").is_some());
+        let left = refused.header("ratelimit").expect("RateLimit").to_owned();
+        let left = left.split(';').find_map(|part| part.trim().strip_prefix("t="));
+        let left: u64 = left.expect("t").parse().expect("seconds");
+        assert!(left > 1 && refused.retry_after() >= left, "{:?}", refused.headers);
         assert!(refused.json["type"].as_str().expect("a type").ends_with("#quota-exceeded"));
-        server.by("read", "GET", "/v1/jobs", None).is(200);
+        assert!(refused.json["violated-policies"].is_array(), "{}", refused.json);
+        // Over the rate nothing is done, and the key stays unused.
+        let id = server.put_by("hasty.submit", job("q"));
+        let keyed = |who: &str| {
+            let key = [("Idempotency-Key", "r141")];
+            server.by_with(who, "POST", "/v1/jobs", Some(job("q")), &key)
+        };
+        keyed("hasty.submit").is(429).retry_after();
+        let jobs = server.by("read", "GET", "/v1/jobs", None).is(200).json["jobs"].clone();
+        let jobs = jobs.as_array().expect("jobs");
+        assert!(jobs.len() == 1 && jobs[0]["job_id"] == id, "{jobs:?}");
+        assert!(keyed("submit").is(202).header("idempotent-replayed").is_none());
     });
     book.rule("R142", |_| {
         let server = Guarded::start();

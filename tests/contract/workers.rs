@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::book::Book;
-use crate::kit::{Lease, Stand, in_millis, soon, until};
+use crate::kit::{Lease, Stand, in_millis, moment, soon, until};
 
 fn ids(answer: &Value) -> Vec<String> {
     let jobs = answer["jobs"].as_array().expect("jobs");
@@ -46,10 +46,15 @@ pub fn checks(book: &mut Book) {
         assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 40);
     });
     book.rule("R103", |at| {
-        for wait in [0.0, 0.3] {
-            let reply = at.post("/v1/claims", at.asks(json!({"wait_seconds": wait})), &[]).is(200);
+        let answered = |wait: f64| {
+            let claim = at.asks(json!({"wait_seconds": wait}));
+            let reply = soon(at.later(move |c| c.post("/v1/claims", claim, &[]))).is(200);
             assert_eq!(reply.json["jobs"], json!([]));
-        }
+            moment(&reply.json["server_time"])
+        };
+        let (at_once, held) = (answered(0.0), answered(1.5));
+        let held = held.duration_since(at_once);
+        assert!(held.as_millis() >= 1_500, "it was held for {held:#}");
     });
     book.rule("R104", |at| {
         let park = |n: u32| {
@@ -182,17 +187,27 @@ pub fn checks(book: &mut Book) {
     });
     book.rule("R113", |_| {
         let stand = Stand::configured(&[("TASKS__REAPER", "50ms")], "");
-        stand.submit(json!({"kind": "a", "max_attempts": 1}));
-        let claim = json!({"worker_id": "w", "queues": ["default"], "lease_seconds": 2});
-        let lease = stand.lease_by(claim);
-        let ends = lease.json["lease_expires_at"].as_str().expect("a moment").to_owned();
+        let lease = |queue: &str, seconds: u32| {
+            stand.submit(json!({"kind": "a", "queue": queue, "max_attempts": 1}));
+            let claim = json!({"worker_id": "w", "queues": [queue], "lease_seconds": seconds});
+            stand.lease_by(claim)
+        };
+        let (long, late, silent) = (lease("long", 60), lease("late", 60), lease("silent", 3));
+        let ends = silent.json["lease_expires_at"].as_str().expect("a moment").to_owned();
         let Stand { client, process, launch, dir } = stand;
         process.kill();
-        until("the lease to run out", || (in_millis(-100) > ends).then_some(()));
+        until("the shortest lease to run out", || (in_millis(-100) > ends).then_some(()));
+        let (a_minute_on, three_seconds_on) = (in_millis(60_000), in_millis(3_000));
         let process = launch.start();
-        let beat = client.with("heartbeat", &lease, json!({})).is(200).json;
-        assert!(beat["lease_expires_at"].as_str() > Some(ends.as_str()), "{beat}");
-        assert_eq!(client.complete(&lease, json!(1))["attempt"], 1);
+        client.reaped();
+        // A heartbeat never shortens: it shows what the start has given.
+        let beat = client.with("heartbeat", &long, json!({"extend_seconds": 1})).is(200).json;
+        assert!(beat["lease_expires_at"].as_str() >= Some(&*a_minute_on), "{beat}");
+        assert_eq!(client.complete(&late, json!(1))["attempt"], 1);
+        // And a worker that is gone is not waited for any longer.
+        let job = client.done(&silent.id);
+        assert_eq!(job["error"]["type"], "lease-expired");
+        assert!(job["finished_at"].as_str() >= Some(&*three_seconds_on), "{job}");
         drop((process, dir));
     });
     book.rule("R114", |at| {
@@ -216,10 +231,8 @@ pub fn checks(book: &mut Book) {
     book.rule("R116", |at| {
         let lease = at.taken(json!({}));
         let idle = json!({"worker_id": at.queue, "queues": ["r116.none"]});
-        let mut waits = idle.clone();
-        waits["wait_seconds"] = json!(50);
-        let parked = at.later(move |c| c.post("/v1/claims", waits, &[]));
-        // Whether it is parked already or comes a moment later: it hears.
+        let parked = at.parked_too();
+        assert!(!parked.is_finished());
         at.cancel(&lease.id, json!({"reason": "enough"})).is(202);
         assert_eq!(soon(parked).is(200).json["cancel"], json!([lease.id]));
         assert_eq!(at.claim(idle)["cancel"], json!([lease.id]));
