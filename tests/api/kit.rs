@@ -207,6 +207,8 @@ impl Client {
             workers.iter().any(|w| w["worker_id"] == worker).then_some(())
         })
         .await;
+        // What is written after the claim has looked: it waits now.
+        self.post_nothing("/v1/workers/nobody/goodbye").await;
         claim
     }
 

@@ -254,6 +254,8 @@ impl Client {
             let list = self.get("/v1/workers", &[]).is(200).json;
             list["workers"].as_array()?.iter().any(|w| w["worker_id"] == worker).then_some(())
         });
+        // What is written after the claim has looked: it waits now.
+        self.ask_freely("POST", "/v1/workers/nobody/goodbye", &[], b"");
         handle
     }
 
