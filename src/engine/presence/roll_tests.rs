@@ -41,21 +41,7 @@ fn beat(now: Timestamp) -> Transition {
 fn one_id_in_two_namespaces_is_two_callers() {
     let (mut roll, now) = (Roll::default(), Timestamp::from_millis(5));
     let (a, b) = (Name::trusted("a"), Name::trusted("b"));
-    let order = |namespace: &Name| ClaimOrder {
-        worker: WorkerId::trusted("w"),
-        namespace: Some(namespace.clone()),
-        lists: Lists::ALL,
-        queues: vec![Name::trusted("q")],
-        kinds: Vec::new(),
-        max_jobs: 1,
-        lease: None,
-        wait: Duration::ZERO,
-        hostname: None,
-        version: None,
-        concurrency: None,
-        held: None,
-        trace: None,
-    };
+    let order = |namespace: &Name| claim("w", namespace.as_str());
     let present = |roll: &Roll, namespace: &Name| {
         let mut evidence = Evidence { at: now, ..Evidence::default() };
         let (queue, kind) = (Name::trusted("q"), Name::trusted("k"));
